@@ -1,0 +1,173 @@
+"""From scores of normal images to p-values and a threshold that means something.
+
+Split conformal prediction: the calibration images are normal, were kept out of training, and are exchangeable
+with the normal images to come. Then the p-value of a new normal image is at most r with probability at most r,
+for every r, at any number of calibration images (Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random
+World*, 2005; for anomaly detection Bates et al., *Testing for outliers with conformal p-values*, 2023).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from ganomaly.config import CalibrationOptions
+from ganomaly.errors import DataError, TrainingError
+
+SMALLEST_DATASET = 10  # normal images; below, neither training nor calibration means anything
+LARGEST_SHARE = 1 / 3  # training keeps at least two thirds of the images
+MEDIAN_NORMALIZED_SCORE = 0.1  # normalized score of the median normal image; the threshold is at 0.5
+STEEPNESS_LIMITS = (0.5, 50.0)
+
+
+@dataclass(frozen=True)
+class CalibrationSplit:
+    """Which normal images train and which calibrate.
+
+    Attributes
+    ----------
+    training, calibration : ndarray
+        `int[n]`, positions among the usable images; together they are all of them.
+    needed : int
+        Calibration images that the asked false-alarm rate needs.
+    """
+
+    training: NDArray[np.int64]
+    calibration: NDArray[np.int64]
+    needed: int
+
+
+def images_needed(false_alarm_rate: float) -> int:
+    """How many calibration images a false-alarm rate needs.
+
+    The smallest p-value with n images is 1 / (1 + n), so that n ≥ 1/r − 1.
+
+    >>> images_needed(0.01), images_needed(0.05)
+    (99, 19)
+    """
+    return max(1, math.ceil(1 / false_alarm_rate - 1 - 1e-9))
+
+
+def split_for_calibration(n_images: int, options: CalibrationOptions, seed: int) -> CalibrationSplit:
+    """Keep a share of the normal images out of training.
+
+    The share is `options.share`, more if the false-alarm rate needs more, but never above a third.
+
+    Parameters
+    ----------
+    n_images : int
+        Normal images that can be read.
+    options : CalibrationOptions
+        Share and false-alarm rate.
+    seed : int
+        Which images are drawn depends on it and on `n_images` alone.
+
+    Raises
+    ------
+    DataError
+        With fewer than ten images.
+    """
+    if n_images < SMALLEST_DATASET:
+        images = "image" if n_images == 1 else "images"
+        raise DataError(
+            f"found {n_images} normal {images} that can be read, but at least {SMALLEST_DATASET} are needed "
+            "to train and to calibrate (some hundreds are better); add normal images"
+        )
+    needed = images_needed(options.false_alarm_rate)
+    wanted = max(math.ceil(options.share * n_images), needed)
+    n_calibration = min(wanted, int(LARGEST_SHARE * n_images))
+    order = np.random.default_rng([seed, n_images]).permutation(n_images)
+    return CalibrationSplit(np.sort(order[n_calibration:]), np.sort(order[:n_calibration]), needed)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Scores of normal images kept out of training, and what follows from them.
+
+    Parameters
+    ----------
+    scores : ndarray
+        `float64[n]`, A(x) of the calibration images; kept sorted.
+    false_alarm_rate : float
+        The rate the user asked for.
+
+    Raises
+    ------
+    TrainingError
+        If a score is not a finite number ≥ 0, or all of two or more are the same: then no score tells
+        images apart.
+    """
+
+    scores: NDArray[np.float64]
+    false_alarm_rate: float
+
+    def __post_init__(self) -> None:
+        scores = np.sort(np.asarray(self.scores, dtype=np.float64).ravel())
+        if len(scores) == 0:
+            raise TrainingError("there are no calibration scores, so no threshold; calibrate on normal images")
+        if not np.isfinite(scores).all() or scores[0] < 0:
+            raise TrainingError(
+                "the scores of the calibration images are not all finite numbers ≥ 0: training has diverged; "
+                "train again with another seed or with --precision fp32"
+            )
+        if len(scores) > 1 and scores[0] == scores[-1]:
+            raise TrainingError(
+                f"all {len(scores)} calibration images have the same score {scores[0]:g}: the model has "
+                "collapsed or the images are copies of each other; check the images, or train with another seed"
+            )
+        object.__setattr__(self, "scores", scores)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are as many calibration images as the asked false-alarm rate needs."""
+        return len(self.scores) >= images_needed(self.false_alarm_rate)
+
+    @property
+    def attained_rate(self) -> float:
+        """The false-alarm rate the threshold stands for: the asked one, or the lowest that n images give."""
+        return max(self.false_alarm_rate, 1 / (1 + len(self.scores)))
+
+    @property
+    def threshold(self) -> float:
+        """φ: an image is anomalous if A(x) > φ, which is the same as p-value ≤ `attained_rate`."""
+        n = len(self.scores)
+        # the k-th largest score: at most k − 1 calibration scores reach an A(x) above it
+        k = max(1, math.floor(self.attained_rate * (1 + n) + 1e-9))
+        return float(self.scores[max(n - k, 0)])
+
+    def p_value(self, anomaly_score: ArrayLike) -> NDArray[np.float64]:
+        """p = (1 + #calibration scores ≥ A) / (1 + #calibration), in (0, 1]; of the shape of the input."""
+        n = len(self.scores)
+        reached = n - np.searchsorted(self.scores, np.asarray(anomaly_score, dtype=np.float64), side="left")
+        return np.asarray((1 + reached) / (1 + n), dtype=np.float64)
+
+    def is_anomaly(self, anomaly_score: ArrayLike) -> NDArray[np.bool_]:
+        """Whether A(x) > φ; of the shape of the input."""
+        return np.asarray(np.asarray(anomaly_score, dtype=np.float64) > self.threshold)
+
+    def normalized_score(self, anomaly_score: ArrayLike) -> NDArray[np.float64]:
+        """A(x) on a scale from 0 to 1 for people: 0.1 is the median normal image, 0.5 the threshold.
+
+        A logistic curve in log A(x), monotone, and fixed by the calibration images alone.
+        """
+        score = np.asarray(anomaly_score, dtype=np.float64)
+        tiny = np.finfo(np.float64).tiny
+        log_threshold = math.log(max(self.threshold, tiny))
+        log_median = math.log(max(float(np.median(self.scores)), tiny))
+        target = math.log(1 / MEDIAN_NORMALIZED_SCORE - 1)
+        steepness = target / max(log_threshold - log_median, tiny)
+        steepness = min(max(steepness, STEEPNESS_LIMITS[0]), STEEPNESS_LIMITS[1])
+        with np.errstate(divide="ignore"):
+            return np.asarray(expit(steepness * (np.log(score) - log_threshold)))
+
+    def shortfall(self) -> str | None:
+        """One sentence if there are too few calibration images for the asked rate, else None."""
+        if self.enough:
+            return None
+        return (
+            f"a false-alarm rate of {self.false_alarm_rate:g} needs {images_needed(self.false_alarm_rate)} "
+            f"calibration images, but only {len(self.scores)} could be kept out of training; the threshold "
+            f"stands for a rate of {self.attained_rate:.2g} instead; add normal images or ask for a higher rate"
+        )

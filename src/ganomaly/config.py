@@ -1,0 +1,76 @@
+"""Every option, typed and validated, with its default and where the default comes from.
+
+Options of one method (its loss weights, its latent size) stand in that method's own file and derive from
+`MethodOptions`; what every method shares stands here.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ganomaly.errors import UsageError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Options(BaseModel):
+    """A frozen set of options that refuses unknown names and values out of range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """Build the options, or raise `UsageError` with one sentence about the first wrong value."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = " ".join(str(part) for part in first["loc"]).replace("_", " ") or cls.__name__
+            raise UsageError(f"{name}: {first['msg'].lower()}, got {first['input']!r}") from error
+
+
+class MethodOptions(Options):
+    """What a method's own options derive from."""
+
+
+class TrainingOptions(Options):
+    """How the one training loop runs."""
+
+    epochs: int = Field(default=15, ge=1)
+    """Passes over the training images; 15 in the authors' code."""
+    batch_size: int = Field(default=64, ge=2)
+    """Images per step; 64 in the authors' code. Fewer images than that make one batch."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Fixes weights, order of images and the calibration split."""
+    device: Device = "auto"
+    """`auto` takes a GPU where there is one."""
+    precision: Precision = "auto"
+    """`auto` takes bf16 where the device computes in it, fp32 elsewhere. Scoring is always fp32."""
+    checkpoint_seconds: float = Field(default=20.0, ge=0)
+    """At least this long between two checkpoints; 0 writes one after each step."""
+
+
+class CalibrationOptions(Options):
+    """How the threshold follows from normal images that are kept out of training."""
+
+    false_alarm_rate: float = Field(default=0.01, gt=0, lt=1)
+    """Share of new normal images that may be called anomalous."""
+    share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the normal images that is kept for calibration, if the false-alarm rate needs no more."""
+
+
+class Preprocessing(Options):
+    """From a decoded image to the network's input; fixed by the training images and kept in the model file."""
+
+    image_size: int = Field(ge=1)
+    """Side of the square network input in pixels. The whole image is resized to it, nothing is cropped."""
+    channels: int = Field(ge=1, le=4)
+    """Channels of the network input."""
+    white_level: int = Field(default=255, ge=1, le=65535)
+    """The value that becomes +1; 0 becomes −1. 255 for 8-bit images; 1023 … 65535 for 16-bit ones."""
+
+    @property
+    def bits(self) -> int:
+        """Bits per sample of the images on disk: 8 or 16."""
+        return 8 if self.white_level <= 255 else 16

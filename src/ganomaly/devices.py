@@ -1,0 +1,48 @@
+"""Which processor computes, and how precisely."""
+
+import logging
+
+import torch
+from lightning_fabric import Fabric
+
+from ganomaly.config import Device, Precision
+from ganomaly.errors import UsageError
+
+
+def choose_device(device: Device) -> torch.device:
+    """Resolve `auto` to a GPU where there is one.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is asked for and none can be used.
+    """
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UsageError("device cuda was asked for, but this PyTorch finds no CUDA GPU; use --device cpu")
+    return torch.device("cuda")
+
+
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
+    """Resolve `auto` to bf16 where the device computes in it, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _computes_in_bf16(device) else "fp32"
+
+
+def make_fabric(device: torch.device, precision: Precision) -> Fabric:
+    """Make the Fabric that training runs on; `precision` is already resolved."""
+    # Fabric announces the precision in the log; the command line says it in its own words
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(
+        accelerator=device.type, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true"
+    )
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # emulated bf16 is slower than fp32, so only instructions count
+    instructions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in instructions)

@@ -1,0 +1,76 @@
+"""Files appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ganomaly.errors import OutputError
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, which takes the place of `path` when the block ends well.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the finished file shall stand. Its folder must exist.
+
+    Yields
+    ------
+    Path
+        An empty file to write to. After an exception it is removed and `path` is what it was before.
+
+    Raises
+    ------
+    OutputError
+        If the folder is missing or not writable, or the disk is full.
+    """
+    path = Path(path)
+    check_writable(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise OutputError(_cannot_write(path, error)) from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        _flush_to_disk(part)
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(_cannot_write(path, error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise `OutputError` now if a file could not be written to `path` later.
+
+    Called before long work starts, so that an hour of training does not end at a missing folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"cannot write {path}: {error.strerror or error}; nothing was left half-written"

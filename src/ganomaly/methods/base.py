@@ -1,0 +1,135 @@
+"""The contract that every method keeps.
+
+A method owns its networks, its losses and its score, and nothing else: no loops, no devices, no files.
+`docs/adding-a-method.md` shows how to write one.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+
+
+class Precision(Protocol):
+    """What a method needs to know of mixed precision; a `lightning_fabric.Fabric` is one."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Run the forward pass in this context."""
+
+    def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute gradients in the place of `tensor.backward(…)`."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named, complete configuration of a method."""
+
+    description: str
+    """One sentence for people."""
+    options: MethodOptions
+    training: TrainingOptions
+
+
+class Method(nn.Module, ABC):
+    """Networks, losses and score of one way to find anomalies.
+
+    Parameters
+    ----------
+    options : MethodOptions
+        An instance of the class's `options_type`.
+    preprocessing : Preprocessing
+        Size and channels of the network input.
+    generator : torch.Generator
+        The one source of randomness for the initial weights; on the processor.
+    """
+
+    name: ClassVar[str]
+    """What the shell calls the method."""
+    options_type: ClassVar[type[MethodOptions]]
+    """The method's own options."""
+    presets: ClassVar[Mapping[str, Preset]]
+    """Named configurations; the names are unique over all methods."""
+
+    @abstractmethod
+    def __init__(self, options: MethodOptions, preprocessing: Preprocessing, generator: Generator) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Make the optimizers, by the name of what they update."""
+
+    @abstractmethod
+    def training_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        """Learn from one batch of normal images.
+
+        Parameters
+        ----------
+        x : Tensor
+            `float[N, C, S, S]` in [−1, 1].
+        optimizers : mapping of str to Optimizer
+            Those of `optimizers()`.
+        precision : Precision
+            Its `autocast` and `backward` take the place of PyTorch's own.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Named losses, each a detached scalar on the device. Nothing here waits for the device.
+        """
+
+    @abstractmethod
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """Score images: `float[N, C, S, S]` to `float[N]`, ≥ 0, larger is more anomalous.
+
+        Called in eval mode without gradients. The score of an image depends on that image alone.
+        """
+
+    def anomaly_map(self, x: Tensor) -> Tensor | None:  # noqa: ARG002 - the contract's argument
+        """Score each place: `float[N, S, S]`; None where the method has no such score."""
+        return None
+
+    def reconstruct(self, x: Tensor) -> Tensor | None:  # noqa: ARG002 - the contract's argument
+        """Rebuild the images, `float[N, C, S, S]` in [−1, 1], for people to look at; None where it cannot."""
+        return None
+
+    def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:  # noqa: ARG002
+        """Mend what a glance at the losses shows to be broken, and say what was done.
+
+        The training loop calls this every few steps with the newest losses. It draws from `generator` only,
+        so that a resumed run does the same.
+        """
+        return None
+
+    def collapse(self, x: Tensor) -> str | None:  # noqa: ARG002 - the contract's argument
+        """Say in one sentence what has collapsed beyond mending, looking at some normal images; else None.
+
+        Called in eval mode without gradients at the end of each epoch.
+        """
+        return None
+
+
+def autocast_off() -> Precision:
+    """Full precision, for a training step outside the training loop (tests, notebooks)."""
+    return _FullPrecision()
+
+
+class _FullPrecision:
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", enabled=False)
+
+    def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
+        tensor.backward(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch does not type it
+
+
+def batch_norms(module: nn.Module) -> Iterator[nn.BatchNorm2d]:
+    """All batch-norm layers below `module`."""
+    return (layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d))

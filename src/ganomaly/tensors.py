@@ -1,0 +1,36 @@
+"""Between pixels in memory and tensors on the device."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def network_input(images: NDArray[np.uint8] | NDArray[np.uint16], white_level: int, device: torch.device) -> Tensor:
+    """Bring pixels to [−1, 1].
+
+    Parameters
+    ----------
+    images : ndarray
+        `uint8` or `uint16` `[N, H, W, C]`.
+    white_level : int
+        The pixel value that becomes +1; brighter ones are cut to it.
+    device : torch.device
+        Where the tensor shall be.
+
+    Returns
+    -------
+    Tensor
+        `float32[N, C, H, W]`, channels last in memory, which is how the pixels lie already.
+    """
+    if images.dtype != np.uint8:
+        images = images.astype(np.float32)  # torch computes little in uint16
+    pixels = torch.from_numpy(images).to(device, non_blocking=True).float()
+    x = pixels.mul_(2 / white_level).sub_(1).clamp_(max=1)
+    return x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def displayable(x: Tensor) -> NDArray[np.uint8]:
+    """Turn network images in [−1, 1], `float[N, C, H, W]`, into `uint8[N, H, W, C]` for people."""
+    pixels = x.float().add(1).mul_(127.5).round_().clamp_(0, 255)
+    return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
