@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ganomaly.errors import OutputError
+from ganomaly.errors import OutputError, UsageError
 
 
 @contextmanager
@@ -25,8 +25,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Raises
     ------
+    UsageError
+        If the folder is missing or not writable.
     OutputError
-        If the folder is missing or not writable, or the disk is full.
+        If writing fails later, as on a full disk.
     """
     path = Path(path)
     check_writable(path)
@@ -48,17 +50,17 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise `OutputError` now if a file could not be written to `path` later.
+    """Raise `UsageError` now if a file could not be written to `path` later.
 
     Called before long work starts, so that an hour of training does not end at a missing folder.
     """
     path = Path(path)
     if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
+        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
+        raise UsageError(f"cannot write {path}: no permission to write in {path.parent}")
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -60,6 +60,7 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def __init__(self, options: MethodOptions, preprocessing: Preprocessing, generator: Generator) -> None:
         super().__init__()
+        self.options = options
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:

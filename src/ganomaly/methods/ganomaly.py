@@ -62,10 +62,10 @@ class GANomaly(Method):
         )
     }
 
-    def __init__(self, options: MethodOptions, preprocessing: Preprocessing, generator: Generator) -> None:
+    options: GANomalyOptions
+
+    def __init__(self, options: GANomalyOptions, preprocessing: Preprocessing, generator: Generator) -> None:
         super().__init__(options, preprocessing, generator)
-        assert isinstance(options, GANomalyOptions)
-        self.options = options
         size, channels, extra = preprocessing.image_size, preprocessing.channels, options.extra_layers
         self.encoder = Encoder(size, channels, options.nz, options.ngf, extra)  # G_E
         self.decoder = Decoder(size, channels, options.nz, options.ngf, extra)  # G_D
@@ -135,6 +135,14 @@ class GANomaly(Method):
         if self.options.score == "l1":
             return difference.abs().sum(dim=1)
         return difference.square().mean(dim=1)
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """|x − x̂|, averaged over the channels: where the reconstruction differs.
+
+        The published network has one latent for the whole image and so no score per place; this is what its
+        authors show as the residual.
+        """
+        return (x - self.reconstruct(x)).abs().mean(dim=1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x̂ = G_D(G_E(x))."""

@@ -1,0 +1,108 @@
+"""The state of a training run on disk: weights, optimizers and how far it got, in one safetensors file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ganomaly.errors import TrainingError
+from ganomaly.files import written_whole
+from ganomaly.methods import Method
+
+FORMAT = "ganomaly-checkpoint-1"
+
+
+@dataclass
+class CheckpointState:
+    """How far a run got."""
+
+    step: int = 0
+    seconds: float = 0.0
+    mended_in_a_row: int = 0
+    messages: list[str] = field(default_factory=list)
+
+
+def save_checkpoint(
+    path: Path,
+    identity: Mapping[str, str],
+    method: Method,
+    optimizers: Mapping[str, Optimizer],
+    state: CheckpointState,
+) -> None:
+    """Write the state of a run, whole or not at all."""
+    tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
+    for optimizer_name, optimizer in optimizers.items():
+        for parameter, values in optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                tensors[f"optimizer/{optimizer_name}/{parameter}/{name}"] = value
+    metadata = {"format": FORMAT, "identity": json.dumps(dict(identity)), "state": json.dumps(asdict(state))}
+    with written_whole(path) as part:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+
+
+def load_checkpoint(
+    path: Path, identity: Mapping[str, str], method: Method, optimizers: Mapping[str, Optimizer]
+) -> CheckpointState:
+    """Put a run back to where its checkpoint was written.
+
+    Raises
+    ------
+    TrainingError
+        If the file is not a checkpoint, or one of another run; it says what differs.
+    """
+    advice = "start anew with --no-resume, which replaces it"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise TrainingError(f"{path} is not a checkpoint of this version of ganomaly; {advice}")
+            _check_identity(path, json.loads(metadata["identity"]), identity)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            state = CheckpointState(**json.loads(metadata["state"]))
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        raise TrainingError(f"the checkpoint {path} is damaged; {advice}") from error
+    try:
+        _restore(tensors, method, optimizers)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise TrainingError(f"the checkpoint {path} does not fit the method; {advice}") from error
+    return state
+
+
+def _check_identity(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    different = sorted(name for name in expected if found.get(name) != expected[name])
+    if different:
+        raise TrainingError(
+            f"the checkpoint {path} belongs to a run with other {' and '.join(different)}; repeat that run's "
+            "command to go on with it, or start anew with --no-resume, which replaces it"
+        )
+
+
+def _restore(tensors: Mapping[str, Tensor], method: Method, optimizers: Mapping[str, Optimizer]) -> None:
+    weights = {name.removeprefix("method/"): tensor for name, tensor in tensors.items() if name.startswith("method/")}
+    method.load_state_dict(weights)
+    for optimizer_name, optimizer in optimizers.items():
+        values: dict[int, dict[str, Tensor]] = {}
+        prefix = f"optimizer/{optimizer_name}/"
+        for name, tensor in tensors.items():
+            if name.startswith(prefix):
+                parameter, value_name = name.removeprefix(prefix).split("/")
+                values.setdefault(int(parameter), {})[value_name] = tensor
+        saved = optimizer.state_dict()
+        optimizer.load_state_dict({"state": values, "param_groups": saved["param_groups"]})
+    _channels_last_moments(optimizers)
+
+
+def _channels_last_moments(optimizers: Mapping[str, Optimizer]) -> None:
+    """Lay Adam's moments out like their weights, as an uninterrupted run has them."""
+    for optimizer in optimizers.values():
+        for parameter, values in optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim() == 4:
+                    laid_out = torch.empty_like(parameter, memory_format=torch.preserve_format)
+                    values[name] = laid_out.copy_(value)

@@ -1,0 +1,220 @@
+"""The door for the shell: one short function for each verb.
+
+Nothing heavy is imported until a verb needs it, so that `ganomaly --help` answers at once.
+"""
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from ganomaly.errors import GANomalyError
+from ganomaly.version import __version__
+
+if TYPE_CHECKING:
+    from ganomaly.progress import Console
+
+UNREADABLE_IMAGES = 3
+
+
+
+class Interrupted(GANomalyError):
+    """The user pressed Ctrl-C."""
+
+    exit_status = 130  # what shells expect
+
+
+class _Verbs(TyperGroup):
+    def invoke(self, ctx: typer.Context) -> object:
+        # typer would leave without a word
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; no output file was touched, and `fit` goes on from its last checkpoint "
+                "when the same command is given again"
+            ) from None
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    help="Learn what normal images look like, and find the ones that are not.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class DeviceName(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class PrecisionName(StrEnum):
+    """How training computes."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+Data = Annotated[str, typer.Argument(help="Folder of images, MVTec AD dataset folder, or parquet.", show_default=False)]
+ModelPath = Annotated[Path, typer.Argument(help="A model file made by `fit`.", show_default=False)]
+ReportPath = Annotated[Path | None, typer.Option(help="Write an HTML report that opens offline.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per step; changes memory and speed, not scores.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="Where to write the model, a .safetensors file.", show_default=False)],
+    preset: Annotated[str, typer.Option(help="A named configuration.")] = "paper",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images [default: the preset's].")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the network input in pixels [default: from the data].")
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, max=4, help="Channels of the network input [default: those of the images].")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, machine and software: same weights.")] = 0,
+    device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
+    precision: Annotated[PrecisionName, typer.Option(help="How training computes.")] = PrecisionName.auto,
+    false_alarm_rate: Annotated[
+        float, typer.Option(help="Share of new normal images that may be called anomalous.")
+    ] = 0.01,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint of a run that was stopped.")] = True,
+    debug: Debug = False,
+) -> None:
+    """Learn from normal images, and write a model."""
+    from ganomaly import commands
+    from ganomaly.fitting import FitSettings
+
+    settings = FitSettings(
+        preset=preset,
+        epochs=epochs,
+        image_size=image_size,
+        channels=channels,
+        seed=seed,
+        device=device.value,
+        precision=precision.value,
+        false_alarm_rate=false_alarm_rate,
+    )
+    _leave(commands.fit(_console(), data, model, settings, resume=resume))
+
+
+@app.command()
+def score(
+    model: ModelPath,
+    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or parquet.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Table of verdicts: .csv, .jsonl or .parquet.", show_default=False)],
+    maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, float32 .npy.")] = None,
+    report: ReportPath = None,
+    batch_size: BatchSize = 64,
+    debug: Debug = False,
+) -> None:
+    """Judge images with a model: one row for each, in input order."""
+    from ganomaly import commands
+
+    _leave(commands.score(_console(), model, images, out, maps=maps, report=report, batch_size=batch_size))
+
+
+@app.command()
+def evaluate(
+    model: ModelPath,
+    data: Data,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
+    report: ReportPath = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for ROC, histogram and reconstructions.")] = None,
+    batch_size: BatchSize = 64,
+    debug: Debug = False,
+) -> None:
+    """Measure a model on labelled images: normal ones and anomalous ones, kind by kind."""
+    from ganomaly import commands
+
+    _leave(
+        commands.evaluate(
+            _console(), model, data, json_path=json_path, report=report, figures=figures, batch_size=batch_size
+        )
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for images, model and report.")] = Path("demo"),
+    debug: Debug = False,
+) -> None:
+    """Run the whole job on simulated X-ray baggage: make images, train, evaluate, report."""
+    from ganomaly import commands
+
+    _leave(commands.demo(_console(), out))
+
+
+@app.command()
+def info(
+    model: ModelPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Tell what a model file holds and where it comes from."""
+    from ganomaly.model_file import describe_model
+
+    description = describe_model(model)
+    if as_json:
+        print(json.dumps(description, indent=2))
+    else:
+        _console().table(description)
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become sentences and exit statuses."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except GANomalyError as error:
+        _fail(str(error), error.exit_status, error if debug else None)
+    except BrokenPipeError:
+        # whoever read our output has seen enough; nothing is left to say to them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        _fail(
+            f"unexpected {type(error).__name__}: {error}; this is a bug in ganomaly, --debug shows where",
+            1,
+            error if debug else None,
+        )
+
+
+def _console() -> "Console":
+    from ganomaly.progress import Console
+
+    return Console()
+
+
+def _leave(all_read: bool) -> None:
+    if not all_read:
+        raise typer.Exit(UNREADABLE_IMAGES)
+
+
+def _fail(sentence: str, exit_status: int, error: BaseException | None = None) -> None:
+    if error is not None:
+        raise error
+    print(f"ganomaly: {sentence}", file=sys.stderr)
+    sys.exit(exit_status)

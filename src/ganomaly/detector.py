@@ -1,0 +1,276 @@
+"""The door for Python, by scikit-learn's conventions."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.exceptions import NotFittedError
+
+from ganomaly.calibration import Calibration
+from ganomaly.config import Device, Precision
+from ganomaly.data import open_images
+from ganomaly.errors import ImageError, UsageError
+from ganomaly.fitting import FitSettings, SilentObserver, fit_model
+from ganomaly.model_file import Model, load_model, save_model
+from ganomaly.outputs.maps import at_image_size
+from ganomaly.scoring import BATCH_SIZE, ScoredImage, score_dataset
+
+
+class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """Find anomalous images after learning from normal ones alone.
+
+    Parameters
+    ----------
+    preset : str, default='paper'
+        A named configuration; 'paper' is GANomaly as published.
+    epochs : int, optional
+        Passes over the training images; None takes the preset's number.
+    image_size : int, optional
+        Side of the network input in pixels; None chooses from the data.
+    channels : int, optional
+        Channels of the network input; None takes those of the images.
+    seed : int, default=0
+        Fixes weights, order of images and calibration split. Same seed, machine and software: same model.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+        Where to compute.
+    precision : {'auto', 'fp32', 'bf16'}, default='auto'
+        How training computes; scoring is always fp32.
+    false_alarm_rate : float, default=0.01
+        Share of new normal images that may be called anomalous; the threshold follows.
+    method_options : mapping, optional
+        Options of the method that differ from the preset's, such as ``{"nz": 64, "score": "l1"}``.
+
+    Attributes
+    ----------
+    model_ : Model
+        The trained method with its preprocessing, calibration and provenance.
+    offset_ : float
+        −φ: `decision_function` is `score_samples` minus this.
+
+    References
+    ----------
+    Akcay, Atapour-Abarghouei, Breckon. *GANomaly: Semi-Supervised Anomaly Detection via Adversarial
+    Training.* ACCV 2018. arXiv:1805.06725.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ganomaly import GANomalyDetector
+    >>> images = np.random.default_rng(0).integers(0, 255, size=(40, 32, 32), dtype=np.uint8)
+    >>> detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4})
+    >>> detector.fit(images).predict(images).shape
+    (40,)
+    """
+
+    def __init__(
+        self,
+        preset: str = "paper",
+        *,
+        epochs: int | None = None,
+        image_size: int | None = None,
+        channels: int | None = None,
+        seed: int = 0,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        false_alarm_rate: float = 0.01,
+        method_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.preset = preset
+        self.epochs = epochs
+        self.image_size = image_size
+        self.channels = channels
+        self.seed = seed
+        self.device = device
+        self.precision = precision
+        self.false_alarm_rate = false_alarm_rate
+        self.method_options = method_options
+
+    def fit(self, images: Any, y: object = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
+        """Learn from normal images.
+
+        Parameters
+        ----------
+        images : path, list of paths, or ndarray
+            A folder, a dataset folder in MVTec AD layout, parquet, or `uint8`/`uint16` `[N, H, W(, C)]`.
+        y : ignored
+            For scikit-learn's pipelines.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        GANomalyError
+            In one sentence, if the images or the options cannot be used, or training fails.
+        """
+        settings = FitSettings(
+            preset=self.preset,
+            epochs=self.epochs,
+            image_size=self.image_size,
+            channels=self.channels,
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
+            false_alarm_rate=self.false_alarm_rate,
+            method_options=dict(self.method_options or {}),
+        )
+        result = fit_model(images, settings, observer=_WarningObserver())
+        for path, why in result.failures.items():
+            warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
+        self.model_ = result.model
+        return self
+
+    @property
+    def offset_(self) -> float:
+        """−φ, on the scale of `score_samples`."""
+        return -self._calibration.threshold
+
+    def anomaly_score(self, images: Any) -> NDArray[np.float64]:
+        """A(x), `float64[N]`, ≥ 0, larger is more anomalous; NaN, with a warning, for an unreadable image.
+
+        Parameters
+        ----------
+        images : path, list of paths, or ndarray
+            As for `fit`, of any size.
+        """
+        scores = []
+        for scored, path in self._scored(images):
+            if scored.score is None:
+                warnings.warn(f"no score for {path}: {scored.error}", stacklevel=2)
+            scores.append(np.nan if scored.score is None else scored.score)
+        return np.array(scores, dtype=np.float64)
+
+    def score_samples(self, images: Any) -> NDArray[np.float64]:
+        """−A(x), `float64[N]`: lower is more abnormal, as everywhere in scikit-learn."""
+        return -self.anomaly_score(images)
+
+    def decision_function(self, images: Any) -> NDArray[np.float64]:
+        """φ − A(x), `float64[N]`: below 0 is anomalous."""
+        return self.score_samples(images) - self.offset_
+
+    def predict(self, images: Any) -> NDArray[np.int64]:
+        """+1 for normal, −1 for anomalous and for what could not be read, `int64[N]`."""
+        return np.where(self.decision_function(images) >= 0, 1, -1)
+
+    def p_value(self, images: Any) -> NDArray[np.float64]:
+        """Conformal p-value, `float64[N]` in (0, 1]; NaN for an unreadable image."""
+        scores = self.anomaly_score(images)
+        return np.where(np.isnan(scores), np.nan, self._calibration.p_value(scores))
+
+    def anomaly_map(self, image: Any) -> NDArray[np.float32]:
+        """Where one image is anomalous: `float32[H, W]` at the image's own size.
+
+        Parameters
+        ----------
+        image : path or ndarray
+            One image, `[H, W]` or `[H, W, C]`.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        UsageError
+            If the method has no anomaly map.
+        """
+        one = [image] if isinstance(image, str | Path) else np.asarray(image)[np.newaxis]
+        scored, _ = next(self._scored(one, pictures=True))
+        if scored.error is not None:
+            raise ImageError(scored.error)
+        if scored.anomaly_map is None:
+            raise UsageError(f"the method {self._model.method.name} has no anomaly map")
+        return at_image_size(scored.anomaly_map, scored.height, scored.width)
+
+    def reconstruct(self, images: Any) -> NDArray[np.uint8]:
+        """Reconstructions x̂ for people to look at, `uint8[N, S, S, C]` at the size of the network input.
+
+        Raises
+        ------
+        ImageError
+            If an image cannot be read.
+        UsageError
+            If the method does not reconstruct.
+        """
+        pictures = []
+        for scored, _ in self._scored(images, pictures=True):
+            if scored.error is not None:
+                raise ImageError(scored.error)
+            if scored.reconstruction is None:
+                raise UsageError(f"the method {self._model.method.name} does not reconstruct")
+            pictures.append(scored.reconstruction)
+        return np.stack(pictures)
+
+    def save(self, path: str | Path) -> None:
+        """Write the trained model to one `.safetensors` file.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        save_model(self._model, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model that `save` or `ganomaly fit` wrote.
+
+        Raises
+        ------
+        UsageError
+            If there is no such file.
+        ModelFileError
+            If it is truncated, foreign, newer than this package, or was changed.
+        """
+        model = load_model(path)
+        detector = cls(
+            preset=model.preset,
+            epochs=model.provenance.get("epochs"),
+            image_size=model.preprocessing.image_size,
+            channels=model.preprocessing.channels,
+            seed=model.provenance.get("seed", 0),
+            false_alarm_rate=model.calibration.false_alarm_rate,
+            method_options=model.method.options.model_dump(),
+        )
+        detector.model_ = model
+        return detector
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refuse to be pickled: a pickle runs code when it is loaded."""
+        raise TypeError(
+            "a GANomalyDetector is not pickled, because loading a pickle runs code; "
+            "use detector.save(path) and GANomalyDetector.load(path)"
+        )
+
+    @property
+    def _model(self) -> Model:
+        if not hasattr(self, "model_"):
+            raise NotFittedError("this GANomalyDetector has no model yet; call fit with normal images, or load")
+        return self.model_
+
+    @property
+    def _calibration(self) -> Calibration:
+        return self._model.calibration
+
+    def _scored(self, images: Any, *, pictures: bool = False) -> Iterator[tuple[ScoredImage, str]]:
+        model = self._model
+        dataset = open_images(images)
+        for scored in score_dataset(
+            model.method,
+            model.preprocessing,
+            dataset,
+            batch_size=BATCH_SIZE,
+            device=self.device,
+            pictures=pictures,
+        ):
+            yield scored, dataset.records[scored.index].path
+
+
+class _WarningObserver(SilentObserver):
+    """Passes on what a user must know before trusting the result."""
+
+    def warn(self, sentence: str) -> None:
+        warnings.warn(sentence, stacklevel=4)

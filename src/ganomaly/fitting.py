@@ -1,0 +1,248 @@
+"""From a folder of normal images to a model: look at the data, split, train, calibrate."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganomaly.calibration import Calibration, CalibrationSplit, split_for_calibration
+from ganomaly.config import CalibrationOptions, Device, Precision, Preprocessing, TrainingOptions
+from ganomaly.data import (
+    ImageDataset,
+    PreparedImages,
+    Survey,
+    agreed_channels,
+    open_training_images,
+    suggested_image_size,
+    survey,
+)
+from ganomaly.methods import Method, Preset, find_preset
+from ganomaly.model_file import Model
+from ganomaly.networks import check_image_size
+from ganomaly.scoring import BATCH_SIZE, evaluating
+from ganomaly.tensors import network_input
+from ganomaly.training import TrainingProgress, TrainingResult, train
+from ganomaly.version import __version__
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a person may choose; None takes the preset's value or what the data suggest."""
+
+    preset: str = "paper"
+    epochs: int | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    seed: int = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    false_alarm_rate: float = 0.01
+    method_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the method that differ from the preset's."""
+
+
+class Observer(Protocol):
+    """Who is told how fitting goes."""
+
+    def say(self, sentence: str) -> None:
+        """Something chosen or found, in words."""
+
+    def warn(self, sentence: str) -> None:
+        """Something the user should know before trusting the result."""
+
+    def decoded(self, done: int, total: int) -> None:
+        """So many images have been decoded."""
+
+    def trained(self, progress: TrainingProgress) -> None:
+        """One more training step is done."""
+
+
+class SilentObserver:
+    """Tells nobody; what others derive from."""
+
+    def say(self, sentence: str) -> None:
+        """Ignore it."""
+
+    def warn(self, sentence: str) -> None:
+        """Ignore it."""
+
+    def decoded(self, done: int, total: int) -> None:
+        """Ignore it."""
+
+    def trained(self, progress: TrainingProgress) -> None:
+        """Ignore it."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A model, and the images that could not be read.
+
+    Attributes
+    ----------
+    model : Model
+        Trained and calibrated.
+    failures : mapping of str to str
+        Path of each image that could not be read, and why.
+    training : TrainingResult
+        How training went.
+    """
+
+    model: Model
+    failures: Mapping[str, str]
+    training: TrainingResult
+
+
+def fit_model(
+    data: Any,
+    settings: FitSettings,
+    *,
+    observer: Observer | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = True,
+) -> FitResult:
+    """Learn what normal images look like.
+
+    Parameters
+    ----------
+    data
+        A folder, a dataset folder in MVTec AD layout, parquet, a list of paths, or `uint8`/`uint16` images.
+    settings : FitSettings
+        What the user chose.
+    observer : Observer, optional
+        Who is told how it goes.
+    checkpoint : Path, optional
+        Where to keep the state of training; the caller removes it once the model is saved.
+    resume : bool
+        Whether to go on from `checkpoint` if it exists.
+
+    Raises
+    ------
+    UsageError, DataError, TrainingError
+        In one sentence each, as early as it can be known.
+    """
+    observer = observer or SilentObserver()
+    method_type, preset = find_preset(settings.preset)
+    options = preset.options.checked(**{**preset.options.model_dump(), **settings.method_options})
+    training = _training_options(settings, preset)
+    calibration_options = CalibrationOptions.checked(false_alarm_rate=settings.false_alarm_rate)
+    if settings.image_size is not None:
+        check_image_size(settings.image_size)
+
+    dataset = open_training_images(data)
+    surveyed = survey(dataset)
+    preprocessing, images = _prepare(dataset, surveyed, settings, observer)
+    failures = {dataset.records[i].path: why for i, why in {**surveyed.failures, **images.failures}.items()}
+    split = split_for_calibration(len(images.usable), calibration_options, training.seed)
+    observer.say(_plan(dataset, surveyed, preprocessing, split, settings, preset, failures))
+
+    result = train(
+        method_type,
+        options,
+        preprocessing,
+        images,
+        images.usable[split.training],
+        training,
+        checkpoint=checkpoint,
+        resume=resume,
+        fingerprint=surveyed.fingerprint,
+        on_progress=observer.trained,
+    )
+    for message in result.messages[-1:]:
+        observer.warn(f"mended {len(result.messages)} times during training; last at {message}")
+    scores = _scores(result.method, preprocessing, images, images.usable[split.calibration])
+    calibration = Calibration(scores, settings.false_alarm_rate)
+    shortfall = calibration.shortfall()
+    if shortfall is not None:
+        observer.warn(shortfall)
+    provenance = _provenance(surveyed, split, training, result)
+    model = Model(result.method, settings.preset, preprocessing, calibration, provenance)
+    return FitResult(model, failures, result)
+
+
+def _training_options(settings: FitSettings, preset: Preset) -> TrainingOptions:
+    values = preset.training.model_dump()
+    values |= {"seed": settings.seed, "device": settings.device, "precision": settings.precision}
+    if settings.epochs is not None:
+        values["epochs"] = settings.epochs
+    return TrainingOptions.checked(**values)
+
+
+def _prepare(
+    dataset: ImageDataset, surveyed: Survey, settings: FitSettings, observer: Observer
+) -> tuple[Preprocessing, PreparedImages]:
+    """Choose size and channels of the network input, and decode."""
+    image_size = settings.image_size or suggested_image_size(surveyed)
+    channels = agreed_channels(surveyed, settings.channels)
+    images = PreparedImages(
+        dataset,
+        image_size=image_size,
+        channels=channels,
+        progress=lambda done: observer.decoded(done, len(dataset)),
+    )
+    return Preprocessing.checked(image_size=image_size, channels=channels, white_level=images.white_level), images
+
+
+def _plan(
+    dataset: ImageDataset,
+    surveyed: Survey,
+    preprocessing: Preprocessing,
+    split: CalibrationSplit,
+    settings: FitSettings,
+    preset: Preset,
+    failures: Mapping[str, str],
+) -> str:
+    """Say what was found and chosen, before the long work starts."""
+    size = preprocessing.image_size
+    chosen = "as asked" if settings.image_size else "chosen from the data, --image-size changes it"
+    kind = {1: "gray", 3: "colour"}.get(preprocessing.channels, f"{preprocessing.channels}-channel")
+    unreadable = f" ({len(failures)} more could not be read)" if failures else ""
+    return (
+        f"{len(split.training) + len(split.calibration)} normal images in {dataset.name}{unreadable}, "
+        f"{kind}, {preprocessing.bits} bit, median size {surveyed.median_width}×{surveyed.median_height} px; "
+        f"{len(split.training)} train, {len(split.calibration)} calibrate the threshold. "
+        f"Preset {settings.preset}: {preset.description}. Network input {size}×{size} px ({chosen})."
+    )
+
+
+def _scores(
+    method: Method, preprocessing: Preprocessing, images: PreparedImages, indices: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """A(x) of prepared images, `float64[n]`, computed as scoring computes it: eval mode, fp32."""
+    device = next(method.parameters()).device
+    batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
+    with evaluating(method):
+        scores = [
+            method.anomaly_score(network_input(pixels, preprocessing.white_level, device)).double().cpu().numpy()
+            for pixels in images.batches(iter(batches))
+        ]
+    return np.concatenate(scores) if scores else np.empty(0)
+
+
+def _provenance(
+    surveyed: Survey, split: CalibrationSplit, training: TrainingOptions, result: TrainingResult
+) -> dict[str, Any]:
+    return {
+        "ganomaly": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "device": next(result.method.parameters()).device.type,
+        "precision": result.precision,
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "training_images": len(split.training),
+        "calibration_images": len(split.calibration),
+        "training_seconds": round(result.seconds, 1),
+        "mended": list(result.messages),
+        "data_fingerprint": surveyed.fingerprint,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

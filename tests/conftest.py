@@ -1,0 +1,97 @@
+"""What several tests share: small images, a small trained model, and the real data where they are."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from ganomaly import GANomalyDetector
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+SMALL = {"ngf": 8, "ndf": 8, "nz": 16}
+
+
+def textures(n: int, seed: int = 0, *, blob: bool = False, size: int = 32) -> NDArray[np.uint8]:
+    """Draw n gray images of soft stripes, `uint8[n, size, size]`; with a bright blob where asked."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    images = []
+    for _ in range(n):
+        angle, phase = rng.uniform(-0.3, 0.3), rng.uniform(0, 2 * np.pi)
+        image = 110 + 40 * np.sin(2 * np.pi * 3 * (x + angle * y) + phase) + rng.normal(0, 4, (size, size))
+        if blob:
+            row, column = rng.uniform(0.2, 0.8, 2)
+            image += 140 * (np.hypot(y - row, x - column) < 0.14)
+        images.append(image)
+    return np.clip(np.stack(images), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images; the test is skipped where it is missing, unless it must run."""
+    if not SHARED_DATA.is_dir():
+        if os.environ.get("GANOMALY_REQUIRE_SHARED_DATA") == "1":
+            pytest.fail(f"{SHARED_DATA} is missing, but GANOMALY_REQUIRE_SHARED_DATA=1 says it must be there")
+        pytest.skip(f"needs the real images in {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def normal_images() -> NDArray[np.uint8]:
+    """60 normal images, `uint8[60, 32, 32]`."""
+    return textures(60)
+
+
+@pytest.fixture(scope="session")
+def anomalous_images() -> NDArray[np.uint8]:
+    """12 anomalous images, `uint8[12, 32, 32]`."""
+    return textures(12, seed=1, blob=True)
+
+
+@pytest.fixture(scope="session")
+def detector(normal_images: NDArray[np.uint8]) -> "GANomalyDetector":
+    """A small detector, trained; tests must not change it."""
+    from ganomaly import GANomalyDetector
+
+    return GANomalyDetector(
+        epochs=12, false_alarm_rate=0.1, precision="fp32", method_options=SMALL, seed=3
+    ).fit(normal_images)
+
+
+@pytest.fixture(scope="session")
+def model_path(detector: "GANomalyDetector", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small detector in a file."""
+    path = tmp_path_factory.mktemp("model") / "textures.safetensors"
+    detector.save(path)
+    return path
+
+
+@pytest.fixture
+def normal_folder(tmp_path: Path, normal_images: NDArray[np.uint8]) -> Path:
+    """A folder of 40 normal PNG images."""
+    return write_images(tmp_path / "normal", normal_images[:40])
+
+
+@pytest.fixture
+def labelled_folder(tmp_path: Path) -> Path:
+    """A dataset folder in MVTec AD layout: 40 images to train on, 12 normal and 12 anomalous ones to test."""
+    root = tmp_path / "parts"
+    write_images(root / "train" / "good", textures(40))
+    write_images(root / "test" / "good", textures(12, seed=5))
+    write_images(root / "test" / "blob", textures(12, seed=6, blob=True))
+    masks = (np.zeros((12, 32, 32)) + (np.hypot(*(np.mgrid[:32, :32] - 16)) < 5) * 255).astype(np.uint8)
+    write_images(root / "ground_truth" / "blob", masks, suffix="_mask.png")
+    return root
+
+
+def write_images(folder: Path, images: NDArray[np.uint8], suffix: str = ".png") -> Path:
+    """Write images as 000.png, 001.png, … and return the folder."""
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:03}{suffix}")
+    return folder

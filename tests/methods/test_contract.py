@@ -1,0 +1,95 @@
+"""What every method in the registry promises; a new method is tested by being registered."""
+
+import numpy as np
+import pytest
+import torch
+
+from ganomaly.config import Preprocessing
+from ganomaly.errors import UsageError
+from ganomaly.methods import METHODS, Method, find_method, find_preset
+from ganomaly.methods.base import autocast_off
+from ganomaly.scoring import evaluating
+
+every_method = pytest.mark.parametrize("method_type", METHODS.values(), ids=METHODS.keys())
+
+
+def make(method_type: type[Method], seed: int = 0) -> Method:
+    preprocessing = Preprocessing(image_size=32, channels=3)
+    return method_type(method_type.options_type(), preprocessing, torch.Generator().manual_seed(seed))
+
+
+def some_images(n: int = 6) -> torch.Tensor:
+    return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture(scope="module", params=METHODS.values(), ids=METHODS.keys())
+def trained(request: pytest.FixtureRequest) -> Method:
+    method = make(request.param)
+    optimizers = method.optimizers()
+    for _ in range(3):
+        losses = method.training_step(some_images(), optimizers, autocast_off())
+        assert losses
+        assert all(loss.dim() == 0 and not loss.requires_grad and torch.isfinite(loss) for loss in losses.values())
+    return method
+
+
+def test_training_changes_every_network(trained):
+    before = make(type(trained))
+    for name, parameter in trained.named_parameters():
+        assert not torch.equal(parameter, before.get_parameter(name)), f"{name} never learns"
+
+
+def test_scores_are_finite_and_never_negative(trained):
+    with evaluating(trained):
+        scores = trained.anomaly_score(some_images())
+    assert scores.shape == (6,)
+    assert torch.isfinite(scores).all()
+    assert (scores >= 0).all()
+
+
+def test_the_score_of_an_image_does_not_depend_on_its_neighbours(trained):
+    images = some_images(16)
+    with evaluating(trained):
+        together = trained.anomaly_score(images).numpy()
+        alone = np.concatenate([trained.anomaly_score(image[None]).numpy() for image in images])
+        backwards = trained.anomaly_score(images.flip(0)).flip(0).numpy()
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    np.testing.assert_allclose(together, backwards, rtol=1e-5)
+
+
+def test_reconstructions_and_maps_have_the_shape_of_the_image(trained):
+    images = some_images()
+    with evaluating(trained):
+        reconstruction, places = trained.reconstruct(images), trained.anomaly_map(images)
+    if reconstruction is not None:
+        assert reconstruction.shape == images.shape
+        assert reconstruction.abs().max() <= 1
+    if places is not None:
+        assert places.shape == (6, 32, 32)
+        assert (places >= 0).all()
+
+
+@every_method
+def test_the_seed_alone_decides_the_initial_weights(method_type):
+    torch.manual_seed(1)
+    first = make(method_type).state_dict()
+    torch.manual_seed(2)
+    again, other = make(method_type).state_dict(), make(method_type, seed=1).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@every_method
+def test_every_preset_is_named_once_and_complete(method_type):
+    assert method_type.presets
+    for name, preset in method_type.presets.items():
+        assert find_preset(name) == (method_type, preset)
+        assert isinstance(preset.options, method_type.options_type)
+        assert preset.description
+
+
+def test_unknown_names_are_refused_with_those_that_exist():
+    with pytest.raises(UsageError, match="unknown method 'nonsense'; there are: .*ganomaly"):
+        find_method("nonsense")
+    with pytest.raises(UsageError, match="unknown preset 'nonsense'; there are: .*paper"):
+        find_preset("nonsense")

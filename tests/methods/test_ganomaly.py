@@ -1,0 +1,115 @@
+"""GANomaly is what the publication says."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ganomaly.config import Preprocessing
+from ganomaly.methods.base import autocast_off
+from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
+
+PREPROCESSING = Preprocessing(image_size=32, channels=1)
+
+
+def small(**options: object) -> GANomaly:
+    chosen = GANomalyOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
+    return GANomaly(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+
+
+def batch(seed: int = 0) -> torch.Tensor:
+    return torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def literal_step(method: GANomaly, x: torch.Tensor, optimizers: dict[str, torch.optim.Optimizer]) -> None:
+    """One step as the publication writes it, each network run anew wherever it is named."""
+    z = method.encoder(x)
+    x_hat = method.decoder(z)
+    z_hat = method.reconstruction_encoder(x_hat)
+    real_probability = torch.sigmoid(method.discriminator(x)[0])
+    fake_probability = torch.sigmoid(method.discriminator(x_hat.detach())[0])
+
+    optimizers["generator"].zero_grad()
+    adversarial = ((method.discriminator(x)[1] - method.discriminator(x_hat)[1]) ** 2).mean()
+    contextual = (x - x_hat).abs().mean()
+    encoder = ((z - z_hat) ** 2).mean()
+    (1 * adversarial + 50 * contextual + 1 * encoder).backward(retain_graph=True)
+    optimizers["generator"].step()
+
+    optimizers["discriminator"].zero_grad()
+    loss = 0.5 * (
+        functional.binary_cross_entropy(real_probability, torch.ones(len(x)))
+        + functional.binary_cross_entropy(fake_probability, torch.zeros(len(x)))
+    )
+    loss.backward()
+    optimizers["discriminator"].step()
+
+
+def test_a_step_updates_the_weights_as_the_publication_s_step_does():
+    ours, literal = small(), small()
+    our_optimizers, literal_optimizers = ours.optimizers(), literal.optimizers()
+    for seed in range(3):
+        ours.training_step(batch(seed), our_optimizers, autocast_off())
+        literal_step(literal, batch(seed), literal_optimizers)
+    for (name, left), right in zip(ours.named_parameters(), literal.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_step_runs_each_network_no_more_often_than_it_must():
+    method = small()
+    runs = dict.fromkeys(("encoder", "decoder", "reconstruction_encoder", "discriminator"), 0)
+    for name in runs:
+        getattr(method, name).register_forward_hook(lambda *_, name=name: runs.update({name: runs[name] + 1}))
+    method.training_step(batch(), method.optimizers(), autocast_off())
+    # D sees x once for both losses; x̂ once for its own and once for the generator's
+    assert runs == {"encoder": 1, "decoder": 1, "reconstruction_encoder": 1, "discriminator": 3}
+
+
+def test_published_defaults():
+    options = GANomaly.presets["paper"].options
+    assert isinstance(options, GANomalyOptions)
+    assert (options.contextual_weight, options.adversarial_weight, options.encoder_weight) == (50, 1, 1)
+    assert (options.nz, options.ngf, options.learning_rate, options.beta1) == (100, 64, 2e-4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("score", "norm"),
+    [("l1", lambda d: d.abs().sum(dim=1)), ("mean_square", lambda d: (d**2).mean(dim=1))],
+)
+def test_the_score_is_the_distance_between_the_two_latents(score, norm):
+    method = small(score=score).eval()
+    with torch.no_grad():
+        z = method.encoder(batch())
+        z_hat = method.reconstruction_encoder(method.decoder(z))
+        torch.testing.assert_close(method.anomaly_score(batch()), norm((z - z_hat).flatten(1)))
+
+
+def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():
+    """Without the other losses, only E and what leads to it is pulled by the encoder loss."""
+    method = small(adversarial_weight=0, contextual_weight=0, encoder_weight=0)
+    before = copy.deepcopy(method.decoder.state_dict())
+    method.training_step(batch(), method.optimizers(), autocast_off())
+    weights = [name for name in before if name.endswith("weight")]
+    assert all(torch.equal(before[name], method.decoder.state_dict()[name]) for name in weights)
+
+
+def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone():
+    method = small()
+    before = method.discriminator.classifier.weight.clone()
+    assert method.keep_healthy({"discriminator": 0.4}, torch.Generator()) is None
+    assert torch.equal(before, method.discriminator.classifier.weight)
+    message = method.keep_healthy({"discriminator": 1e-6}, torch.Generator().manual_seed(9))
+    assert message is not None
+    assert "discriminator" in message
+    assert not torch.equal(before, method.discriminator.classifier.weight)
+
+
+def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
+    method = small().eval()
+    assert method.collapse(batch()) is None
+    nn.init.zeros_(method.encoder.latent.weight)
+    trouble = method.collapse(batch())
+    assert trouble is not None
+    assert "same latent" in trouble
