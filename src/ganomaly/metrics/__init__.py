@@ -1,0 +1,23 @@
+"""How well scores tell anomalous images from normal ones, and maps anomalous pixels from normal ones."""
+
+from ganomaly.metrics.images import (
+    Evaluation,
+    KindEvaluation,
+    equal_error_rate,
+    fpr_at_tpr,
+    image_auroc,
+    image_metrics,
+)
+from ganomaly.metrics.pixels import PixelTally, aupro, pixel_auroc
+
+__all__ = [
+    "Evaluation",
+    "KindEvaluation",
+    "PixelTally",
+    "aupro",
+    "equal_error_rate",
+    "fpr_at_tpr",
+    "image_auroc",
+    "image_metrics",
+    "pixel_auroc",
+]

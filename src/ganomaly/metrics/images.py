@@ -1,0 +1,216 @@
+"""How well scores tell anomalous images from normal ones.
+
+Plain functions of arrays. Curves and areas are scikit-learn's; what is built on them is defined here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
+
+from ganomaly.errors import UsageError
+from ganomaly.metrics.pixels import PixelTally
+
+
+@dataclass(frozen=True)
+class KindEvaluation:
+    """One kind of anomaly against all normal images.
+
+    Attributes
+    ----------
+    image_auroc : float or None
+        None without normal images.
+    n : int
+        Images of this kind.
+    """
+
+    image_auroc: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth on labelled images; a figure that cannot be had is None.
+
+    Attributes
+    ----------
+    image_auroc, image_average_precision : float or None
+        Areas under the ROC and the precision-recall curve.
+    image_f1 : float or None
+        Of the verdicts at the threshold φ.
+    eer : float or None
+        Equal error rate: where the share of false alarms is the share of misses.
+    fpr_at_95_tpr : float or None
+        Share of normal images called anomalous where 95 % of the anomalous ones are found.
+    false_alarm_rate, detection_rate : float or None
+        Shares of the normal and of the anomalous images with a score above φ.
+    pixel_auroc, aupro : float or None
+        See `PixelTally`; None without masks.
+    n_normal, n_anomalous : int
+        Images that have a score.
+    per_kind : dict of str to KindEvaluation
+        In alphabetical order.
+    """
+
+    image_auroc: float | None
+    image_average_precision: float | None
+    image_f1: float | None
+    eer: float | None
+    fpr_at_95_tpr: float | None
+    false_alarm_rate: float | None
+    detection_rate: float | None
+    pixel_auroc: float | None
+    aupro: float | None
+    n_normal: int
+    n_anomalous: int
+    per_kind: dict[str, KindEvaluation]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the figures under the names that `evaluate --json` promises."""
+        return asdict(self)
+
+
+def image_metrics(
+    scores: ArrayLike,
+    is_anomalous: ArrayLike,
+    threshold: float,
+    kinds: Sequence[str | None] | None = None,
+    *,
+    pixels: PixelTally | None = None,
+) -> Evaluation:
+    """Compare scores with the truth.
+
+    Parameters
+    ----------
+    scores : array_like
+        `float[N]`, A(x), finite; larger is more anomalous.
+    is_anomalous : array_like
+        `bool[N]`, the truth.
+    threshold : float
+        φ; an image is called anomalous if its score is above it.
+    kinds : sequence of str or None, optional
+        N names; the kind of anomaly of each anomalous image. Those of normal images are not looked at.
+    pixels : PixelTally, optional
+        Maps and masks of the images, for `pixel_auroc` and `aupro`.
+
+    Raises
+    ------
+    UsageError
+        If lengths differ, or a score or the threshold is not finite.
+
+    Examples
+    --------
+    >>> figures = image_metrics([0.1, 0.4, 0.35, 0.8], [False, False, True, True], threshold=0.37)
+    >>> figures.image_auroc, figures.false_alarm_rate, figures.detection_rate
+    (0.75, 0.5, 0.5)
+    """
+    scores, truth = _checked(scores, is_anomalous)
+    if not np.isfinite(threshold):
+        raise UsageError(f"the threshold is {threshold}, but it must be a finite number")
+    if kinds is not None and len(kinds) != len(scores):
+        raise UsageError(f"{len(scores)} scores came with {len(kinds)} kinds; give one kind for each score")
+    alarms = scores > threshold
+    both = bool(truth.any() and not truth.all())
+    return Evaluation(
+        image_auroc=image_auroc(scores, truth),
+        image_average_precision=float(average_precision_score(truth, scores)) if both else None,
+        image_f1=float(f1_score(truth, alarms)) if both else None,
+        eer=equal_error_rate(scores, truth),
+        fpr_at_95_tpr=fpr_at_tpr(scores, truth, 0.95),
+        false_alarm_rate=_share(alarms[~truth]),
+        detection_rate=_share(alarms[truth]),
+        pixel_auroc=None if pixels is None else pixels.auroc(),
+        aupro=None if pixels is None else pixels.aupro(),
+        n_normal=int((~truth).sum()),
+        n_anomalous=int(truth.sum()),
+        per_kind={} if kinds is None else _per_kind(scores, truth, kinds),
+    )
+
+
+def image_auroc(scores: ArrayLike, is_anomalous: ArrayLike) -> float | None:
+    """Area under the ROC curve: the chance that an anomalous image scores above a normal one, ties half.
+
+    Parameters
+    ----------
+    scores, is_anomalous : array_like
+        `float[N]` and `bool[N]`, as in `image_metrics`.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None if all images are of one class.
+    """
+    scores, truth = _checked(scores, is_anomalous)
+    if not truth.any() or truth.all():
+        return None
+    return float(roc_auc_score(truth, scores))
+
+
+def equal_error_rate(scores: ArrayLike, is_anomalous: ArrayLike) -> float | None:
+    """Rate at which the share of false alarms equals the share of misses, on the ROC curve's line segments.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None if all images are of one class.
+    """
+    scores, truth = _checked(scores, is_anomalous)
+    if not truth.any() or truth.all():
+        return None
+    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
+    # false alarms minus misses grows along the curve from −1 to 1
+    return float(np.interp(0.0, fpr - (1 - tpr), fpr))
+
+
+def fpr_at_tpr(scores: ArrayLike, is_anomalous: ArrayLike, tpr: float) -> float | None:
+    """Smallest share of normal images called anomalous among the thresholds that find a share `tpr`.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None if all images are of one class.
+    """
+    scores, truth = _checked(scores, is_anomalous)
+    if not truth.any() or truth.all():
+        return None
+    false_alarms, found, _ = roc_curve(truth, scores, drop_intermediate=False)
+    return float(false_alarms[np.argmax(found >= tpr)])
+
+
+def _per_kind(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_], kinds: Sequence[str | None]
+) -> dict[str, KindEvaluation]:
+    names = sorted(
+        {kind for kind, anomalous in zip(kinds, truth, strict=True) if anomalous and kind is not None}
+    )
+    per_kind = {}
+    for name in names:
+        of_kind = truth & np.array([kind == name for kind in kinds], dtype=np.bool_)
+        compared = of_kind | ~truth
+        per_kind[name] = KindEvaluation(image_auroc(scores[compared], truth[compared]), int(of_kind.sum()))
+    return per_kind
+
+
+def _share(verdicts: NDArray[np.bool_]) -> float | None:
+    return float(verdicts.mean()) if len(verdicts) else None
+
+
+def _checked(scores: ArrayLike, is_anomalous: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return scores and truth as flat arrays, or say what is wrong with them."""
+    values = np.asarray(scores, dtype=np.float64)
+    truth = np.asarray(is_anomalous, dtype=np.bool_)
+    if values.ndim != 1 or values.shape != truth.shape:
+        raise UsageError(
+            f"scores of shape {values.shape} came with labels of shape {truth.shape}; "
+            "give one score and one label for each image"
+        )
+    n_bad = int((~np.isfinite(values)).sum())
+    if n_bad:
+        raise UsageError(
+            f"{n_bad} of {len(values)} scores are NaN or infinite; leave out images that have no score, "
+            "and score in fp32 if the model gives such numbers"
+        )
+    return values, truth
