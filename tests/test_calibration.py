@@ -111,7 +111,8 @@ def test_fewer_than_ten_images_are_refused_with_the_number_found(n):
 
 
 @pytest.mark.parametrize(
-    ("broken", "word"), [([1.0, np.nan], "finite"), ([1.0, np.inf], "finite"), ([2.0, 2.0], "same score"), ([], "no")]
+    ("broken", "word"),
+    [([1.0, np.nan], "finite"), ([1.0, np.inf], "finite"), ([2.0, 2.0], "same score"), ([], "no")],
 )
 def test_scores_that_tell_nothing_are_refused(broken, word):
     with pytest.raises(TrainingError, match=word):

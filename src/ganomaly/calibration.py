@@ -106,7 +106,9 @@ class Calibration:
     def __post_init__(self) -> None:
         scores = np.sort(np.asarray(self.scores, dtype=np.float64).ravel())
         if len(scores) == 0:
-            raise TrainingError("there are no calibration scores, so no threshold; calibrate on normal images")
+            raise TrainingError(
+                "there are no calibration scores, so no threshold; calibrate on normal images"
+            )
         if not np.isfinite(scores).all() or scores[0] < 0:
             raise TrainingError(
                 "the scores of the calibration images are not all finite numbers ≥ 0: training has diverged; "

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ganomaly.errors import TrainingError
-from ganomaly.files import written_whole
 from ganomaly.methods import Method
+from ganomaly.tensor_files import write_safetensors
 
 FORMAT = "ganomaly-checkpoint-1"
 
@@ -42,8 +41,7 @@ def save_checkpoint(
             for name, value in values.items():
                 tensors[f"optimizer/{optimizer_name}/{parameter}/{name}"] = value
     metadata = {"format": FORMAT, "identity": json.dumps(dict(identity)), "state": json.dumps(asdict(state))}
-    with written_whole(path) as part:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata)
+    write_safetensors(path, tensors, metadata)
 
 
 def load_checkpoint(
@@ -84,7 +82,9 @@ def _check_identity(path: Path, found: Mapping[str, str], expected: Mapping[str,
 
 
 def _restore(tensors: Mapping[str, Tensor], method: Method, optimizers: Mapping[str, Optimizer]) -> None:
-    weights = {name.removeprefix("method/"): tensor for name, tensor in tensors.items() if name.startswith("method/")}
+    weights = {
+        name.removeprefix("method/"): tensor for name, tensor in tensors.items() if name.startswith("method/")
+    }
     method.load_state_dict(weights)
     for optimizer_name, optimizer in optimizers.items():
         values: dict[int, dict[str, Tensor]] = {}

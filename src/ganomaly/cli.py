@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 UNREADABLE_IMAGES = 3
 
 
-
-class Interrupted(GANomalyError):
+class InterruptionError(GANomalyError):
     """The user pressed Ctrl-C."""
 
     exit_status = 130  # what shells expect
@@ -35,7 +34,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted(
+            raise InterruptionError(
                 "interrupted; no output file was touched, and `fit` goes on from its last checkpoint "
                 "when the same command is given again"
             ) from None
@@ -66,7 +65,9 @@ class PrecisionName(StrEnum):
     bf16 = "bf16"
 
 
-Data = Annotated[str, typer.Argument(help="Folder of images, MVTec AD dataset folder, or parquet.", show_default=False)]
+Data = Annotated[
+    str, typer.Argument(help="Folder of images, MVTec AD dataset folder, or parquet.", show_default=False)
+]
 ModelPath = Annotated[Path, typer.Argument(help="A model file made by `fit`.", show_default=False)]
 ReportPath = Annotated[Path | None, typer.Option(help="Write an HTML report that opens offline.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per step; changes memory and speed, not scores.")]
@@ -85,14 +86,19 @@ def _options(
 @app.command()
 def fit(
     data: Data,
-    model: Annotated[Path, typer.Option(help="Where to write the model, a .safetensors file.", show_default=False)],
+    model: Annotated[
+        Path, typer.Option(help="Where to write the model, a .safetensors file.", show_default=False)
+    ],
     preset: Annotated[str, typer.Option(help="A named configuration.")] = "paper",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images [default: the preset's].")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the images [default: the preset's].")
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=1, help="Side of the network input in pixels [default: from the data].")
     ] = None,
     channels: Annotated[
-        int | None, typer.Option(min=1, max=4, help="Channels of the network input [default: those of the images].")
+        int | None,
+        typer.Option(min=1, max=4, help="Channels of the network input [default: those of the images]."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, machine and software: same weights.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
@@ -123,8 +129,12 @@ def fit(
 @app.command()
 def score(
     model: ModelPath,
-    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or parquet.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Table of verdicts: .csv, .jsonl or .parquet.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(help="Images, folders of images, or parquet.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Table of verdicts: .csv, .jsonl or .parquet.", show_default=False)
+    ],
     maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, float32 .npy.")] = None,
     report: ReportPath = None,
     batch_size: BatchSize = 64,
@@ -142,7 +152,9 @@ def evaluate(
     data: Data,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
     report: ReportPath = None,
-    figures: Annotated[Path | None, typer.Option(help="Folder for ROC, histogram and reconstructions.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for ROC, histogram and reconstructions.")
+    ] = None,
     batch_size: BatchSize = 64,
     debug: Debug = False,
 ) -> None:
@@ -151,7 +163,13 @@ def evaluate(
 
     _leave(
         commands.evaluate(
-            _console(), model, data, json_path=json_path, report=report, figures=figures, batch_size=batch_size
+            _console(),
+            model,
+            data,
+            json_path=json_path,
+            report=report,
+            figures=figures,
+            batch_size=batch_size,
         )
     )
 

@@ -89,7 +89,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.false_alarm_rate = false_alarm_rate
         self.method_options = method_options
 
-    def fit(self, images: Any, y: object = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
+    def fit(self, images: Any, y: object = None) -> Self:
         """Learn from normal images.
 
         Parameters
@@ -248,7 +248,9 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     @property
     def _model(self) -> Model:
         if not hasattr(self, "model_"):
-            raise NotFittedError("this GANomalyDetector has no model yet; call fit with normal images, or load")
+            raise NotFittedError(
+                "this GANomalyDetector has no model yet; call fit with normal images, or load"
+            )
         return self.model_
 
     @property

@@ -185,7 +185,9 @@ def _prepare(
         channels=channels,
         progress=lambda done: observer.decoded(done, len(dataset)),
     )
-    return Preprocessing.checked(image_size=image_size, channels=channels, white_level=images.white_level), images
+    return Preprocessing.checked(
+        image_size=image_size, channels=channels, white_level=images.white_level
+    ), images
 
 
 def _plan(
@@ -218,7 +220,10 @@ def _scores(
     batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
     with evaluating(method):
         scores = [
-            method.anomaly_score(network_input(pixels, preprocessing.white_level, device)).double().cpu().numpy()
+            method.anomaly_score(network_input(pixels, preprocessing.white_level, device))
+            .double()
+            .cpu()
+            .numpy()
             for pixels in images.batches(iter(batches))
         ]
     return np.concatenate(scores) if scores else np.empty(0)

@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from ganomaly.calibration import Calibration
 from ganomaly.config import Preprocessing
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
-from ganomaly.files import written_whole
 from ganomaly.methods import Method, find_method
+from ganomaly.tensor_files import write_safetensors
 
 FORMAT = "ganomaly-model"
 FORMAT_VERSION = 1
@@ -63,7 +62,9 @@ def save_model(model: Model, path: str | Path) -> None:
     OutputError
         If it cannot be written.
     """
-    tensors = {f"weights/{name}": tensor.cpu().contiguous() for name, tensor in model.method.state_dict().items()}
+    tensors = {
+        f"weights/{name}": tensor.cpu().contiguous() for name, tensor in model.method.state_dict().items()
+    }
     tensors["calibration/scores"] = torch.from_numpy(model.calibration.scores)
     metadata = {
         "format": FORMAT,
@@ -80,8 +81,7 @@ def save_model(model: Model, path: str | Path) -> None:
         "provenance": json.dumps(dict(model.provenance)),
     }
     metadata["checksum"] = _checksum(metadata, tensors)
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata)
+    write_safetensors(path, tensors, metadata)
 
 
 def load_model(path: str | Path) -> Model:
@@ -113,6 +113,30 @@ def load_model(path: str | Path) -> Model:
         ) from error
     method = method.to(memory_format=torch.channels_last).eval()
     return Model(method, described["preset"], preprocessing, calibration, provenance)
+
+
+def describe_model(path: str | Path) -> dict[str, Any]:
+    """Tell what a model file holds: method, options, preprocessing, calibration and provenance.
+
+    Raises as `load_model` does.
+    """
+    model = load_model(path)
+    calibration = model.calibration
+    return {
+        "file": str(path),
+        "method": model.method.name,
+        "preset": model.preset,
+        "options": model.method.options.model_dump(),
+        "preprocessing": model.preprocessing.model_dump(),
+        "calibration": {
+            "false_alarm_rate": calibration.false_alarm_rate,
+            "attained_rate": calibration.attained_rate,
+            "threshold": calibration.threshold,
+            "images": len(calibration.scores),
+        },
+        "parameters": sum(parameter.numel() for parameter in model.method.parameters()),
+        "provenance": dict(model.provenance),
+    }
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -165,7 +189,9 @@ def _check_whole(path: Path) -> None:
         raise truncated
     try:
         header = json.loads(header_bytes)
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        end = max(
+            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
+        )
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         raise foreign from None
     if size < 8 + header_size + end:

@@ -1,8 +1,8 @@
 """What a person sees in the terminal while the work goes on."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import rich.console
 from rich.progress import (
@@ -18,8 +18,6 @@ from rich.progress import (
 from rich.table import Table
 
 from ganomaly.training import TrainingProgress
-
-Item = TypeVar("Item")
 
 
 class Console:
@@ -47,13 +45,12 @@ class Console:
         """Print a table on standard output."""
         rich.console.Console(highlight=False).print(table)
 
-    def counted(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Pass items on, with a progress bar."""
+    @contextmanager
+    def counting(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
+        """Show a progress bar; the block calls what it is given with the number done."""
         with self._bar() as bar:
             task = bar.add_task(what, total=total, details="")
-            for item in items:
-                yield item
-                bar.advance(task)
+            yield lambda done: bar.update(task, completed=done)
 
     @contextmanager
     def fitting(self) -> Iterator["FittingDisplay"]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ganomaly.config import Device, Preprocessing
-from ganomaly.data import ImageDataset, decode_ahead
+from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead
 from ganomaly.devices import choose_device
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
@@ -35,6 +35,8 @@ class ScoredImage:
         A(x); None if the image could not be read.
     error : str or None
         Why it could not be read.
+    height, width : int
+        Size of the user's image in pixels; 0 if it could not be read.
     image, reconstruction : ndarray or None
         `uint8[S, S, C]` network input and its reconstruction, where pictures were asked for.
     anomaly_map : ndarray or None
@@ -44,6 +46,8 @@ class ScoredImage:
     index: int
     score: float | None
     error: str | None = None
+    height: int = 0
+    width: int = 0
     image: NDArray[np.uint8] | None = None
     reconstruction: NDArray[np.uint8] | None = None
     anomaly_map: NDArray[np.float32] | None = None
@@ -92,7 +96,7 @@ def score_dataset(
             scored = [ScoredImage(index, None, error) for index, error in batch.failures.items()]
             if len(batch.images):
                 x = network_input(batch.images, preprocessing.white_level, target)
-                scored += _score_batch(method, x, batch.indices, pictures)
+                scored += _score_batch(method, x, batch, pictures)
             yield from sorted(scored, key=lambda image: image.index)
 
 
@@ -108,19 +112,23 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def _score_batch(method: Method, x: Tensor, indices: NDArray[np.int64], pictures: bool) -> Iterator[ScoredImage]:
+def _score_batch(method: Method, x: Tensor, batch: DecodedBatch, pictures: bool) -> Iterator[ScoredImage]:
     scores = method.anomaly_score(x).double().cpu().numpy()
     if not np.isfinite(scores).all():
-        raise TrainingError("the model gives a score that is not a number: its weights are broken; train it again")
+        raise TrainingError(
+            "the model gives a score that is not a number: its weights are broken; train it again"
+        )
     reconstructions = method.reconstruct(x) if pictures else None
     maps = method.anomaly_map(x) if pictures else None
     images = displayable(x) if pictures else None
     shown = None if reconstructions is None else displayable(reconstructions)
     places = None if maps is None else maps.float().cpu().numpy()
-    for position, index in enumerate(indices):
+    for position, index in enumerate(batch.indices):
         yield ScoredImage(
             int(index),
             float(scores[position]),
+            height=int(batch.sizes[position, 0]),
+            width=int(batch.sizes[position, 1]),
             image=None if images is None else images[position],
             reconstruction=None if shown is None else shown[position],
             anomaly_map=None if places is None else places[position],

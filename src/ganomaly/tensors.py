@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def network_input(images: NDArray[np.uint8] | NDArray[np.uint16], white_level: int, device: torch.device) -> Tensor:
+def network_input(
+    images: NDArray[np.uint8] | NDArray[np.uint16], white_level: int, device: torch.device
+) -> Tensor:
     """Bring pixels to [−1, 1].
 
     Parameters

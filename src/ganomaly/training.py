@@ -147,11 +147,13 @@ def train(
         log.info("going on from %s at step %d", checkpoint, state.step)
 
     run = _Run(method, optimizers, fabric, preprocessing, images, indices, training, state, on_progress)
-    run.save = None if checkpoint is None else lambda: save_checkpoint(checkpoint, identity, method, optimizers, state)
-    run.to_the_end()
-    return TrainingResult(
-        method.eval(), precision, state.seconds, run.wait_share(), tuple(state.messages)
+    run.save = (
+        None
+        if checkpoint is None
+        else lambda: save_checkpoint(checkpoint, identity, method, optimizers, state)
     )
+    run.to_the_end()
+    return TrainingResult(method.eval(), precision, state.seconds, run.wait_share(), tuple(state.messages))
 
 
 class _Run:

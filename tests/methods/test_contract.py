@@ -29,7 +29,9 @@ def trained(request: pytest.FixtureRequest) -> Method:
     for _ in range(3):
         losses = method.training_step(some_images(), optimizers, autocast_off())
         assert losses
-        assert all(loss.dim() == 0 and not loss.requires_grad and torch.isfinite(loss) for loss in losses.values())
+        assert all(
+            loss.dim() == 0 and not loss.requires_grad and torch.isfinite(loss) for loss in losses.values()
+        )
     return method
 
 
@@ -89,7 +91,7 @@ def test_every_preset_is_named_once_and_complete(method_type):
 
 
 def test_unknown_names_are_refused_with_those_that_exist():
-    with pytest.raises(UsageError, match="unknown method 'nonsense'; there are: .*ganomaly"):
+    with pytest.raises(UsageError, match=r"unknown method 'nonsense'; there are: .*ganomaly"):
         find_method("nonsense")
-    with pytest.raises(UsageError, match="unknown preset 'nonsense'; there are: .*paper"):
+    with pytest.raises(UsageError, match=r"unknown preset 'nonsense'; there are: .*paper"):
         find_preset("nonsense")

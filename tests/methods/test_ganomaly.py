@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
 from ganomaly.config import Preprocessing
 from ganomaly.methods.base import autocast_off
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
+from ganomaly.scoring import evaluating
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
@@ -54,7 +54,9 @@ def test_a_step_updates_the_weights_as_the_publication_s_step_does():
         ours.training_step(batch(seed), our_optimizers, autocast_off())
         literal_step(literal, batch(seed), literal_optimizers)
     for (name, left), right in zip(ours.named_parameters(), literal.parameters(), strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            left, right, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_a_step_runs_each_network_no_more_often_than_it_must():
@@ -107,9 +109,10 @@ def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone()
 
 
 def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
-    method = small().eval()
-    assert method.collapse(batch()) is None
-    nn.init.zeros_(method.encoder.latent.weight)
-    trouble = method.collapse(batch())
+    method = small()
+    with evaluating(method):
+        assert method.collapse(batch()) is None
+        method.encoder.latent.weight.data.zero_()
+        trouble = method.collapse(batch())
     assert trouble is not None
     assert "same latent" in trouble

@@ -60,7 +60,7 @@ def test_weights_are_drawn_from_the_publication_s_distribution_and_follow_from_t
         initialise_weights(network, torch.Generator().manual_seed(5))
     for left, right in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(left, right)
-    convolution = first.latent.weight
+    convolution = first.latent.weight.detach()
     assert convolution.mean().abs() < 1e-3
     assert convolution.std() == pytest.approx(0.02, rel=0.02)
     norms = [layer for layer in first.modules() if isinstance(layer, nn.BatchNorm2d)]

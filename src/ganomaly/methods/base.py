@@ -94,15 +94,15 @@ class Method(nn.Module, ABC):
         Called in eval mode without gradients. The score of an image depends on that image alone.
         """
 
-    def anomaly_map(self, x: Tensor) -> Tensor | None:  # noqa: ARG002 - the contract's argument
+    def anomaly_map(self, x: Tensor) -> Tensor | None:
         """Score each place: `float[N, S, S]`; None where the method has no such score."""
         return None
 
-    def reconstruct(self, x: Tensor) -> Tensor | None:  # noqa: ARG002 - the contract's argument
+    def reconstruct(self, x: Tensor) -> Tensor | None:
         """Rebuild the images, `float[N, C, S, S]` in [−1, 1], for people to look at; None where it cannot."""
         return None
 
-    def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:  # noqa: ARG002
+    def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Mend what a glance at the losses shows to be broken, and say what was done.
 
         The training loop calls this every few steps with the newest losses. It draws from `generator` only,
@@ -110,7 +110,7 @@ class Method(nn.Module, ABC):
         """
         return None
 
-    def collapse(self, x: Tensor) -> str | None:  # noqa: ARG002 - the contract's argument
+    def collapse(self, x: Tensor) -> str | None:
         """Say in one sentence what has collapsed beyond mending, looking at some normal images; else None.
 
         Called in eval mode without gradients at the end of each epoch.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganomaly.errors import UsageError
+from ganomaly.networks.convolution import Conv2d, ConvTranspose2d
 
 SMALLEST_IMAGE = 32
 PYRAMID_TOP = 4  # the pyramid ends at 4×4 and the last convolution covers it whole
@@ -46,23 +47,25 @@ def _levels(image_size: int) -> int:
 
 def _down(channels_in: int, channels_out: int) -> list[nn.Module]:
     return [
-        nn.Conv2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=False),
+        Conv2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(channels_out),
         nn.LeakyReLU(0.2, inplace=True),
     ]
 
 
-def _down_pyramid(image_size: int, channels: int, width: int, extra_layers: int) -> tuple[list[nn.Module], int]:
+def _down_pyramid(
+    image_size: int, channels: int, width: int, extra_layers: int
+) -> tuple[list[nn.Module], int]:
     """Layers from [N, channels, S, S] to [N, width · S/8, 4, 4], and that last number of channels."""
     levels = _levels(image_size)
     # no batch norm on the first layer, as in DCGAN
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1, bias=False),
+        Conv2d(channels, width, kernel_size=4, stride=2, padding=1, bias=False),
         nn.LeakyReLU(0.2, inplace=True),
     ]
     for _ in range(extra_layers):
         layers += [
-            nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
+            Conv2d(width, width, kernel_size=3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.LeakyReLU(0.2, inplace=True),
         ]
@@ -98,7 +101,7 @@ class Encoder(nn.Module):
         super().__init__()
         layers, width = _down_pyramid(image_size, channels, ngf, extra_layers)
         self.pyramid = nn.Sequential(*layers)
-        self.latent = nn.Conv2d(width, nz, kernel_size=PYRAMID_TOP, bias=False)
+        self.latent = Conv2d(width, nz, kernel_size=PYRAMID_TOP, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x, `float[N, C, S, S]`, to its latent, `float[N, nz, 1, 1]`."""
@@ -117,25 +120,25 @@ class Decoder(nn.Module):
         levels = _levels(image_size)
         width = ngf << (levels - 1)
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(nz, width, kernel_size=PYRAMID_TOP, bias=False),  # [N, width, 4, 4]
+            ConvTranspose2d(nz, width, kernel_size=PYRAMID_TOP, bias=False),  # [N, width, 4, 4]
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         ]
         for _ in range(levels - 1):
             layers += [
-                nn.ConvTranspose2d(width, width // 2, kernel_size=4, stride=2, padding=1, bias=False),
+                ConvTranspose2d(width, width // 2, kernel_size=4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(width // 2),
                 nn.ReLU(inplace=True),
             ]
             width //= 2
         for _ in range(extra_layers):
             layers += [
-                nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
+                Conv2d(width, width, kernel_size=3, padding=1, bias=False),
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             ]
         layers += [
-            nn.ConvTranspose2d(width, channels, kernel_size=4, stride=2, padding=1, bias=False),
+            ConvTranspose2d(width, channels, kernel_size=4, stride=2, padding=1, bias=False),
             nn.Tanh(),
         ]
         self.pyramid = nn.Sequential(*layers)
@@ -156,7 +159,7 @@ class Discriminator(nn.Module):
         super().__init__()
         layers, width = _down_pyramid(image_size, channels, ndf, extra_layers)
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Conv2d(width, 1, kernel_size=PYRAMID_TOP, bias=False)
+        self.classifier = Conv2d(width, 1, kernel_size=PYRAMID_TOP, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Judge images.

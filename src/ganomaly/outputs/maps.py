@@ -12,7 +12,9 @@ from ganomaly.files import written_whole
 
 def at_image_size(anomaly_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Bring a map from the network's size to that of the user's image, `float32[height, width]`, bilinearly."""
-    resized = Image.fromarray(anomaly_map.astype(np.float32, copy=False)).resize((width, height), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(anomaly_map.astype(np.float32, copy=False)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
     return np.asarray(resized, dtype=np.float32)
 
 
@@ -36,7 +38,9 @@ class MapFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot make the folder {folder} for maps: {error.strerror or error}") from error
+            raise OutputError(
+                f"cannot make the folder {folder} for maps: {error.strerror or error}"
+            ) from error
 
     def write(self, path: str, anomaly_map: NDArray[np.float32]) -> Path:
         """Write the map of one image; images of the same name in different folders get a number."""

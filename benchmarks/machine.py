@@ -1,0 +1,26 @@
+"""The machine a figure was measured on, in one line."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def describe_machine() -> str:
+    """Processor, threads and versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    processor = platform.processor() or platform.machine()
+    flags = ""
+    if cpuinfo.exists():
+        fields = dict(
+            (part.strip() for part in line.split(":", 1))
+            for line in cpuinfo.read_text().splitlines()
+            if ":" in line
+        )
+        processor = fields.get("model name", processor)
+        known = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
+        flags = ", ".join(flag for flag in known if flag in fields.get("flags", "").split())
+    return (
+        f"{processor} ({flags}), {torch.get_num_threads()} threads, Python {platform.python_version()}, "
+        f"PyTorch {torch.__version__}"
+    )

@@ -1,0 +1,86 @@
+"""Training speed: the package's step against the plain loop, alternating in one process.
+
+Run: python benchmarks/training_speed.py [--size 32] [--steps 20] [--rounds 5]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from ganomaly.config import Preprocessing
+from ganomaly.devices import choose_device, choose_precision, make_fabric
+from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
+from machine import describe_machine
+from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
+
+BATCH = 64
+
+
+def plain(size: int, channels: int) -> Callable[[], object]:
+    """A step of the plain loop."""
+    method, x = with_plain_convolutions(_method(size, channels)), _images(size, channels)
+    optimizers = plain_optimizers(method)
+    return lambda: plain_step(method, x, optimizers)
+
+
+def package(size: int, channels: int) -> Callable[[], object]:
+    """A step as `ganomaly fit` takes it: precision auto, channels last, fused Adam."""
+    device = choose_device("cpu")
+    fabric = make_fabric(device, choose_precision("auto", device))
+    method = _method(size, channels).to(memory_format=torch.channels_last)
+    x = _images(size, channels).contiguous(memory_format=torch.channels_last)
+    optimizers = method.optimizers()
+    return lambda: method.training_step(x, optimizers, fabric)
+
+
+def _method(size: int, channels: int) -> GANomaly:
+    preprocessing = Preprocessing(image_size=size, channels=channels)
+    return GANomaly(GANomalyOptions(), preprocessing, torch.Generator().manual_seed(0)).train()
+
+
+def _images(size: int, channels: int) -> torch.Tensor:
+    return torch.rand(BATCH, channels, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def images_per_second(step: Callable[[], object], steps: int) -> float:
+    """Time some steps."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return steps * BATCH / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+
+    loops = {"plain loop": plain, "ganomaly": package}
+    steps = {name: make(arguments.size, arguments.channels) for name, make in loops.items()}
+    for step in steps.values():
+        images_per_second(step, 3)  # warm up
+    speeds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(arguments.rounds):
+        for name, step in steps.items():
+            speeds[name].append(images_per_second(step, arguments.steps))
+
+    print(describe_machine())
+    print(
+        f"preset paper, {arguments.size} px, {arguments.channels} channel(s), batch {BATCH}, seed 0; "
+        f"medians of {arguments.rounds} alternating runs of {arguments.steps} steps"
+    )
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    for name, median in medians.items():
+        spread = f"{min(speeds[name]):.0f}–{max(speeds[name]):.0f}"
+        print(f"{name:12} {median:6.0f} images/s ({spread})  {median / medians['plain loop']:.2f}×")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""What the verbs of the command line do, once their arguments are read.
+
+Each returns whether all images could be read.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from ganomaly import demo as demonstration
+from ganomaly.data import ImageRecord, open_images, open_test_images
+from ganomaly.errors import OutputError
+from ganomaly.evaluation import EvaluatedImages, evaluate_model
+from ganomaly.files import check_writable, written_whole
+from ganomaly.fitting import FitSettings, fit_model
+from ganomaly.metrics import Evaluation
+from ganomaly.model_file import Model, load_model, save_model
+from ganomaly.outputs import MapFolder, ScoreRow, at_image_size, check_table_path, open_table, score_row
+from ganomaly.progress import Console
+from ganomaly.report import ReportBuilder, ReportRow
+from ganomaly.report.figures import GridRow, reconstruction_grid, roc_figure, save_figure, score_histogram
+from ganomaly.scoring import ScoredImage, score_dataset
+
+GRID_ROWS_PER_CLASS = 4
+MOST_LISTED_FAILURES = 20
+
+
+def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resume: bool) -> bool:
+    """Train on normal images and write the model."""
+    check_writable(path)
+    checkpoint = path.with_name(path.name + ".checkpoint")
+    with console.fitting() as display:
+        result = fit_model(data, settings, observer=display, checkpoint=checkpoint, resume=resume)
+    save_model(result.model, path)
+    checkpoint.unlink(missing_ok=True)
+    calibration, training = result.model.calibration, result.training
+    console.say(
+        f"trained {result.model.provenance['epochs']} epochs in {training.seconds:.0f} s ({training.precision}); "
+        f"threshold φ = {calibration.threshold:.4g} for a false-alarm rate of {calibration.attained_rate:.2g}, "
+        f"from {len(calibration.scores)} calibration images; wrote {path}"
+    )
+    _list_failures(console, result.failures)
+    return not result.failures
+
+
+def score(
+    console: Console,
+    model_path: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    maps: Path | None,
+    report: Path | None,
+    batch_size: int,
+) -> bool:
+    """Judge images, one row for each."""
+    check_table_path(out)
+    if report is not None:
+        check_writable(report)
+    model = load_model(model_path)
+    dataset = open_images(images)
+    map_folder = None if maps is None else MapFolder(maps)
+    builder = (
+        None
+        if report is None
+        else _report_builder(model, f"{len(dataset)} images judged by {model_path.name}")
+    )
+    failures: dict[str, str] = {}
+    verdicts = 0
+    pictures = maps is not None or report is not None
+    scored_images = score_dataset(
+        model.method, model.preprocessing, dataset, batch_size=batch_size, pictures=pictures
+    )
+    with open_table(out) as write, console.counting(len(dataset), "scoring") as count:
+        for scored in scored_images:
+            count(scored.index + 1)
+            record = dataset.records[scored.index]
+            row = score_row(record.path, scored.score, scored.error, model.calibration)
+            write(row)
+            verdicts += bool(row.is_anomaly)
+            if row.error is not None:
+                failures[row.path] = row.error
+            if map_folder is not None and scored.anomaly_map is not None:
+                map_folder.write(record.path, at_image_size(scored.anomaly_map, scored.height, scored.width))
+            if builder is not None:
+                builder.add(_report_row(row, record), panels(scored))
+    if builder is not None and report is not None:
+        builder.write(report)
+    console.say(
+        f"{len(dataset)} images: {verdicts} anomalous, {len(dataset) - verdicts - len(failures)} normal, "
+        f"{len(failures)} unreadable; wrote {', '.join(str(p) for p in (out, maps, report) if p is not None)}"
+    )
+    _list_failures(console, failures)
+    return not failures
+
+
+def evaluate(
+    console: Console,
+    model_path: Path,
+    data: str,
+    *,
+    json_path: Path | None,
+    report: Path | None,
+    figures: Path | None,
+    batch_size: int,
+    notice: str | None = None,
+) -> bool:
+    """Measure a model on labelled images."""
+    for path in (json_path, report):
+        if path is not None:
+            check_writable(path)
+    model = load_model(model_path)
+    dataset = open_test_images(data)
+    builder = (
+        None if report is None else _report_builder(model, f"{model_path.name} on {dataset.name}", notice)
+    )
+    grid = _GridRows()
+
+    def on_image(scored: ScoredImage, record: ImageRecord) -> None:
+        count(scored.index + 1)
+        row = score_row(record.path, scored.score, scored.error, model.calibration)
+        if builder is not None:
+            builder.add(_report_row(row, record), panels(scored))
+        if figures is not None:
+            grid.consider(scored, record)
+
+    with console.counting(len(dataset), "evaluating") as count:
+        evaluated = evaluate_model(model, dataset, batch_size=batch_size, on_image=on_image)
+    evaluation = evaluated.evaluation
+    console.print_table(evaluation_table(evaluation, model, title=f"{model_path} on {dataset.name}"))
+    if json_path is not None:
+        with written_whole(json_path) as part:
+            part.write_text(json.dumps(evaluation.to_json_dict(), indent=2) + "\n")
+    if builder is not None and report is not None:
+        builder.write(report, evaluation=evaluation)
+    if figures is not None:
+        _write_figures(figures, model, evaluated, grid)
+    written = [str(path) for path in (json_path, report, figures) if path is not None]
+    if written:
+        console.say(f"wrote {', '.join(written)}")
+    _list_failures(console, evaluated.failures)
+    return not evaluated.failures
+
+
+def demo(console: Console, out: Path) -> bool:
+    """Run the whole job on simulated baggage."""
+    console.say(demonstration.NOTICE)
+    data, model_path = out / "baggage", out / "baggage.safetensors"
+    with console.counting(demonstration.N_IMAGES, "simulating X-ray baggage") as count:
+        demonstration.write_images(data, progress=count)
+    all_read = fit(console, str(data), model_path, demonstration.SETTINGS, resume=True)
+    return (
+        evaluate(
+            console,
+            model_path,
+            str(data),
+            json_path=out / "evaluation.json",
+            report=out / "report.html",
+            figures=out / "figures",
+            batch_size=64,
+            notice=demonstration.NOTICE,
+        )
+        and all_read
+    )
+
+
+def panels(scored: ScoredImage) -> Mapping[str, NDArray[np.uint8]]:
+    """Pictures of an image for the report: itself, its reconstruction, and their difference."""
+    found: dict[str, NDArray[np.uint8]] = {}
+    if scored.image is not None:
+        found["image"] = scored.image
+    if scored.image is not None and scored.reconstruction is not None:
+        found["reconstruction"] = scored.reconstruction
+        found["difference"] = np.abs(scored.image.astype(np.int16) - scored.reconstruction).astype(np.uint8)
+    return found
+
+
+def evaluation_table(evaluation: Evaluation, model: Model, title: str) -> Table:
+    """Every figure of an evaluation, with the kinds of anomaly below."""
+    calibration = model.calibration
+
+    def shown(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("n", justify="right")
+    table.add_row(
+        "image AUROC", shown(evaluation.image_auroc), str(evaluation.n_normal + evaluation.n_anomalous)
+    )
+    table.add_row("image average precision", shown(evaluation.image_average_precision))
+    table.add_row("image F1 at φ", shown(evaluation.image_f1))
+    table.add_row("equal error rate", shown(evaluation.eer))
+    table.add_row("false-alarm rate at 95 % detection", shown(evaluation.fpr_at_95_tpr))
+    asked = f"false-alarm rate at φ (asked {calibration.attained_rate:.2g})"
+    table.add_row(asked, shown(evaluation.false_alarm_rate), str(evaluation.n_normal))
+    table.add_row("detection rate at φ", shown(evaluation.detection_rate), str(evaluation.n_anomalous))
+    table.add_row("pixel AUROC", shown(evaluation.pixel_auroc))
+    table.add_row("AUPRO to 30 %", shown(evaluation.aupro), end_section=True)
+    for kind, figures in sorted(evaluation.per_kind.items()):
+        table.add_row(f"image AUROC, {kind}", shown(figures.image_auroc), str(figures.n))
+    return table
+
+
+@dataclass
+class _GridRows:
+    """The first images of each class, for the figure of reconstructions."""
+
+    normal: list[GridRow] = field(default_factory=list)
+    anomalous: dict[str, list[GridRow]] = field(default_factory=dict)
+
+    def consider(self, scored: ScoredImage, record: ImageRecord) -> None:
+        shown = panels(scored)
+        if "reconstruction" not in shown:
+            return
+        kind = record.kind or "anomalous"
+        rows = self.anomalous.setdefault(kind, []) if record.is_anomalous else self.normal
+        if len(rows) < GRID_ROWS_PER_CLASS:
+            rows.append(GridRow(kind, bool(record.is_anomalous), shown, scored.score))
+
+    def chosen(self) -> list[GridRow]:
+        """Normal rows, then anomalous ones, taken in turn from the kinds."""
+        turns = zip(*(rows[:1] for rows in self.anomalous.values()), strict=False)
+        return self.normal + [row for turn in turns for row in turn]
+
+
+def _write_figures(folder: Path, model: Model, evaluated: EvaluatedImages, grid: _GridRows) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {folder} for figures: {error.strerror or error}"
+        ) from error
+    scores, truth, calibration = evaluated.scores, evaluated.is_anomalous, model.calibration
+    histogram = score_histogram(calibration.scores, scores, truth, calibration.threshold)
+    save_figure(histogram, folder / "score_histogram.png")
+    if evaluated.evaluation.image_auroc is not None:
+        save_figure(roc_figure(scores, truth, evaluated.evaluation.image_auroc), folder / "roc.png")
+    if grid.chosen():
+        save_figure(reconstruction_grid(grid.chosen()), folder / "reconstructions.png")
+
+
+def _report_builder(model: Model, title: str, notice: str | None = None) -> ReportBuilder:
+    calibration = model.calibration
+    return ReportBuilder(
+        title=title,
+        threshold=calibration.threshold,
+        false_alarm_rate=calibration.false_alarm_rate,
+        calibration_scores=calibration.scores,
+        model_summary={name: str(value) for name, value in model_summary(model).items()},
+        notice=notice,
+    )
+
+
+def model_summary(model: Model) -> dict[str, Any]:
+    """What a person may want to know of a model, by name."""
+    preprocessing = model.preprocessing
+    return {
+        "method": model.method.name,
+        "preset": model.preset,
+        "network input": (
+            f"{preprocessing.image_size}×{preprocessing.image_size} px, {preprocessing.channels} channel(s), "
+            f"{preprocessing.bits} bit"
+        ),
+        **model.method.options.model_dump(),
+        **model.provenance,
+    }
+
+
+def _report_row(row: ScoreRow, record: ImageRecord) -> ReportRow:
+    return ReportRow(**asdict(row), kind=record.kind, labelled_anomalous=record.is_anomalous)
+
+
+def _list_failures(console: Console, failures: Mapping[str, str]) -> None:
+    if not failures:
+        return
+    console.warn(f"{len(failures)} images could not be read:")
+    for path, why in list(failures.items())[:MOST_LISTED_FAILURES]:
+        console.say(f"  {path}: {why}")
+    if len(failures) > MOST_LISTED_FAILURES:
+        console.say(f"  … and {len(failures) - MOST_LISTED_FAILURES} more")

@@ -1,0 +1,161 @@
+"""Convolutions that are quick on a processor: the same numbers as PyTorch's own, laid out as matrix products.
+
+PyTorch's processor kernels lose time in three places of the pyramids: with one to four channels at the image
+(which also lose the channels-last layout for all that follows), at the 4×4 ↔ 1×1 end, and in the gradient of
+the weights. There a patch matrix and one matrix product do better; everywhere else, and on a GPU, PyTorch's
+own kernels run. `docs/performance.md` has the figures.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional
+
+FEW_CHANNELS = 8
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` without bias, dilation or groups; same weights, same result up to rounding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `float[N, C, H, W]`."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        x, weight = _in_working_precision(x, self.weight)
+        y: Tensor = _Convolution.apply(x, weight, self.stride[0], self.padding[0])
+        return y
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d` without bias, dilation or groups; same weights, same result up to rounding."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Convolve `float[N, C, H, W]`, transposed."""
+        if x.device.type != "cpu" or output_size is not None:
+            return super().forward(x, output_size)
+        x, weight = _in_working_precision(x, self.weight)
+        y: Tensor = _TransposedConvolution.apply(x, weight, self.stride[0], self.padding[0])
+        return y
+
+
+def _in_working_precision(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What autocast does for PyTorch's own convolutions."""
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        return x.to(dtype), weight.to(dtype)
+    return x, weight
+
+
+class _Convolution(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return _convolve(x, weight, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight = ctx.needs_input_grad[:2]
+        gradient_x = _convolve_transposed(gradient, weight, ctx.stride, ctx.padding) if needs_x else None
+        gradient_weight = (
+            _weight_gradient(gradient, x, weight, ctx.stride, ctx.padding) if needs_weight else None
+        )
+        return gradient_x, gradient_weight, None, None
+
+
+class _TransposedConvolution(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return _convolve_transposed(x, weight, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight = ctx.needs_input_grad[:2]
+        gradient_x = _convolve(gradient, weight, ctx.stride, ctx.padding) if needs_x else None
+        # the transposed convolution's output is the convolution's input, and the other way round
+        gradient_weight = (
+            _weight_gradient(x, gradient, weight, ctx.stride, ctx.padding) if needs_weight else None
+        )
+        return gradient_x, gradient_weight, None, None
+
+
+def _convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    channels_out, channels_in, kernel, _ = weight.shape
+    covers_whole_image = padding == 0 and x.shape[2] == kernel
+    if channels_in > FEW_CHANNELS and channels_out > FEW_CHANNELS and not covers_whole_image:
+        return functional.conv2d(x, weight, stride=stride, padding=padding)
+    side = (x.shape[2] + 2 * padding - kernel) // stride + 1
+    y, rows = _output(x, channels_out, side)
+    torch.mm(_patches(x, kernel, stride, padding), _matrix(weight).t(), out=rows.view(-1, channels_out))
+    return y
+
+
+def _convolve_transposed(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    channels_in, channels_out, kernel, _ = weight.shape
+    if padding == 0 and x.shape[2] == 1:
+        y, rows = _output(x, channels_out, kernel)
+        torch.mm(x.reshape(len(x), channels_in), _matrix(weight), out=rows.view(len(x), -1))
+        return y
+    if channels_out > FEW_CHANNELS:
+        y = functional.conv_transpose2d(x, weight, stride=stride, padding=padding)
+        return y.contiguous(memory_format=torch.channels_last)
+    side = x.shape[2]
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels_in) @ _matrix(weight)  # [N·side², kernel²·channels_out]
+    patches = rows.view(len(x), side, side, kernel, kernel, channels_out)
+    padded_side = (side - 1) * stride + kernel
+    padded = rows.new_zeros((len(x), padded_side, padded_side, channels_out))
+    reach = stride * (side - 1) + 1
+    for row in range(kernel):
+        for column in range(kernel):
+            padded[:, row : row + reach : stride, column : column + reach : stride] += patches[
+                :, :, :, row, column
+            ]
+    inner = slice(padding, padded_side - padding)
+    y, rows = _output(x, channels_out, padded_side - 2 * padding)
+    rows.copy_(padded[:, inner, inner])
+    return y
+
+
+def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Gradient of the weight of a convolution from x, `[N, C, H, W]`, to where `gradient`, `[N, K, h, w]`, is."""
+    channels_out, channels_in, kernel, _ = weight.shape
+    rows = gradient.permute(0, 2, 3, 1).reshape(-1, channels_out)  # [N·h·w, K]
+    product = rows.t() @ _patches(x, kernel, stride, padding)  # [K, kernel²·C]
+    return product.view(channels_out, kernel, kernel, channels_in).permute(0, 3, 1, 2)
+
+
+def _output(x: Tensor, channels: int, side: int) -> tuple[Tensor, Tensor]:
+    """An empty channels-last `[N, channels, side, side]` and its view `[N, side, side, channels]`.
+
+    The tensor is no view itself, so that the activation after it may work in place.
+    """
+    y = torch.empty(
+        (len(x), channels, side, side), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
+    return y, y.permute(0, 2, 3, 1)
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """Weight `[K, C, kernel, kernel]` as `[K, kernel²·C]`; a view if it is channels last."""
+    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+
+
+def _patches(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """The patches under the kernel as rows: `[N, C, H, W]` to `[N·h·w, kernel²·C]`."""
+    channels = x.shape[1]
+    padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
+    windows = padded.unfold(1, kernel, stride).unfold(
+        2, kernel, stride
+    )  # [N, h, w, C, kernel, kernel], a view
+    patches = torch.empty((*windows.shape[:3], kernel, kernel, channels), dtype=x.dtype, device=x.device)
+    for row in range(kernel):  # by rows, because each is one run of memory
+        patches[:, :, :, row].copy_(windows[..., row, :].transpose(3, 4))
+    return patches.view(-1, kernel * kernel * channels)

@@ -1,0 +1,165 @@
+"""Bad input gets one clear sentence and the right exit status, and nothing is lost."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import textures, write_images
+from PIL import Image
+
+FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
+
+
+def ganomaly(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ganomaly", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess[str], exit_status: int, *words: str) -> None:
+    assert done.returncode == exit_status, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("ganomaly: ")]
+    assert len(said) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in said[0]
+
+
+def fit(data: Path, tmp_path: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    return ganomaly("fit", data, "--model", tmp_path / "m.safetensors", "--epochs", 1, *more)
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert_one_sentence(fit(tmp_path / "empty", tmp_path), FAILED, "empty", "no image")
+
+
+def test_a_missing_folder(tmp_path):
+    assert_one_sentence(fit(tmp_path / "missing", tmp_path), WRONG_USAGE, "missing")
+
+
+def test_one_image(tmp_path):
+    folder = write_images(tmp_path / "one", textures(1))
+    assert_one_sentence(fit(folder, tmp_path), FAILED, "found 1 normal image", "10")
+
+
+def test_a_folder_of_broken_images_only(tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number}.png").write_text("text")
+    assert_one_sentence(fit(folder, tmp_path), FAILED, "0 normal images that can be read")
+
+
+def test_broken_images_among_good_ones_are_listed_and_left_out(tmp_path, normal_folder):
+    (normal_folder / "text.png").write_text("I am text")
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8))
+    photo.save(tmp_path / "whole.jpg")
+    (normal_folder / "truncated.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:4000])
+    Image.new("L", (20_000, 20_000)).save(normal_folder / "huge.png")
+    done = fit(normal_folder, tmp_path)
+    assert done.returncode == SOME_UNREADABLE, done.stderr
+    assert (tmp_path / "m.safetensors").exists()
+    for name, why in (("text.png", ""), ("truncated.jpg", "truncated"), ("huge.png", "20000")):
+        lines = [line for line in done.stderr.splitlines() if name in line]
+        assert lines, f"{name} is not listed"
+        assert why in " ".join(lines)
+
+
+def test_mixed_sizes_are_no_trouble(tmp_path, normal_folder):
+    for number, size in enumerate([(20, 31), (200, 90), (33, 33)]):
+        Image.new("L", size, 100 + number).save(normal_folder / f"size{number}.png")
+    assert fit(normal_folder, tmp_path).returncode == 0
+
+
+def test_mixed_channels_are_said_with_the_way_out_and_the_way_out_works(tmp_path, normal_folder):
+    Image.new("RGB", (32, 32), "red").save(normal_folder / "colour.png")
+    assert_one_sentence(fit(normal_folder, tmp_path), FAILED, "colour.png", "--channels")
+    done = fit(normal_folder, tmp_path, "--channels", 1)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--image-size", 48],
+        ["--preset", "nonsense"],
+        ["--false-alarm-rate", 2],
+        ["--epochs", 0],
+        ["--device", "tpu"],
+    ],
+)
+def test_options_that_cannot_be(tmp_path, normal_folder, options):
+    done = fit(normal_folder, tmp_path, *options)
+    assert done.returncode == WRONG_USAGE, done.stderr
+    assert str(options[1]) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unwritable_output_is_said_before_the_work(tmp_path, normal_folder, model_path):
+    done = ganomaly("fit", normal_folder, "--model", tmp_path / "no" / "folder" / "m.safetensors")
+    assert_one_sentence(done, WRONG_USAGE, "does not exist")
+    assert "normal images in" not in done.stderr, "it should not have begun"
+    done = ganomaly("score", model_path, normal_folder, "--out", tmp_path / "table.txt")
+    assert_one_sentence(done, WRONG_USAGE, ".csv, .jsonl or .parquet")
+
+
+def test_a_file_that_is_no_model(tmp_path, normal_folder):
+    (tmp_path / "m.safetensors").write_text("I am text")
+    done = ganomaly("score", tmp_path / "m.safetensors", normal_folder, "--out", tmp_path / "t.csv")
+    assert_one_sentence(done, FAILED, "not a model of ganomaly")
+
+
+def test_evaluate_without_labels_says_what_layout_it_needs(model_path, normal_folder):
+    assert_one_sentence(ganomaly("evaluate", model_path, normal_folder), FAILED, "test")
+
+
+def test_a_full_disk_keeps_the_old_files(tmp_path, normal_folder, model_path):
+    """A limit on the size of files stands for the disk: writes fail with an error of the system."""
+    table, model = tmp_path / "t.csv", tmp_path / "m.safetensors"
+    table.write_text("old")
+    model.write_text("old")
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def limit(size: int):
+        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    scored = ganomaly("score", model_path, normal_folder, "--out", table, preexec_fn=limit(1000))
+    assert_one_sentence(scored, FAILED, "cannot write", "t.csv")
+    fitted = ganomaly("fit", normal_folder, "--model", model, "--epochs", 1, preexec_fn=limit(100_000))
+    assert_one_sentence(fitted, FAILED, "cannot write", "m.safetensors")
+    assert (table.read_text(), model.read_text()) == ("old", "old")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before, "something half-written was left"
+
+
+def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_folder):
+    model = tmp_path / "m.safetensors"
+    model.write_text("old")
+    command = [
+        sys.executable,
+        "-m",
+        "ganomaly",
+        "fit",
+        str(normal_folder),
+        "--model",
+        str(model),
+        "--epochs",
+        "100000",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)  # into training
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED, said
+    assert "Traceback" not in said
+    assert "goes on from its last checkpoint" in said
+    assert model.read_text() == "old"
+
+
+def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_debug(tmp_path, normal_folder):
+    done = fit(normal_folder, tmp_path, "--image-size", 48, "--debug")
+    assert "Traceback" in done.stderr

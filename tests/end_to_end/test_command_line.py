@@ -1,0 +1,123 @@
+"""The verbs as a user types them, each in a process of its own."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+CONTRACT_COLUMNS = ["path", "score", "normalized_score", "p_value", "is_anomaly", "error"]
+CONTRACT_FIGURES = {
+    "image_auroc", "image_average_precision", "image_f1", "eer", "fpr_at_95_tpr", "false_alarm_rate",
+    "detection_rate", "pixel_auroc", "aupro", "n_normal", "n_anomalous", "per_kind",
+}  # fmt: skip
+
+
+def ganomaly(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ganomaly", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_names_every_verb_without_importing_torch():
+    program = (
+        "import sys; sys.argv = ['ganomaly', '--help']\n"
+        "from ganomaly.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as leaving: sys.exit(leaving.code or 10 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in ("fit", "score", "evaluate", "demo", "info"))
+
+
+def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):
+    model = tmp_path / "parts.safetensors"
+    fitted = ganomaly(
+        "fit", labelled_folder, "--model", model, "--epochs", 2, "--false-alarm-rate", 0.1, "--seed", 1
+    )
+    assert fitted.returncode == 0, fitted.stderr
+    assert "40 normal images" in fitted.stderr
+    assert "gray" in fitted.stderr
+    assert "32×32 px (chosen from the data" in fitted.stderr
+    assert model.exists()
+    assert not list(tmp_path.glob("*.checkpoint")), "the checkpoint of a finished run goes away"
+
+    evaluation, report = tmp_path / "evaluation.json", tmp_path / "report.html"
+    evaluated = ganomaly(
+        "evaluate",
+        model,
+        labelled_folder,
+        "--json",
+        evaluation,
+        "--report",
+        report,
+        "--figures",
+        tmp_path / "figures",
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    figures = json.loads(evaluation.read_text())
+    assert figures.keys() == CONTRACT_FIGURES
+    assert (figures["n_normal"], figures["n_anomalous"]) == (12, 12)
+    assert figures["per_kind"]["blob"]["n"] == 12
+    assert 0 <= figures["pixel_auroc"] <= 1
+    assert "image AUROC" in evaluated.stdout
+    assert "<html" in report.read_text()
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {"roc.png", "score_histogram.png", "reconstructions.png"}
+
+    table, maps = tmp_path / "scores.csv", tmp_path / "maps"
+    judged = ganomaly("score", model, labelled_folder / "test" / "blob", "--out", table, "--maps", maps)
+    assert judged.returncode == 0, judged.stderr
+    rows = list(csv.DictReader(table.open()))
+    assert list(rows[0]) == CONTRACT_COLUMNS
+    assert [Path(row["path"]).name for row in rows] == [f"{n:03}.png" for n in range(12)]
+    assert {row["is_anomaly"] for row in rows} <= {"true", "false"}
+    assert len(list(maps.glob("*.npy"))) == 12
+
+    described = json.loads(ganomaly("info", model, "--json").stdout)
+    assert described["preset"] == "paper"
+    assert described["provenance"]["seed"] == 1
+    assert ganomaly("info", model).returncode == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_are_in_input_order_with_a_row_for_the_broken_image(model_path, normal_folder, tmp_path, suffix):
+    images = sorted(normal_folder.iterdir())[:4]
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    asked = [images[3], broken, images[0]]
+    out = tmp_path / f"scores{suffix}"
+    done = ganomaly("score", model_path, *asked, "--out", out)
+    assert done.returncode == 3
+    assert "broken.png" in done.stderr
+    if suffix == ".csv":
+        rows = [{name: value or None for name, value in row.items()} for row in csv.DictReader(out.open())]
+    elif suffix == ".jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    else:
+        rows = pq.read_table(out).to_pylist()
+    assert [row["path"] for row in rows] == [str(path) for path in asked]
+    assert [row["error"] is None for row in rows] == [True, False, True]
+    assert [row["score"] is None for row in rows] == [False, True, False]
+
+
+def test_fit_goes_on_after_a_kill_and_ends_with_the_same_model(labelled_folder, tmp_path):
+    """Both runs start anew or go on by the same command; the weights and the threshold agree."""
+    arguments = ["fit", labelled_folder, "--epochs", 40, "--false-alarm-rate", 0.1]
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    assert ganomaly(*arguments, "--model", whole).returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ganomaly", *map(str, arguments), "--model", str(killed)],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        process.wait(timeout=6)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    assert ganomaly(*arguments, "--model", killed).returncode == 0
+    left, right = (json.loads(ganomaly("info", path, "--json").stdout) for path in (whole, killed))
+    assert left["calibration"]["threshold"] == right["calibration"]["threshold"]

@@ -1,0 +1,55 @@
+"""The package's convolutions are PyTorch's, number for number."""
+
+import pytest
+import torch
+from torch import nn
+
+from ganomaly.networks.convolution import Conv2d, ConvTranspose2d
+
+SHAPES = [
+    # channels in, channels out, kernel, stride, padding, side of the larger image
+    (1, 16, 4, 2, 1, 32),
+    (3, 16, 4, 2, 1, 32),
+    (16, 32, 4, 2, 1, 16),
+    (16, 12, 4, 1, 0, 4),
+    (16, 16, 3, 1, 1, 8),
+]
+RELATIVE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("transposed", [False, True], ids=["down", "up"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_result_and_gradients_are_those_of_pytorch(shape, transposed, dtype, layout):
+    channels_in, channels_out, kernel, stride, padding, side = shape
+    torch.manual_seed(0)
+    if transposed:
+        ours: nn.Module = ConvTranspose2d(channels_out, channels_in, kernel, stride, padding, bias=False)
+        theirs: nn.Module = nn.ConvTranspose2d(channels_out, channels_in, kernel, stride, padding, bias=False)
+        x = torch.randn(3, channels_out, *[(side + 2 * padding - kernel) // stride + 1] * 2)
+    else:
+        ours = Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
+        theirs = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
+        x = torch.randn(3, channels_in, side, side)
+    theirs.load_state_dict(ours.state_dict())
+    ours, theirs = ours.to(memory_format=layout), theirs.to(memory_format=layout)
+    results = []
+    for layer in (ours, theirs):
+        leaf = x.contiguous(memory_format=layout).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y = layer(leaf)
+        y.float().square().mean().backward()
+        assert y.dtype == dtype
+        results.append((y.detach(), leaf.grad, layer.weight.grad))
+        leaf.grad = None
+    for left, right in zip(*results, strict=True):
+        assert left.shape == right.shape
+        scale = right.float().abs().max()
+        assert (left.float() - right.float()).abs().max() <= RELATIVE[dtype] * scale
+
+
+def test_an_activation_may_work_in_place_on_the_result():
+    layer = Conv2d(1, 16, 4, 2, 1, bias=False)
+    nn.functional.leaky_relu(layer(torch.randn(2, 1, 32, 32)), 0.2, inplace=True).sum().backward()
+    assert layer.weight.grad is not None

@@ -1,0 +1,133 @@
+"""The door for Python keeps scikit-learn's conventions."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from ganomaly import DataError, GANomalyDetector, ImageError, UsageError
+from ganomaly.detector import GANomalyDetector as Detector
+
+
+def test_importing_the_package_does_not_import_torch():
+    program = "import sys, ganomaly; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_clone_and_parameters_follow_scikit_learn():
+    detector = GANomalyDetector(preset="paper", seed=7, method_options={"nz": 9})
+    twin = clone(detector)
+    assert twin is not detector
+    assert twin.get_params() == detector.get_params()
+    assert twin.set_params(seed=8, epochs=2) is twin
+    assert (twin.seed, twin.epochs, detector.seed) == (8, 2, 7)
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        twin.set_params(nonsense=1)
+
+
+def test_the_constructor_only_stores():
+    detector = GANomalyDetector(preset="no such preset", epochs=-3)
+    assert (detector.preset, detector.epochs) == ("no such preset", -3)
+
+
+def test_fit_returns_the_detector_itself(normal_images):
+    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4, "nz": 8})
+    assert detector.fit(normal_images) is detector
+
+
+def test_every_judgement_is_built_on_the_one_before(detector, normal_images, anomalous_images):
+    images = np.concatenate([normal_images[:8], anomalous_images])
+    score = detector.anomaly_score(images)
+    np.testing.assert_array_equal(detector.score_samples(images), -score)
+    np.testing.assert_allclose(detector.decision_function(images), -detector.offset_ - score)
+    np.testing.assert_array_equal(detector.predict(images), np.where(score > -detector.offset_, -1, 1))
+    np.testing.assert_array_equal(detector.predict(images) == -1, detector.p_value(images) <= 0.1)
+
+
+def test_verdicts_before_fit_are_refused():
+    with pytest.raises(NotFittedError, match="call fit"):
+        GANomalyDetector().predict(np.zeros((2, 32, 32), np.uint8))
+
+
+def test_a_map_has_the_size_of_the_user_s_image(detector):
+    image = np.random.default_rng(0).integers(0, 255, (50, 71), dtype=np.uint8)
+    places = detector.anomaly_map(image)
+    assert places.shape == (50, 71)
+    assert places.dtype == np.float32
+    assert (places >= 0).all()
+
+
+def test_reconstructions_are_pictures_of_the_network_s_size(detector, normal_images):
+    pictures = detector.reconstruct(normal_images[:5])
+    assert pictures.shape == (5, 32, 32, 1)
+    assert pictures.dtype == np.uint8
+
+
+def test_a_trained_generator_rebuilds_normal_images_better_than_a_flat_gray(detector, normal_images):
+    pictures = detector.reconstruct(normal_images)[..., 0].astype(float)
+    error = np.abs(pictures - normal_images).mean()
+    assert error < 0.8 * np.abs(normal_images - normal_images.mean()).mean()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"preset": "nonsense"}, "unknown preset 'nonsense'"),
+        ({"epochs": 0}, "epochs"),
+        ({"image_size": 48}, "image size 48"),
+        ({"false_alarm_rate": 1.5}, "false alarm rate"),
+        ({"device": "tpu"}, "device"),
+        ({"seed": -1}, "seed"),
+        ({"method_options": {"nzz": 3}}, "nzz"),
+    ],
+)
+def test_wrong_parameters_are_said_by_fit(normal_images, parameters, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        GANomalyDetector(**parameters).fit(normal_images)
+
+
+def test_images_of_floats_are_refused_with_the_way_out():
+    with pytest.raises(UsageError, match="uint8"):
+        GANomalyDetector().fit(np.zeros((20, 32, 32)))
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(DataError, match="found 1 normal image"):
+        GANomalyDetector().fit(np.zeros((1, 32, 32), np.uint8))
+
+
+def test_copies_of_one_image_are_refused():
+    image = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
+    with pytest.raises(Exception, match="same latent|same score"):
+        GANomalyDetector(epochs=1, method_options={"ngf": 4, "ndf": 4}).fit(np.stack([image] * 20))
+
+
+def test_too_few_calibration_images_are_a_warning(normal_images):
+    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.001, method_options={"ngf": 4, "ndf": 4})
+    with pytest.warns(UserWarning, match="needs 999 calibration images, but only 20"):
+        detector.fit(normal_images)
+
+
+def test_sixteen_bit_images_work_and_eight_bit_ones_are_then_refused(normal_images):
+    twelve_bit = normal_images.astype(np.uint16) * 16
+    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4})
+    detector.fit(twelve_bit)
+    assert detector.model_.preprocessing.white_level == 4095
+    assert np.isfinite(detector.anomaly_score(twelve_bit)).all()
+    with pytest.raises(ImageError, match="8-bit"):
+        detector.reconstruct(normal_images)
+
+
+def test_colour_images_work_and_keep_three_channels(normal_images):
+    colour = np.stack([normal_images, normal_images[::-1], normal_images], axis=-1)
+    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4}).fit(
+        colour
+    )
+    assert detector.reconstruct(colour[:2]).shape == (2, 32, 32, 3)
+
+
+def test_the_public_name_is_the_class():
+    assert GANomalyDetector is Detector

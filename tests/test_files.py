@@ -1,0 +1,57 @@
+"""Files appear whole or not at all."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from ganomaly.errors import OutputError, UsageError
+from ganomaly.files import check_writable, written_whole
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    with written_whole(target) as part:
+        part.write_text("all of it")
+        assert not target.exists()
+    assert target.read_text() == "all of it"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_after_a_failure_the_old_file_stands_as_it_was(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+
+    def write_and_fail() -> None:
+        with written_whole(target) as part:
+            part.write_text("half of the ne")
+            raise ValueError("power cut")
+
+    with pytest.raises(ValueError, match="power cut"):
+        write_and_fail()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_full_disk_is_said_in_one_sentence(tmp_path: Path):
+    def write_to_full_disk() -> None:
+        with written_whole(tmp_path / "out.txt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"cannot write .*out\.txt: No space left on device"):
+        write_to_full_disk()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path):
+    with pytest.raises(UsageError, match="does not exist"):
+        check_writable(tmp_path / "missing" / "out.txt")
+    with pytest.raises(UsageError, match="is a folder"):
+        check_writable(tmp_path)
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path):
+    with written_whole(tmp_path / "ours") as part:
+        part.write_text("x")
+    (tmp_path / "plain").write_text("x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
