@@ -1,0 +1,80 @@
+"""From pixels of any size to the network's square, with as many channels as it takes."""
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ganomaly.data.encoded_image import Pixels
+from ganomaly.errors import ImageError
+
+# ITU-R 601 luma in 16-bit fixed point, the very numbers that Pillow takes; they add up to 2**16
+_LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
+_HALF = np.uint32(0x8000)
+
+
+def resize_image(image: Pixels, size: int, channels: int) -> Pixels:
+    """Bring a whole image to a square, and its channels to the number asked for.
+
+    Nothing is cropped and the aspect is not kept: a defect at the rim must stay visible. Bilinear with
+    antialiasing, as `PIL.Image.resize(…, BILINEAR)`.
+
+    Parameters
+    ----------
+    image : ndarray
+        `uint8` or `uint16` `[H, W, C]`.
+    size : int
+        Side of the square in pixels.
+    channels : int
+        Gray becomes RGB by copying, RGB becomes gray by its luma (ITU-R 601).
+
+    Returns
+    -------
+    ndarray
+        `[size, size, channels]` of the same type.
+
+    Raises
+    ------
+    ImageError
+        If there is no way from the channels it has to those asked for.
+    """
+    found = image.shape[2]
+    if found == 3 and channels == 1:
+        image = _gray(image)
+    elif found != channels and not (found == 1 and channels == 3):
+        raise ImageError(
+            f"it has {found} channels where {channels} are needed; only gray and RGB are converted to each other"
+        )
+    if image.shape[:2] != (size, size):
+        image = _resized(image, size)
+    return image if image.shape[2] == channels else _repeated(image, channels)
+
+
+def _gray(image: Pixels) -> Pixels:
+    if image.dtype == np.uint8:
+        luma: NDArray[np.uint8] = np.asarray(Image.fromarray(image).convert("L"))
+        return luma[..., np.newaxis]
+    weighted = image.astype(np.uint32) @ _LUMA  # at most (2**16 - 1) * 2**16, which 32 bits hold
+    return ((weighted + _HALF) >> np.uint32(16)).astype(np.uint16)[..., np.newaxis]
+
+
+def _repeated(gray: Pixels, channels: int) -> Pixels:
+    return cast(Pixels, np.repeat(gray, channels, axis=2))
+
+
+def _resized(image: Pixels, size: int) -> Pixels:
+    channels = image.shape[2]
+    if image.dtype == np.uint8 and channels in (1, 3):
+        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        resized: NDArray[np.uint8] = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+        return resized.reshape(size, size, channels)
+    planes = [_resized_plane(image[..., channel], size) for channel in range(channels)]
+    return cast(Pixels, np.stack(planes, axis=-1))
+
+
+def _resized_plane(plane: Pixels, size: int) -> Pixels:
+    """Resize one channel in floating point; Pillow would mix a fourth into the others, as if it were alpha."""
+    picture = Image.fromarray(plane.astype(np.float32))
+    resized = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    return cast(Pixels, np.rint(resized).clip(0, np.iinfo(plane.dtype).max).astype(plane.dtype))
