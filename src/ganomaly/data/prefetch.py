@@ -1,0 +1,43 @@
+"""Work done ahead by threads, handed over in order and in bounded memory."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+) -> Generator[Result, None, None]:
+    """Yield ``function(item)`` for each item in order, computed by threads before it is asked for.
+
+    When the generator ends, is closed, or is left by an exception (Ctrl-C too), what has not begun is dropped, what
+    runs is waited for, and no thread is left.
+
+    Parameters
+    ----------
+    function : callable
+        Called in the threads. What it raises is raised here.
+    items : iterable
+        Taken by the caller's thread, at most `ahead` of them before their results are asked for.
+    workers : int
+        Threads.
+    ahead : int
+        Results that are kept or being computed at most.
+    """
+    items = iter(items)
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        pending: deque[Future[Result]] = deque(
+            executor.submit(function, item) for item in islice(items, ahead)
+        )
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(executor.submit(function, item) for item in islice(items, 1))
+            yield result
+    finally:
+        executor.shutdown(cancel_futures=True)

@@ -1,0 +1,315 @@
+"""From a dataset to batches at the network's size: from memory, or decoded ahead by threads."""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganomaly.data.encoded_image import Pixels
+from ganomaly.data.image_dataset import ImageDataset
+from ganomaly.data.prefetch import in_order
+from ganomaly.data.resizing import resize_image
+from ganomaly.data.resources import available_memory, usable_processors
+from ganomaly.data.survey import Survey, agreed_bits, survey
+from ganomaly.errors import ImageError
+
+SHARE_OF_MEMORY = 4
+"""The images are kept in memory if they need no more than this part of what is available: a quarter."""
+
+_WHITE_LEVELS = (1023, 4095, 16383, 65535)  # of cameras with 10, 12, 14 and 16 bits
+_PIECE = 8  # images a thread decodes in one go: few, so that a batch is soon there
+_LARGE_PIECE = 64  # where all are decoded anyway
+_MOST_WORKERS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedBatch:
+    """Consecutive images of a dataset, at the network's size.
+
+    Attributes
+    ----------
+    indices : ndarray
+        `int64[n]`, those that could be decoded.
+    images : ndarray
+        `[n, S, S, C]`, their pixels.
+    sizes : ndarray
+        `int64[n, 2]`, their own height and width in pixels.
+    failures : dict of int to str
+        Index of each of the others, and why.
+    """
+
+    indices: NDArray[np.int64]
+    images: Pixels
+    sizes: NDArray[np.int64]
+    failures: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _NetworkInput:
+    """What each image shall become."""
+
+    size: int
+    channels: int
+    bits: int
+
+    @property
+    def dtype(self) -> Any:
+        return np.uint8 if self.bits == 8 else np.uint16
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.size, self.size, self.channels
+
+
+@dataclass
+class _Piece:
+    """A few decoded images."""
+
+    indices: list[int] = field(default_factory=list)
+    images: list[Pixels] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    peak: int = 0
+
+    def add(self, other: "_Piece") -> None:
+        self.indices += other.indices
+        self.images += other.images
+        self.sizes += other.sizes
+        self.failures |= other.failures
+        self.peak = max(self.peak, other.peak)
+
+    def as_batch(self, wanted: _NetworkInput) -> DecodedBatch:
+        images = np.stack(self.images) if self.images else np.empty((0, *wanted.shape), wanted.dtype)
+        indices = np.array(self.indices, dtype=np.int64)
+        return DecodedBatch(
+            indices, images, np.array(self.sizes, dtype=np.int64).reshape(-1, 2), self.failures
+        )
+
+
+def decode_ahead(
+    dataset: ImageDataset,
+    *,
+    image_size: int,
+    channels: int,
+    batch_size: int,
+    dtype: type[np.uint8] | type[np.uint16],
+    workers: int | None = None,
+) -> Generator[DecodedBatch, None, None]:
+    """Decode a dataset once, in order, in bounded memory; threads are a few batches ahead.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The images.
+    image_size, channels : int
+        What each becomes, by `resize_image`.
+    batch_size : int
+        Images in a batch, broken ones included; the last one may be smaller.
+    dtype : {uint8, uint16}
+        That of the images the model learned from; an image with other bits is a failure.
+    workers : int, optional
+        Threads; as many as processors if left out.
+
+    Yields
+    ------
+    DecodedBatch
+        Each image of the dataset is in one, decoded or as a failure.
+    """
+    wanted = _NetworkInput(image_size, channels, 8 * np.dtype(dtype).itemsize)
+    batches = (
+        range(start, min(start + batch_size, len(dataset))) for start in range(0, len(dataset), batch_size)
+    )
+    for batch in _decoded(dataset, batches, wanted, workers):
+        yield batch.as_batch(wanted)
+
+
+class PreparedImages:
+    """The images of a dataset at the network's size, kept in memory where they fit, else decoded ahead by threads.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The images.
+    image_size, channels : int
+        What each becomes, by `resize_image`.
+    memory_limit : int, optional
+        Bytes that the decoded images may take; a quarter of the memory available now if left out.
+    workers : int, optional
+        Threads; as many as processors if left out.
+    progress : callable, optional
+        Called with the number of images decoded so far, while they are decoded for the first time.
+    surveyed : Survey, optional
+        What `survey` found in the dataset, if it was called already.
+
+    Attributes
+    ----------
+    in_memory : bool
+        Whether they are kept.
+    usable : ndarray
+        `int64[n]`, indices of the images that decode; where they are not kept and have 8 bits, of those that could be
+        opened.
+    failures : dict of int to str
+        Index of each image that could not be decoded so far, and why.
+    white_level : int
+        255 for 8 bits; for 16 bits the smallest of 1023, 4095, 16383 and 65535 that holds the brightest pixel.
+    wait_seconds : float
+        Time that `batches` made its caller wait, in all.
+
+    Raises
+    ------
+    DataError
+        If no image can be opened, or if some have 8 bits and some 16.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        *,
+        image_size: int,
+        channels: int,
+        memory_limit: int | None = None,
+        workers: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        surveyed: Survey | None = None,
+    ) -> None:
+        surveyed = surveyed or survey(dataset)
+        self._dataset = dataset
+        self._wanted = _NetworkInput(image_size, channels, agreed_bits(surveyed))
+        self._workers = workers
+        self.failures = dict(surveyed.failures)
+        self.usable = np.setdiff1d(np.arange(len(dataset)), list(self.failures))
+        self.wait_seconds = 0.0
+        limit = available_memory() // SHARE_OF_MEMORY if memory_limit is None else memory_limit
+        shape = (len(dataset), *self._wanted.shape)
+        self.in_memory = int(np.prod(shape)) * np.dtype(self._wanted.dtype).itemsize <= limit
+        self._pixels: Pixels | None = np.zeros(shape, self._wanted.dtype) if self.in_memory else None
+        peak = 255
+        if self.in_memory or self._wanted.bits == 16:  # the white level of 16 bits needs a look at all pixels
+            peak = self._decode_all(progress or (lambda done: None))
+        self.white_level = (
+            255 if self._wanted.bits == 8 else next(level for level in _WHITE_LEVELS if peak <= level)
+        )
+
+    def batches(self, index_batches: Iterable[NDArray[np.int64]]) -> Iterator[Pixels]:
+        """Yield the images of each batch of indices, in the order asked for.
+
+        A broken image is left out of its batch and noted in `failures`; a batch of broken images alone is left out.
+
+        Parameters
+        ----------
+        index_batches : iterable of ndarray
+            `int[n]` each, of indices into the dataset. Where the images are not kept, some batches are taken ahead.
+
+        Yields
+        ------
+        ndarray
+            `uint8` or `uint16` `[n, S, S, C]`.
+        """
+        with closing(
+            self._kept(index_batches) if self.in_memory else self._streamed(index_batches)
+        ) as batches:
+            while True:
+                asked = time.perf_counter()
+                batch = next(batches, None)
+                self.wait_seconds += time.perf_counter() - asked
+                if batch is None:
+                    return
+                yield batch
+
+    def _kept(self, index_batches: Iterable[NDArray[np.int64]]) -> Generator[Pixels, None, None]:
+        pixels = self._pixels
+        assert pixels is not None
+        is_broken = np.zeros(len(pixels), dtype=bool)
+        is_broken[list(self.failures)] = True
+        for indices in index_batches:
+            whole = indices[~is_broken[indices]]
+            if len(whole):
+                yield pixels[whole]
+
+    def _streamed(self, index_batches: Iterable[NDArray[np.int64]]) -> Generator[Pixels, None, None]:
+        with closing(_decoded(self._dataset, index_batches, self._wanted, self._workers)) as batches:
+            for batch in batches:
+                self.failures |= batch.failures
+                if batch.images:
+                    yield np.stack(batch.images)
+
+    def _decode_all(self, progress: Callable[[int], None]) -> int:
+        """Decode all usable images, keep them where they are kept, and return the brightest pixel."""
+        peak = done = 0
+        pieces = np.array_split(self.usable, range(_LARGE_PIECE, len(self.usable), _LARGE_PIECE))
+        for piece in _decoded(self._dataset, pieces, self._wanted, self._workers, piece_size=_LARGE_PIECE):
+            if self._pixels is not None and piece.images:
+                self._pixels[piece.indices] = piece.images
+            self.failures |= piece.failures
+            peak = max(peak, piece.peak)
+            done += len(piece.indices) + len(piece.failures)
+            progress(done)
+        self.usable = np.setdiff1d(self.usable, list(self.failures))
+        return peak
+
+
+def _decoded(
+    dataset: ImageDataset,
+    index_batches: Iterable[Iterable[int]],
+    wanted: _NetworkInput,
+    workers: int | None,
+    piece_size: int = _PIECE,
+) -> Generator[_Piece, None, None]:
+    """Decode batches of indices ahead, each cut into pieces so that all threads work on the first one."""
+    workers = workers or min(usable_processors(), _MOST_WORKERS)
+
+    def pieces() -> Iterator[tuple[list[int], bool]]:
+        for indices in index_batches:
+            batch = [int(index) for index in indices]
+            for start in range(0, len(batch), piece_size):
+                yield batch[start : start + piece_size], start + piece_size >= len(batch)
+
+    decode = partial(_decode_piece, dataset, wanted)
+    with closing(in_order(decode, pieces(), workers=workers, ahead=32 + 4 * workers)) as decoded:
+        batch = _Piece()
+        for piece, is_last in decoded:
+            batch.add(piece)
+            if is_last:
+                yield batch
+                batch = _Piece()
+
+
+def _decode_piece(
+    dataset: ImageDataset, wanted: _NetworkInput, piece: tuple[list[int], bool]
+) -> tuple[_Piece, bool]:
+    indices, is_last = piece
+    decoded = _Piece()
+    for index in indices:
+        try:
+            with dataset.open(index) as image:
+                header = image.header
+                if header.bits != wanted.bits:
+                    raise ImageError(
+                        f"{_short_name(dataset, index)} is an {header.bits}-bit image, but the model learned from "
+                        f"{wanted.bits}-bit images; convert it"
+                    )
+                pixels = image.decode(wanted.size)
+        except ImageError as error:
+            decoded.failures[index] = str(error)
+            continue
+        try:
+            small = resize_image(pixels, wanted.size, wanted.channels)
+        except ImageError as error:
+            decoded.failures[index] = f"{_short_name(dataset, index)}: {error}"
+            continue
+        if wanted.bits == 16:
+            decoded.peak = max(decoded.peak, int(pixels.max()))
+        decoded.indices.append(index)
+        decoded.images.append(small)
+        decoded.sizes.append((header.height, header.width))
+    return decoded, is_last
+
+
+def _short_name(dataset: ImageDataset, index: int) -> str:
+    return PurePath(dataset.records[index].path).name

@@ -1,0 +1,44 @@
+"""What this machine has to offer: processors and memory, within the limits of a container."""
+
+import os
+from pathlib import Path
+
+_WHERE_UNKNOWN = 2 * 2**30
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_processors() -> int:
+    """Count the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that may be taken now without making others or this process starve; 2 GiB where nobody tells."""
+    free = _free_on_machine()
+    in_container = _free_in_container()
+    return free if in_container is None else max(0, min(free, in_container))
+
+
+def _free_on_machine() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass  # not Linux
+    return _WHERE_UNKNOWN
+
+
+def _free_in_container() -> int | None:
+    """Limit of the control group less what it uses; None where there is no limit."""
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())  # "max" where there is none
+        used = int((_CGROUP / "memory.current").read_text())
+        for line in (_CGROUP / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):  # files kept in memory, given back when it is needed
+                used -= int(line.split()[1])
+    except (OSError, ValueError):
+        return None
+    return limit - used
