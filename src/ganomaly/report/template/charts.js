@@ -86,7 +86,7 @@ function drawHistogram(holder, threshold) {
     labelled.push(at);
     axis.append(svg("text", { x: at, y: inner.bottom + 16, "text-anchor": "middle" }, formatScore(value)));
   }
-  const shareStep = niceStep(top / 3.5);
+  const shareStep = niceStep(top / 4.5);
   for (let share = shareStep; share <= top; share += shareStep) {
     axis.append(svg("line", { class: "grid", x1: x(0), x2: x(1), y1: y(share), y2: y(share) }));
     axis.append(svg("text", { x: MARGIN.left - 6, y: y(share) + 4, "text-anchor": "end" }, formatPercent(share)));
