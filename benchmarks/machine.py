@@ -12,11 +12,8 @@ def describe_machine() -> str:
     processor = platform.processor() or platform.machine()
     flags = ""
     if cpuinfo.exists():
-        fields = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in cpuinfo.read_text().splitlines()
-            if ":" in line
-        )
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        fields = {name.strip(): value.strip() for name, _, value in lines}
         processor = fields.get("model name", processor)
         known = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
         flags = ", ".join(flag for flag in known if flag in fields.get("flags", "").split())

@@ -13,6 +13,7 @@ import torch
 from ganomaly.config import Preprocessing
 from ganomaly.devices import choose_device, choose_precision, make_fabric
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
+from ganomaly.tensors import in_channels_last
 from machine import describe_machine
 from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
 
@@ -30,7 +31,7 @@ def package(size: int, channels: int) -> Callable[[], object]:
     """A step as `ganomaly fit` takes it: precision auto, channels last, fused Adam."""
     device = choose_device("cpu")
     fabric = make_fabric(device, choose_precision("auto", device))
-    method = _method(size, channels).to(memory_format=torch.channels_last)
+    method = in_channels_last(_method(size, channels))
     x = _images(size, channels).contiguous(memory_format=torch.channels_last)
     optimizers = method.optimizers()
     return lambda: method.training_step(x, optimizers, fabric)

@@ -7,28 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+
+from pictures import SMALL, textures, write_images
 
 if TYPE_CHECKING:
     from ganomaly import GANomalyDetector
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-SMALL = {"ngf": 8, "ndf": 8, "nz": 16}
-
-
-def textures(n: int, seed: int = 0, *, blob: bool = False, size: int = 32) -> NDArray[np.uint8]:
-    """Draw n gray images of soft stripes, `uint8[n, size, size]`; with a bright blob where asked."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size] / size
-    images = []
-    for _ in range(n):
-        angle, phase = rng.uniform(-0.3, 0.3), rng.uniform(0, 2 * np.pi)
-        image = 110 + 40 * np.sin(2 * np.pi * 3 * (x + angle * y) + phase) + rng.normal(0, 4, (size, size))
-        if blob:
-            row, column = rng.uniform(0.2, 0.8, 2)
-            image += 140 * (np.hypot(y - row, x - column) < 0.14)
-        images.append(image)
-    return np.clip(np.stack(images), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")
@@ -87,11 +72,3 @@ def labelled_folder(tmp_path: Path) -> Path:
     masks = (np.zeros((12, 32, 32)) + (np.hypot(*(np.mgrid[:32, :32] - 16)) < 5) * 255).astype(np.uint8)
     write_images(root / "ground_truth" / "blob", masks, suffix="_mask.png")
     return root
-
-
-def write_images(folder: Path, images: NDArray[np.uint8], suffix: str = ".png") -> Path:
-    """Write images as 000.png, 001.png, … and return the folder."""
-    folder.mkdir(parents=True)
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{number:03}{suffix}")
-    return folder

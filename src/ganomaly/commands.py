@@ -6,6 +6,7 @@ Each returns whether all images could be read.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from ganomaly.model_file import Model, load_model, save_model
 from ganomaly.outputs import MapFolder, ScoreRow, at_image_size, check_table_path, open_table, score_row
 from ganomaly.progress import Console
 from ganomaly.report import ReportBuilder, ReportRow
-from ganomaly.report.figures import GridRow, reconstruction_grid, roc_figure, save_figure, score_histogram
+from ganomaly.report.figures import GridImage, reconstruction_grid, roc_figure, save_figure, score_histogram
 from ganomaly.scoring import ScoredImage, score_dataset
 
-GRID_ROWS_PER_CLASS = 4
+GRID_IMAGES_PER_CLASS = 8
 MOST_LISTED_FAILURES = 20
 
 
@@ -120,7 +121,7 @@ def evaluate(
     builder = (
         None if report is None else _report_builder(model, f"{model_path.name} on {dataset.name}", notice)
     )
-    grid = _GridRows()
+    grid = _GridImages()
 
     def on_image(scored: ScoredImage, record: ImageRecord) -> None:
         count(scored.index + 1)
@@ -210,28 +211,29 @@ def evaluation_table(evaluation: Evaluation, model: Model, title: str) -> Table:
 
 
 @dataclass
-class _GridRows:
-    """The first images of each class, for the figure of reconstructions."""
+class _GridImages:
+    """The first images of each class and kind, for the figure of reconstructions."""
 
-    normal: list[GridRow] = field(default_factory=list)
-    anomalous: dict[str, list[GridRow]] = field(default_factory=dict)
+    normal: list[GridImage] = field(default_factory=list)
+    anomalous: dict[str, list[GridImage]] = field(default_factory=dict)
 
     def consider(self, scored: ScoredImage, record: ImageRecord) -> None:
         shown = panels(scored)
         if "reconstruction" not in shown:
             return
         kind = record.kind or "anomalous"
-        rows = self.anomalous.setdefault(kind, []) if record.is_anomalous else self.normal
-        if len(rows) < GRID_ROWS_PER_CLASS:
-            rows.append(GridRow(kind, bool(record.is_anomalous), shown, scored.score))
+        images = self.anomalous.setdefault(kind, []) if record.is_anomalous else self.normal
+        if len(images) < GRID_IMAGES_PER_CLASS:
+            images.append(GridImage(shown, bool(record.is_anomalous), f"{kind}, A(x) = {scored.score:.3g}"))
 
-    def chosen(self) -> list[GridRow]:
-        """Normal rows, then anomalous ones, taken in turn from the kinds."""
-        turns = zip(*(rows[:1] for rows in self.anomalous.values()), strict=False)
-        return self.normal + [row for turn in turns for row in turn]
+    def chosen(self) -> list[GridImage]:
+        """Normal images, and as many anomalous ones, taken in turn from the kinds."""
+        turns = zip_longest(*self.anomalous.values())
+        in_turn = [image for turn in turns for image in turn if image is not None]
+        return self.normal + in_turn[:GRID_IMAGES_PER_CLASS]
 
 
-def _write_figures(folder: Path, model: Model, evaluated: EvaluatedImages, grid: _GridRows) -> None:
+def _write_figures(folder: Path, model: Model, evaluated: EvaluatedImages, grid: _GridImages) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

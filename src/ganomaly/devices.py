@@ -42,7 +42,7 @@ def make_fabric(device: torch.device, precision: Precision) -> Fabric:
 
 def _computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # emulated bf16 is slower than fp32, so only instructions count
     instructions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in instructions)

@@ -183,6 +183,7 @@ def _prepare(
         dataset,
         image_size=image_size,
         channels=channels,
+        surveyed=surveyed,
         progress=lambda done: observer.decoded(done, len(dataset)),
     )
     return Preprocessing.checked(

@@ -23,6 +23,7 @@ from ganomaly.config import Preprocessing
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
 from ganomaly.methods import Method, find_method
 from ganomaly.tensor_files import write_safetensors
+from ganomaly.tensors import in_channels_last
 
 FORMAT = "ganomaly-model"
 FORMAT_VERSION = 1
@@ -111,7 +112,7 @@ def load_model(path: str | Path) -> Model:
         raise ModelFileError(
             f"{path} is a ganomaly model, but its parts do not fit each other or this version; train it again"
         ) from error
-    method = method.to(memory_format=torch.channels_last).eval()
+    method = in_channels_last(method).eval()
     return Model(method, described["preset"], preprocessing, calibration, provenance)
 
 

@@ -1,9 +1,13 @@
 """Between pixels in memory and tensors on the device."""
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def network_input(
@@ -25,11 +29,17 @@ def network_input(
     Tensor
         `float32[N, C, H, W]`, channels last in memory, which is how the pixels lie already.
     """
-    if images.dtype != np.uint8:
-        images = images.astype(np.float32)  # torch computes little in uint16
-    pixels = torch.from_numpy(images).to(device, non_blocking=True).float()
+    # torch computes little in uint16
+    known = images if images.dtype == np.uint8 else images.astype(np.float32)
+    pixels = torch.from_numpy(known).to(device, non_blocking=True).float()
     x = pixels.mul_(2 / white_level).sub_(1).clamp_(max=1)
     return x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def in_channels_last(module: M) -> M:
+    """Lay the weights out as the processor's and the GPU's kernels like them; the numbers stay."""
+    laid_out: M = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    return laid_out
 
 
 def displayable(x: Tensor) -> NDArray[np.uint8]:

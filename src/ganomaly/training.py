@@ -24,7 +24,7 @@ from ganomaly.devices import choose_device, choose_precision, make_fabric
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
 from ganomaly.scoring import evaluating
-from ganomaly.tensors import network_input
+from ganomaly.tensors import in_channels_last, network_input
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def train(
     precision = choose_precision(training.precision, device)
     fabric = make_fabric(device, precision)
     method = method_type(options, preprocessing, Generator().manual_seed(training.seed))
-    method = method.to(device=device, memory_format=torch.channels_last)
+    method = in_channels_last(method.to(device))
     optimizers = method.optimizers()
     identity = {
         "method": method.name,

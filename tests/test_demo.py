@@ -1,0 +1,32 @@
+"""The embedded default runs through, small here, and says that its images are simulated."""
+
+import json
+
+import pytest
+
+from ganomaly import commands, demo
+from ganomaly.fitting import FitSettings
+from ganomaly.progress import Console
+
+
+@pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "N_TRAIN", 40)
+    monkeypatch.setattr(demo, "N_TEST_NORMAL", 6)
+    monkeypatch.setattr(demo, "N_TEST_PER_THREAT", 4)
+    monkeypatch.setattr(
+        demo,
+        "SETTINGS",
+        FitSettings(epochs=1, image_size=32, false_alarm_rate=0.1, method_options={"ngf": 4, "ndf": 4}),
+    )
+
+
+def test_the_demo_makes_images_a_model_figures_and_a_report(small_demo, tmp_path, capsys):
+    assert commands.demo(Console(), tmp_path / "demo")
+    made = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert made == {"baggage", "baggage.safetensors", "evaluation.json", "report.html", "figures"}
+    figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())
+    assert figures["per_kind"].keys() == {"gun", "gun_parts", "knife"}
+    assert (figures["n_normal"], figures["n_anomalous"]) == (6, 12)
+    assert "simulated" in capsys.readouterr().err
+    assert "simulated" in (tmp_path / "demo" / "report.html").read_text()
