@@ -53,3 +53,26 @@ def test_an_activation_may_work_in_place_on_the_result():
     layer = Conv2d(1, 16, 4, 2, 1, bias=False)
     nn.functional.leaky_relu(layer(torch.randn(2, 1, 32, 32)), 0.2, inplace=True).sum().backward()
     assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("transposed", [False, True], ids=["down", "up"])
+def test_a_loss_may_contain_a_gradient(shape, transposed):
+    """As the gradient penalty of WGAN-GP does."""
+    channels_in, channels_out, kernel, stride, padding, side = shape
+    torch.manual_seed(0)
+    small = (side + 2 * padding - kernel) // stride + 1
+    kinds = (ConvTranspose2d, nn.ConvTranspose2d) if transposed else (Conv2d, nn.Conv2d)
+    channels = (channels_out, channels_in) if transposed else (channels_in, channels_out)
+    ours, theirs = (kind(*channels, kernel, stride, padding, bias=False) for kind in kinds)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, channels[0], *[small if transposed else side] * 2)
+    results = []
+    for layer in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        loss = layer(leaf).pow(3).mean()
+        slopes = torch.autograd.grad(loss, (leaf, layer.weight), create_graph=True)
+        sum(slope.square().sum() for slope in slopes).backward()
+        results.append((leaf.grad, layer.weight.grad))
+    for left, right in zip(*results, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4 * float(right.abs().max()))

@@ -24,7 +24,7 @@ class Conv2d(nn.Conv2d):
         if x.device.type != "cpu":
             return super().forward(x)
         x, weight = _in_working_precision(x, self.weight)
-        y: Tensor = _Convolution.apply(x, weight, self.stride[0], self.padding[0])
+        y: Tensor = _Convolution.apply(x, weight, self.stride[0], self.padding[0])  # type: ignore[no-untyped-call]
         return y
 
 
@@ -36,7 +36,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if x.device.type != "cpu" or output_size is not None:
             return super().forward(x, output_size)
         x, weight = _in_working_precision(x, self.weight)
-        y: Tensor = _TransposedConvolution.apply(x, weight, self.stride[0], self.padding[0])
+        y: Tensor = _TransposedConvolution.apply(  # type: ignore[no-untyped-call]
+            x, weight, self.stride[0], self.padding[0]
+        )
         return y
 
 
@@ -48,22 +50,26 @@ def _in_working_precision(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return x, weight
 
 
+# Convolution, transposed convolution and gradient of the weight are each linear in both their tensors, and the
+# gradients of each are the other two. Written so, a loss may contain gradients (WGAN-GP's penalty).
+
+
 class _Convolution(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding = stride, padding
+        ctx.place = stride, padding
         return _convolve(x, weight, stride, padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        needs_x, needs_weight = ctx.needs_input_grad[:2]
-        gradient_x = _convolve_transposed(gradient, weight, ctx.stride, ctx.padding) if needs_x else None
-        gradient_weight = (
-            _weight_gradient(gradient, x, weight, ctx.stride, ctx.padding) if needs_weight else None
-        )
+        gradient_x = gradient_weight = None
+        if ctx.needs_input_grad[0]:
+            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            gradient_weight = _WeightGradient.apply(gradient, x, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
         return gradient_x, gradient_weight, None, None
 
 
@@ -71,20 +77,39 @@ class _TransposedConvolution(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding = stride, padding
+        ctx.place = stride, padding
         return _convolve_transposed(x, weight, stride, padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        needs_x, needs_weight = ctx.needs_input_grad[:2]
-        gradient_x = _convolve(gradient, weight, ctx.stride, ctx.padding) if needs_x else None
-        # the transposed convolution's output is the convolution's input, and the other way round
-        gradient_weight = (
-            _weight_gradient(x, gradient, weight, ctx.stride, ctx.padding) if needs_weight else None
-        )
+        gradient_x = gradient_weight = None
+        if ctx.needs_input_grad[0]:
+            gradient_x = _Convolution.apply(gradient, weight, *ctx.place)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            # the transposed convolution's output is the convolution's input, and the other way round
+            gradient_weight = _WeightGradient.apply(x, gradient, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
         return gradient_x, gradient_weight, None, None
+
+
+class _WeightGradient(Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(gradient, x)
+        ctx.place = stride, padding
+        return _weight_gradient(gradient, x, kernel, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (weight,) = gradients
+        gradient, x = ctx.saved_tensors
+        gradient_gradient = gradient_x = None
+        if ctx.needs_input_grad[0]:
+            gradient_gradient = _Convolution.apply(x, weight, *ctx.place)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place)  # type: ignore[no-untyped-call]
+        return gradient_gradient, gradient_x, None, None, None
 
 
 def _convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -124,12 +149,11 @@ def _convolve_transposed(x: Tensor, weight: Tensor, stride: int, padding: int) -
     return y
 
 
-def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+def _weight_gradient(gradient: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """Gradient of the weight of a convolution from x, `[N, C, H, W]`, to where `gradient`, `[N, K, h, w]`, is."""
-    channels_out, channels_in, kernel, _ = weight.shape
-    rows = gradient.permute(0, 2, 3, 1).reshape(-1, channels_out)  # [N·h·w, K]
+    rows = gradient.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])  # [N·h·w, K]
     product = rows.t() @ _patches(x, kernel, stride, padding)  # [K, kernel²·C]
-    return product.view(channels_out, kernel, kernel, channels_in).permute(0, 3, 1, 2)
+    return product.view(gradient.shape[1], kernel, kernel, x.shape[1]).permute(0, 3, 1, 2)
 
 
 def _output(x: Tensor, channels: int, side: int) -> tuple[Tensor, Tensor]:
