@@ -5,6 +5,8 @@ Radford, Metz, Chintala, *DCGAN*, ICLR 2016. Kernel sizes, strides and the missi
 authors' released networks.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -39,26 +41,47 @@ def check_image_size(image_size: int) -> None:
     )
 
 
-def _levels(image_size: int) -> int:
+def halvings(image_size: int) -> int:
     """How many halvings lead from `image_size` to 4×4."""
     check_image_size(image_size)
     return (image_size // PYRAMID_TOP).bit_length() - 1
 
 
-def _down(channels_in: int, channels_out: int) -> list[nn.Module]:
+def layer_norm(channels: int) -> nn.GroupNorm:
+    """Normalise each image by itself, over all its channels and places, with a gain and a shift per channel."""
+    return nn.GroupNorm(1, channels)
+
+
+def down_block(
+    channels_in: int, channels_out: int, normalise: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> list[nn.Module]:
+    """Layers that halve the image: strided convolution, normalisation, leaky ReLU."""
     return [
         Conv2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels_out),
+        normalise(channels_out),
         nn.LeakyReLU(0.2, inplace=True),
     ]
 
 
-def _down_pyramid(
-    image_size: int, channels: int, width: int, extra_layers: int
+def up_block(channels_in: int, channels_out: int) -> list[nn.Module]:
+    """Layers that double the image: transposed convolution, batch norm, ReLU."""
+    return [
+        ConvTranspose2d(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def down_pyramid(
+    image_size: int,
+    channels: int,
+    width: int,
+    extra_layers: int = 0,
+    normalise: Callable[[int], nn.Module] = nn.BatchNorm2d,
 ) -> tuple[list[nn.Module], int]:
     """Layers from [N, channels, S, S] to [N, width · S/8, 4, 4], and that last number of channels."""
-    levels = _levels(image_size)
-    # no batch norm on the first layer, as in DCGAN
+    levels = halvings(image_size)
+    # no normalisation on the first layer, as in DCGAN
     layers: list[nn.Module] = [
         Conv2d(channels, width, kernel_size=4, stride=2, padding=1, bias=False),
         nn.LeakyReLU(0.2, inplace=True),
@@ -66,11 +89,11 @@ def _down_pyramid(
     for _ in range(extra_layers):
         layers += [
             Conv2d(width, width, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            normalise(width),
             nn.LeakyReLU(0.2, inplace=True),
         ]
     for _ in range(levels - 1):
-        layers += _down(width, 2 * width)
+        layers += down_block(width, 2 * width, normalise)
         width *= 2
     return layers, width
 
@@ -99,7 +122,7 @@ class Encoder(nn.Module):
 
     def __init__(self, image_size: int, channels: int, nz: int, ngf: int, extra_layers: int = 0) -> None:
         super().__init__()
-        layers, width = _down_pyramid(image_size, channels, ngf, extra_layers)
+        layers, width = down_pyramid(image_size, channels, ngf, extra_layers)
         self.pyramid = nn.Sequential(*layers)
         self.latent = Conv2d(width, nz, kernel_size=PYRAMID_TOP, bias=False)
 
@@ -117,7 +140,7 @@ class Decoder(nn.Module):
 
     def __init__(self, image_size: int, channels: int, nz: int, ngf: int, extra_layers: int = 0) -> None:
         super().__init__()
-        levels = _levels(image_size)
+        levels = halvings(image_size)
         width = ngf << (levels - 1)
         layers: list[nn.Module] = [
             ConvTranspose2d(nz, width, kernel_size=PYRAMID_TOP, bias=False),  # [N, width, 4, 4]
@@ -125,11 +148,7 @@ class Decoder(nn.Module):
             nn.ReLU(inplace=True),
         ]
         for _ in range(levels - 1):
-            layers += [
-                ConvTranspose2d(width, width // 2, kernel_size=4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width // 2),
-                nn.ReLU(inplace=True),
-            ]
+            layers += up_block(width, width // 2)
             width //= 2
         for _ in range(extra_layers):
             layers += [
@@ -150,14 +169,25 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells images of the training set from reconstructions: D.
+    """Tells images of the training set from others: D.
 
-    Parameters are those of `Encoder`, with `ndf` in the place of `ngf`.
+    Parameters are those of `Encoder`, with `ndf` in the place of `ngf`, and
+
+    normalise : callable
+        Makes the normalising layer for so many channels. WGAN-GP's critic needs one that looks at each image by
+        itself, `layer_norm`.
     """
 
-    def __init__(self, image_size: int, channels: int, ndf: int, extra_layers: int = 0) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        ndf: int,
+        extra_layers: int = 0,
+        normalise: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
         super().__init__()
-        layers, width = _down_pyramid(image_size, channels, ndf, extra_layers)
+        layers, width = down_pyramid(image_size, channels, ndf, extra_layers, normalise)
         self.features = nn.Sequential(*layers)
         self.classifier = Conv2d(width, 1, kernel_size=PYRAMID_TOP, bias=False)
 
