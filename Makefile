@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/ganomaly demo --out demo
 
 test: setup lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -66,9 +66,14 @@ class PrecisionName(StrEnum):
 
 
 Data = Annotated[
-    str, typer.Argument(help="Folder of images, MVTec AD dataset folder, or parquet.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DATA", help="Folder of images, MVTec AD dataset folder, or parquet.", show_default=False
+    ),
 ]
-ModelPath = Annotated[Path, typer.Argument(help="A model file made by `fit`.", show_default=False)]
+ModelPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model file made by `fit`.", show_default=False)
+]
 ReportPath = Annotated[Path | None, typer.Option(help="Write an HTML report that opens offline.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per step; changes memory and speed, not scores.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -130,7 +135,10 @@ def fit(
 def score(
     model: ModelPath,
     images: Annotated[
-        list[Path], typer.Argument(help="Images, folders of images, or parquet.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...", help="Images, folders of images, or parquet.", show_default=False
+        ),
     ],
     out: Annotated[
         Path, typer.Option(help="Table of verdicts: .csv, .jsonl or .parquet.", show_default=False)

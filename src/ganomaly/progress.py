@@ -1,6 +1,6 @@
 """What a person sees in the terminal while the work goes on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,13 +9,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from ganomaly.training import TrainingProgress
 
@@ -48,35 +48,50 @@ class Console:
     @contextmanager
     def counting(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
         """Show a progress bar; the block calls what it is given with the number done."""
-        with self._bar() as bar:
-            task = bar.add_task(what, total=total, details="")
-            yield lambda done: bar.update(task, completed=done)
+        with self._bar() as bars:
+            task = bars.add_task(what, total=total)
+            yield lambda done: bars.update(task, completed=done)
 
     @contextmanager
     def fitting(self) -> Iterator["FittingDisplay"]:
         """Show decoding and training while a model is fitted."""
-        with self._bar() as bar:
-            yield FittingDisplay(self, bar)
+        with self._bar() as bars:
+            yield FittingDisplay(self, bars, is_watched=self._terminal.is_terminal)
 
-    def _bar(self) -> Progress:
-        return Progress(
-            SpinnerColumn(),
+    def _bar(self) -> "_Bars":
+        # without a terminal there is nobody to watch a bar; sentences remain
+        return _Bars(console=self._terminal, disable=not self._terminal.is_terminal)
+
+
+class _Bars(Progress):
+    """Progress bars with a line of details below them, so that both fit 80 columns."""
+
+    def __init__(self, console: rich.console.Console, disable: bool) -> None:
+        self.details = ""
+        super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("·"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[details]}"),
-            console=self._terminal,
+            TextColumn("left"),
+            console=console,
+            disable=disable,
         )
+
+    def get_renderables(self) -> Iterable[rich.console.RenderableType]:
+        """Draw the bars, and the details."""
+        yield from super().get_renderables()
+        if self.details:
+            yield Text(self.details, style="dim")
 
 
 class FittingDisplay:
-    """An observer of fitting that draws progress bars."""
+    """An observer of fitting that draws progress bars; without a terminal, a line for each epoch."""
 
-    def __init__(self, console: Console, bar: Progress) -> None:
-        self._console, self._bar = console, bar
+    def __init__(self, console: Console, bars: _Bars, *, is_watched: bool) -> None:
+        self._console, self._bars, self._is_watched = console, bars, is_watched
         self._decoding: TaskID | None = None
         self._training: TaskID | None = None
 
@@ -91,17 +106,17 @@ class FittingDisplay:
     def decoded(self, done: int, total: int) -> None:
         """Move the bar of decoding."""
         if self._decoding is None:
-            self._decoding = self._bar.add_task("decoding", total=total, details="")
-        self._bar.update(self._decoding, completed=done)
+            self._decoding = self._bars.add_task("decoding", total=total)
+        self._bars.update(self._decoding, completed=done)
 
     def trained(self, progress: TrainingProgress) -> None:
         """Move the bar of training."""
         if self._training is None:
-            self._training = self._bar.add_task("training", total=progress.steps, details="")
-        losses = " ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
-        self._bar.update(
-            self._training,
-            completed=progress.step,
-            description=f"training, epoch {progress.epoch}/{progress.epochs}",
-            details=f"{progress.images_per_second:.0f} images/s  {losses}",
-        )
+            self._training = self._bars.add_task("training", total=progress.steps)
+        losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
+        speed = f"{progress.images_per_second:.0f} images/s"
+        self._bars.details = f"{speed}; losses: {losses}" if losses else speed
+        epoch = f"epoch {progress.epoch}/{progress.epochs}"
+        self._bars.update(self._training, completed=progress.step, description=f"training, {epoch}")
+        if not self._is_watched and progress.step * progress.epochs == progress.epoch * progress.steps:
+            self._console.say(f"{epoch}: {self._bars.details}; {progress.seconds_left:.0f} s left")

@@ -12,16 +12,12 @@ import pytest
 from PIL import Image
 
 from pictures import textures, write_images
+from shell import Done, ganomaly, ganomaly_process
 
 FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
 
 
-def ganomaly(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ganomaly", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-
-def assert_one_sentence(done: subprocess.CompletedProcess[str], exit_status: int, *words: str) -> None:
+def assert_one_sentence(done: Done, exit_status: int, *words: str) -> None:
     assert done.returncode == exit_status, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("ganomaly: ")]
     assert len(said) == 1, done.stderr
@@ -30,7 +26,7 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], exit_status: int
         assert word in said[0]
 
 
-def fit(data: Path, tmp_path: Path, *more: object) -> subprocess.CompletedProcess[str]:
+def fit(data: Path, tmp_path: Path, *more: object) -> Done:
     return ganomaly("fit", data, "--model", tmp_path / "m.safetensors", "--epochs", 1, *more)
 
 
@@ -85,19 +81,19 @@ def test_mixed_channels_are_said_with_the_way_out_and_the_way_out_works(tmp_path
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("option", "value", "word"),
     [
-        ["--image-size", 48],
-        ["--preset", "nonsense"],
-        ["--false-alarm-rate", 2],
-        ["--epochs", 0],
-        ["--device", "tpu"],
+        ("--image-size", 48, "48"),
+        ("--preset", "nonsense", "nonsense"),
+        ("--false-alarm-rate", 2, "got 2.0"),
+        ("--epochs", -7, "--epochs"),
+        ("--device", "tpu", "tpu"),
     ],
 )
-def test_options_that_cannot_be(tmp_path, normal_folder, options):
-    done = fit(normal_folder, tmp_path, *options)
+def test_options_that_cannot_be(tmp_path, normal_folder, option, value, word):
+    done = fit(normal_folder, tmp_path, option, value)
     assert done.returncode == WRONG_USAGE, done.stderr
-    assert str(options[1]) in done.stderr
+    assert word in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -129,9 +125,11 @@ def test_a_full_disk_keeps_the_old_files(tmp_path, normal_folder, model_path):
     def limit(size: int):
         return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    scored = ganomaly("score", model_path, normal_folder, "--out", table, preexec_fn=limit(1000))
+    scored = ganomaly_process("score", model_path, normal_folder, "--out", table, preexec_fn=limit(1000))
     assert_one_sentence(scored, FAILED, "cannot write", "t.csv")
-    fitted = ganomaly("fit", normal_folder, "--model", model, "--epochs", 1, preexec_fn=limit(100_000))
+    fitted = ganomaly_process(
+        "fit", normal_folder, "--model", model, "--epochs", 1, preexec_fn=limit(100_000)
+    )
     assert_one_sentence(fitted, FAILED, "cannot write", "m.safetensors")
     assert (table.read_text(), model.read_text()) == ("old", "old")
     assert sorted(path.name for path in tmp_path.iterdir()) == before, "something half-written was left"
@@ -161,6 +159,13 @@ def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_fold
     assert model.read_text() == "old"
 
 
-def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_debug(tmp_path, normal_folder):
-    done = fit(normal_folder, tmp_path, "--image-size", 48, "--debug")
-    assert "Traceback" in done.stderr
+def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_debug(
+    tmp_path, normal_folder, monkeypatch
+):
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr("ganomaly.fitting.survey", broken)
+    assert_one_sentence(fit(normal_folder, tmp_path), FAILED, "nobody thought of this", "bug in ganomaly")
+    with pytest.raises(ZeroDivisionError):
+        fit(normal_folder, tmp_path, "--debug")

@@ -9,16 +9,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ganomaly.progress import FittingDisplay
+from ganomaly.training import TrainingProgress
+from shell import ganomaly, ganomaly_process
+
 CONTRACT_COLUMNS = ["path", "score", "normalized_score", "p_value", "is_anomaly", "error"]
 CONTRACT_FIGURES = {
     "image_auroc", "image_average_precision", "image_f1", "eer", "fpr_at_95_tpr", "false_alarm_rate",
     "detection_rate", "pixel_auroc", "aupro", "n_normal", "n_anomalous", "per_kind",
 }  # fmt: skip
-
-
-def ganomaly(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ganomaly", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def test_help_names_every_verb_without_importing_torch():
@@ -69,7 +68,9 @@ def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):
     assert drawn == {"roc.png", "score_histogram.png", "reconstructions.png"}
 
     table, maps = tmp_path / "scores.csv", tmp_path / "maps"
-    judged = ganomaly("score", model, labelled_folder / "test" / "blob", "--out", table, "--maps", maps)
+    judged = ganomaly_process(
+        "score", model, labelled_folder / "test" / "blob", "--out", table, "--maps", maps
+    )
     assert judged.returncode == 0, judged.stderr
     rows = list(csv.DictReader(table.open()))
     assert list(rows[0]) == CONTRACT_COLUMNS
@@ -104,20 +105,26 @@ def test_rows_are_in_input_order_with_a_row_for_the_broken_image(model_path, nor
     assert [row["score"] is None for row in rows] == [False, True, False]
 
 
-def test_fit_goes_on_after_a_kill_and_ends_with_the_same_model(labelled_folder, tmp_path):
-    """Both runs start anew or go on by the same command; the weights and the threshold agree."""
-    arguments = ["fit", labelled_folder, "--epochs", 40, "--false-alarm-rate", 0.1]
-    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+def test_the_same_command_goes_on_where_an_interrupted_fit_was(normal_folder, tmp_path, monkeypatch):
+    arguments = ["fit", normal_folder, "--epochs", 4, "--false-alarm-rate", 0.1]
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     assert ganomaly(*arguments, "--model", whole).returncode == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ganomaly", *map(str, arguments), "--model", str(killed)],
-        stderr=subprocess.PIPE,
-    )
-    try:
-        process.wait(timeout=6)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    assert ganomaly(*arguments, "--model", killed).returncode == 0
-    left, right = (json.loads(ganomaly("info", path, "--json").stdout) for path in (whole, killed))
-    assert left["calibration"]["threshold"] == right["calibration"]["threshold"]
+
+    steps: list[int] = []
+    stop_at = 3
+
+    def watch(self: FittingDisplay, progress: TrainingProgress) -> None:
+        steps.append(progress.step)
+        if progress.step == stop_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FittingDisplay, "trained", watch)
+    monkeypatch.setattr("ganomaly.training._Run._seconds_since_saved", lambda self: 1e9)  # save at each step
+    assert ganomaly(*arguments, "--model", stopped).returncode == 130
+    assert not stopped.exists()
+    stop_at = -1
+    assert ganomaly(*arguments, "--model", stopped).returncode == 0
+    assert steps == [1, 2, 3, 3, 4], "it goes on from the checkpoint of step 2"
+    left, right = (json.loads(ganomaly("info", path, "--json").stdout) for path in (whole, stopped))
+    assert left["calibration"] == right["calibration"]
+    assert [path.name for path in tmp_path.glob("*.checkpoint")] == []

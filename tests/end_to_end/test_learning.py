@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from pictures import textures
 
 from ganomaly import GANomalyDetector
 from ganomaly.metrics import image_auroc
+from pictures import textures
 
 
 @pytest.fixture(scope="module")
