@@ -332,6 +332,18 @@ def test_a_tiff_with_missing_tiles_is_not_filled_with_black() -> None:
     assert "missing" in refusal(bytes(missing))
 
 
+def test_pages_that_go_round_in_a_circle_come_to_an_end() -> None:
+    pages = bytearray(
+        encoded_tiff(np.zeros((3, HEIGHT, WIDTH), np.uint8), photometric="minisblack", metadata=None)
+    )
+    with tifffile.TiffFile(io.BytesIO(pages)) as tiff:
+        first, _, last = (page.offset for page in tiff.pages)
+        end_of_chain = last + 2 + 12 * len(tiff.pages[2].tags)
+    assert pages[end_of_chain : end_of_chain + 4] == bytes(4)
+    pages[end_of_chain : end_of_chain + 4] = struct.pack("<I", first)
+    assert "pages" in refusal(bytes(pages))
+
+
 def test_a_thumbnail_beside_the_page_is_no_second_page() -> None:
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as tiff:

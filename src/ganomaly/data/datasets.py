@@ -73,7 +73,7 @@ class ImageFiles(ImageDataset):
         file = self._files[index]
         if file.mask is None:
             return None
-        mask: NDArray[np.bool_] = decode_image(file.mask).any(axis=2)
+        mask: NDArray[np.bool_] = np.any(decode_image(file.mask), axis=2)
         header = read_header(file.path)
         if mask.shape != (header.height, header.width):
             raise ImageError(
@@ -143,7 +143,8 @@ def _checked(image: Any, index: int) -> Pixels:
         raise UsageError(
             f"image {index} is a {type(image).__name__}, but a NumPy array is needed: np.asarray(image)"
         )
-    if image.dtype not in (np.uint8, np.uint16):
+    native = image.dtype.newbyteorder("=")
+    if native not in (np.uint8, np.uint16):
         remedy = {
             "f": "values from 0 to 1 are converted by (images * 255).round().astype(np.uint8)",
             "b": "convert by images.astype(np.uint8) * 255",
@@ -156,5 +157,5 @@ def _checked(image: Any, index: int) -> Pixels:
             f"image {index} has the shape {image.shape}, but [H, W] or [H, W, C] with 1 to {MAX_CHANNELS} channels "
             "is needed; [C, H, W] becomes that by np.moveaxis(image, 0, -1)"
         )
-    native: Pixels = image.astype(image.dtype.newbyteorder("="), copy=False)
-    return native
+    pixels: Pixels = image.astype(native, copy=False)
+    return pixels

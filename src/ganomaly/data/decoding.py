@@ -166,9 +166,8 @@ def _troubles_in_words(name: str) -> Iterator[None]:
             f"{name} is too large: at most {MAX_PIXELS / 1e6:.0f} megapixels are decoded; "
             "cut it into tiles or scale it down"
         ) from None
-    except (
-        Exception
-    ) as error:  # decoders raise anything on damaged bytes: SyntaxError, struct.error, IndexError …
+    except Exception as error:
+        # decoders raise anything on damaged bytes: SyntaxError, struct.error, IndexError …
         raise ImageError(f"{name} is truncated or damaged ({_in_one_line(error)})") from error
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return cast(Pixels, np.ascontiguousarray(pixels))
 
 
 def is_turned(orientation: int) -> bool:

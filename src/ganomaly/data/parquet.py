@@ -3,7 +3,6 @@
 import hashlib
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -25,8 +24,9 @@ from ganomaly.errors import DataError, ImageError
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMN = "label"
 
-_KEPT_BYTES = 128 * 2**20
+_KEPT_BYTES = 16 * 2**20
 _UNLABELLED = -1
+_ARROW_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
 class ParquetImages(ImageDataset):
@@ -53,6 +53,8 @@ class ParquetImages(ImageDataset):
     def __init__(self, files: Sequence[Path], name: str | None = None) -> None:
         self.name = name or ", ".join(map(str, files))
         self._files = [_ParquetFile.opened(path) for path in files]
+        if not any(file.rows for file in self._files):
+            raise DataError(f"no images in {self.name or 'the list of parquet files'}: no rows are there")
         self._ends = np.cumsum([file.rows for file in self._files])
         self._names, self._codes = _labels(self._files)
         self._rows = np.arange(self._ends[-1])
@@ -122,7 +124,7 @@ class ParquetImages(ImageDataset):
         name = f"{file.path.name}#{place}"
         try:
             content = self._row_groups.cell(number, file, place)
-        except (pa.ArrowException, OSError) as error:
+        except _ARROW_ERRORS as error:
             reason = " ".join(str(error).split())[:120]
             raise ImageError(f"{name} cannot be read: the parquet file is damaged ({reason})") from error
         if content is None:
@@ -149,10 +151,14 @@ class _ParquetFile:
                 metadata, schema = file.metadata, file.schema_arrow
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; check the path") from None
-        except (pa.ArrowException, OSError) as error:
+        except _ARROW_ERRORS as error:
             reason = " ".join(str(error).split())[:120]
             raise DataError(f"{path} is truncated or no parquet file ({reason}); fetch it again") from error
         groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
+            raise DataError(
+                f"{path} is damaged: it has {metadata.num_rows} rows, but its parts have {groups[:10]}"
+            )
         return cls(path, metadata, schema, _image_column(path, schema), np.cumsum(groups, dtype=np.int64))
 
     @property
@@ -200,11 +206,15 @@ def _binary(column: Any) -> Any:
 
 
 class _RowGroups:
-    """The row groups read last; at least two, since threads that read in order meet where two touch."""
+    """The row groups read last; at least two, since threads that read in order are where two touch.
+
+    The one that was read first is forgotten first, however lately it was used: a thread that lags behind must not
+    make the others lose what they need next.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[int, int], list[Any]] = OrderedDict()
+        self._kept: dict[tuple[int, int], list[Any]] = {}
         self._lock = threading.Lock()
 
     def cell(self, number: int, file: _ParquetFile, row: int) -> bytes | None:
@@ -216,7 +226,6 @@ class _RowGroups:
             if batches is None:
                 batches = self._kept[number, group] = file.cells(group)
                 self._forget_oldest()
-            self._kept.move_to_end((number, group))
         for batch in batches:
             if place < len(batch):
                 content: bytes | None = batch[place].as_py()
@@ -226,7 +235,7 @@ class _RowGroups:
 
     def _forget_oldest(self) -> None:
         while len(self._kept) > 2 and self._bytes() > self._most_bytes:
-            self._kept.popitem(last=False)
+            del self._kept[next(iter(self._kept))]
 
     def _bytes(self) -> int:
         return sum(batch.nbytes for batches in self._kept.values() for batch in batches)
@@ -254,9 +263,13 @@ def _label_names(file: _ParquetFile) -> list[str | None] | None:
         return None
     try:
         labels = pq.read_table(file.path, columns=[LABEL_COLUMN]).column(0).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except _ARROW_ERRORS as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the labels of {file.path} cannot be read ({reason}); fetch it again") from error
+    if len(labels) != file.rows:
+        raise DataError(
+            f"{file.path} is damaged: it has {file.rows} rows, but {len(labels)} labels; fetch it again"
+        )
     class_names = _class_names(file.schema) if pa.types.is_integer(kind) else []
     return [_label_name(label, class_names) for label in labels]
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ SHARE_OF_MEMORY = 4
 _WHITE_LEVELS = (1023, 4095, 16383, 65535)  # of cameras with 10, 12, 14 and 16 bits
 _PIECE = 8  # images a thread decodes in one go: few, so that a batch is soon there
 _LARGE_PIECE = 64  # where all are decoded anyway
+_PIECES_AHEAD = 16  # two batches of 64; few enough that Ctrl-C need not wait long
 _MOST_WORKERS = 16
 
 
@@ -85,11 +86,14 @@ class _Piece:
         self.peak = max(self.peak, other.peak)
 
     def as_batch(self, wanted: _NetworkInput) -> DecodedBatch:
-        images = np.stack(self.images) if self.images else np.empty((0, *wanted.shape), wanted.dtype)
+        images = self.stacked() if self.images else np.empty((0, *wanted.shape), wanted.dtype)
         indices = np.array(self.indices, dtype=np.int64)
         return DecodedBatch(
             indices, images, np.array(self.sizes, dtype=np.int64).reshape(-1, 2), self.failures
         )
+
+    def stacked(self) -> Pixels:
+        return cast(Pixels, np.stack(self.images))
 
 
 def decode_ahead(
@@ -237,7 +241,7 @@ class PreparedImages:
             for batch in batches:
                 self.failures |= batch.failures
                 if batch.images:
-                    yield np.stack(batch.images)
+                    yield batch.stacked()
 
     def _decode_all(self, progress: Callable[[int], None]) -> int:
         """Decode all usable images, keep them where they are kept, and return the brightest pixel."""
@@ -271,7 +275,7 @@ def _decoded(
                 yield batch[start : start + piece_size], start + piece_size >= len(batch)
 
     decode = partial(_decode_piece, dataset, wanted)
-    with closing(in_order(decode, pieces(), workers=workers, ahead=32 + 4 * workers)) as decoded:
+    with closing(in_order(decode, pieces(), workers=workers, ahead=_PIECES_AHEAD + 2 * workers)) as decoded:
         batch = _Piece()
         for piece, is_last in decoded:
             batch.add(piece)
@@ -287,28 +291,33 @@ def _decode_piece(
     decoded = _Piece()
     for index in indices:
         try:
-            with dataset.open(index) as image:
-                header = image.header
-                if header.bits != wanted.bits:
-                    raise ImageError(
-                        f"{_short_name(dataset, index)} is an {header.bits}-bit image, but the model learned from "
-                        f"{wanted.bits}-bit images; convert it"
-                    )
-                pixels = image.decode(wanted.size)
+            _decode_one(dataset, wanted, index, decoded)
         except ImageError as error:
             decoded.failures[index] = str(error)
-            continue
-        try:
-            small = resize_image(pixels, wanted.size, wanted.channels)
-        except ImageError as error:
-            decoded.failures[index] = f"{_short_name(dataset, index)}: {error}"
-            continue
-        if wanted.bits == 16:
-            decoded.peak = max(decoded.peak, int(pixels.max()))
-        decoded.indices.append(index)
-        decoded.images.append(small)
-        decoded.sizes.append((header.height, header.width))
+        except MemoryError:
+            decoded.failures[index] = f"{_short_name(dataset, index)} does not fit into memory; scale it down"
     return decoded, is_last
+
+
+def _decode_one(dataset: ImageDataset, wanted: _NetworkInput, index: int, decoded: _Piece) -> None:
+    with dataset.open(index) as image:
+        header = image.header
+        if header.bits != wanted.bits:
+            article = "an" if header.bits == 8 else "a"
+            raise ImageError(
+                f"{_short_name(dataset, index)} is {article} {header.bits}-bit image, but the model learned from "
+                f"{wanted.bits}-bit images; convert it"
+            )
+        pixels = image.decode(wanted.size)
+    try:
+        small = resize_image(pixels, wanted.size, wanted.channels)
+    except ImageError as error:
+        raise ImageError(f"{_short_name(dataset, index)} cannot be used: {error}") from None
+    if wanted.bits == 16:
+        decoded.peak = max(decoded.peak, int(pixels.max()))
+    decoded.indices.append(index)
+    decoded.images.append(small)
+    decoded.sizes.append((header.height, header.width))
 
 
 def _short_name(dataset: ImageDataset, index: int) -> str:

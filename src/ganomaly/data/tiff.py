@@ -7,13 +7,14 @@ decoder that tifffile takes can read beyond its memory and end the process on a 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from typing import IO, Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffFrame, TiffPage
+from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from ganomaly.data.encoded_image import MAX_PIXELS, EncodedImage, ImageHeader, Pixels, is_turned, upright
 from ganomaly.errors import ImageError
@@ -24,6 +25,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 Samples = NDArray[Any]
 
 _ORIENTATION = 274
+_MOST_PAGES = 100
 _DECODED_TO_RGB = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
 _ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
@@ -53,7 +55,7 @@ class TiffImage(EncodedImage):
         self._colours = _colours(page)
         if page.photometric in _DECODED_TO_RGB and self._orientation != 1:
             raise ImageError(
-                f"is {page.photometric.name} and turned, which is not read together; save it as RGB"
+                f"is {_name(page.photometric)} and turned, which is not read together; save it as RGB"
             )
         height, width = page.imagelength, page.imagewidth
         if is_turned(self._orientation):
@@ -87,13 +89,12 @@ class _Colours:
 
 def _only_page(tiff: TiffFile) -> TiffPage:
     """Return the page, or raise `ImageError` if there are more, apart from thumbnails and masks."""
-    for number, page in enumerate(tiff.pages):
-        if number > 0 and not (page.is_reduced or page.is_mask):
-            raise ImageError(f"holds {len(tiff.pages)} pages; save each as an image of its own")
-    first = tiff.pages[0]
-    if isinstance(first, TiffFrame):  # a page without tags of its own, which the first cannot be
-        raise ImageError("has no page with a description of its own")
-    return first
+    # not all are counted, because the pages of a damaged file may go round in a circle
+    pages = [page for page in islice(tiff.pages, _MOST_PAGES) if isinstance(page, TiffPage)]
+    if any(not (page.is_reduced or page.is_mask) for page in pages[1:]):
+        number = f"at least {_MOST_PAGES}" if len(pages) == _MOST_PAGES else str(len(pages))
+        raise ImageError(f"holds {number} pages; save each as an image of its own")
+    return pages[0]
 
 
 def _check_complete(page: TiffPage) -> None:
@@ -122,8 +123,11 @@ def _colours(page: TiffPage) -> _Colours:
         return _Colours(table.shape[1], 8, lambda samples: table[samples[..., 0].astype(np.intp)])
     if photometric in _DECODED_TO_RGB and bits == 8:
         return _Colours(3, 8, _rgb)
-    name = getattr(photometric, "name", photometric)
-    raise ImageError(f"has the colour space {name}, which is not read; save it as gray or RGB")
+    raise ImageError(f"has the colour space {_name(photometric)}, which is not read; save it as gray or RGB")
+
+
+def _name(photometric: int) -> str:
+    return photometric.name if isinstance(photometric, PHOTOMETRIC) else str(photometric)
 
 
 def _is_alpha(page: TiffPage, sample: int) -> bool:
@@ -158,4 +162,5 @@ def _rgb(samples: Samples) -> Samples:
     if samples.shape[2] == 3:
         return samples
     light = 255 - samples.astype(np.uint16)
-    return (light[..., :3] * light[..., 3:4] // 255).astype(np.uint8)
+    rgb: Samples = (light[..., :3] * light[..., 3:4] // 255).astype(np.uint8)
+    return rgb
