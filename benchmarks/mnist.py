@@ -47,7 +47,7 @@ def main() -> None:
 def load(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
     """Decode a split: images `uint8[N, 28, 28, 1]` and their digits."""
     dataset = ParquetImages(sorted(folder.rglob(f"*{split}*.parquet")))
-    images = np.stack([dataset.read(index) for index in range(len(dataset))])
+    images = np.stack([dataset.read(index) for index in range(len(dataset))]).astype(np.uint8, copy=False)
     return images, np.array([str(record.kind) for record in dataset.records])
 
 

@@ -30,7 +30,7 @@ from ganomaly.scoring import ScoredImage, score_dataset
 
 GRID_IMAGES_PER_CLASS = 8
 MOST_LISTED_FAILURES = 20
-DIFFERENCE_GAIN = 3
+DIFFERENCE_GAIN = 2
 
 
 def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resume: bool) -> bool:
@@ -179,7 +179,7 @@ def panels(scored: ScoredImage) -> Mapping[str, NDArray[np.uint8]]:
         found["image"] = scored.image
     if scored.image is not None and scored.reconstruction is not None:
         found["reconstruction"] = scored.reconstruction
-        difference = np.abs(scored.image.astype(np.int16) - scored.reconstruction)
+        difference = np.abs(scored.image.astype(np.int16) - scored.reconstruction).mean(axis=2)
         # small differences are what matters, and the eye does not see them in the dark
         found[f"difference ×{DIFFERENCE_GAIN}"] = np.minimum(DIFFERENCE_GAIN * difference, 255).astype(
             np.uint8
