@@ -1,5 +1,7 @@
 """A folder, parquet, paths or arrays give the images a person means by them, in an order that does not change."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -289,3 +291,9 @@ def test_magnetic_tiles_have_the_numbers_and_masks_they_are_known_for(shared_dat
     empty = [kind for kind, mask in zip(kinds, masks, strict=True) if mask is not None and not mask.any()]
     assert set(empty) == {"uneven"}
     assert len(empty) <= 4
+
+
+def test_data_come_without_torch() -> None:
+    script = "import sys, ganomaly.data; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

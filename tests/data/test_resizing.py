@@ -70,6 +70,12 @@ def test_type_shape_and_range_are_kept(
         assert resized[..., channel].max() <= image[..., channel].max()
 
 
+def test_16_bits_are_rounded_to_the_nearest_and_not_cut() -> None:
+    image = RNG.integers(0, 65536, (41, 57), dtype=np.uint16)
+    exact = Image.fromarray(image.astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.abs(resize_image(image[..., None], 32, 1)[..., 0] - np.asarray(exact, dtype=float)).max() <= 0.5
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_each_channel_is_resized_by_itself(channels: int) -> None:
     image = RNG.integers(0, 256, (50, 40, channels), dtype=np.uint8)

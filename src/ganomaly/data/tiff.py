@@ -145,7 +145,8 @@ def _full_range(samples: Samples, bits_per_sample: int) -> Samples:
     if bits_per_sample >= 8:
         return samples
     largest = 2**bits_per_sample - 1
-    return (samples.astype(np.uint16) * 255 // largest).astype(np.uint8)
+    full: NDArray[np.uint8] = (samples.astype(np.uint16) * 255 // largest).astype(np.uint8)
+    return full
 
 
 def _table(colour_map: Samples) -> NDArray[np.uint8]:
