@@ -88,6 +88,21 @@ def test_the_score_is_the_distance_between_the_two_latents(score, norm):
         torch.testing.assert_close(method.anomaly_score(batch()), norm((z - z_hat).flatten(1)))
 
 
+@pytest.mark.parametrize(
+    ("score", "distance"),
+    [
+        ("reconstruction", lambda x, x_hat, f: (x - x_hat).abs()),
+        ("discriminator_features", lambda x, x_hat, f: (f(x)[1] - f(x_hat)[1]) ** 2),
+    ],
+)
+def test_the_score_may_be_another_distance_to_compare_with(score, distance):
+    method = small(score=score).eval()
+    with torch.no_grad():
+        x_hat = method.decoder(method.encoder(batch()))
+        expected = distance(batch(), x_hat, method.discriminator).flatten(1).mean(dim=1)
+        torch.testing.assert_close(method.anomaly_score(batch()), expected)
+
+
 def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():
     """Without the other losses, only E and what leads to it is pulled by the encoder loss."""
     method = small(adversarial_weight=0, contextual_weight=0, encoder_weight=0)

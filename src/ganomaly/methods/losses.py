@@ -1,0 +1,40 @@
+"""Losses and distances that several methods share; all are computed in fp32."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The discriminator's loss: mean of −log D(real) and −log(1 − D(fake)) over a batch, a scalar.
+
+    Source: Goodfellow et al., *Generative Adversarial Nets*, 2014, eq. (1).
+    """
+    real, fake = torch.ones_like(real_logits), torch.zeros_like(fake_logits)
+    return 0.5 * (
+        functional.binary_cross_entropy_with_logits(real_logits.float(), real.float())
+        + functional.binary_cross_entropy_with_logits(fake_logits.float(), fake.float())
+    )
+
+
+def fooling_loss(fake_logits: Tensor) -> Tensor:
+    """The generator's loss: mean of −log D(fake) over a batch, a scalar.
+
+    The form that keeps its gradient while the discriminator is ahead; source as above, section 3.
+    """
+    return functional.softplus(-fake_logits.float()).mean()
+
+
+def l1_distance(x: Tensor, y: Tensor) -> Tensor:
+    """‖x − y‖₁ of each image: `float[N, …]` twice to `float[N]`."""
+    return torch.flatten(x.float() - y.float(), start_dim=1).abs().sum(dim=1)
+
+
+def mean_absolute_difference(x: Tensor, y: Tensor) -> Tensor:
+    """Mean |x − y| of each image: `float[N, …]` twice to `float[N]`."""
+    return torch.flatten(x.float() - y.float(), start_dim=1).abs().mean(dim=1)
+
+
+def mean_square_difference(x: Tensor, y: Tensor) -> Tensor:
+    """Mean (x − y)² of each image: `float[N, …]` twice to `float[N]`."""
+    return torch.flatten(x.float() - y.float(), start_dim=1).square().mean(dim=1)

@@ -1,0 +1,46 @@
+"""How losses move weights."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ganomaly.methods.base import Precision
+
+
+def update(losses: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], precision: Precision) -> None:
+    """Move the weights of some optimizers one step, each along its own loss.
+
+    All gradients are taken before the first weight moves, so the losses may share parts of their graphs.
+
+    Parameters
+    ----------
+    losses : mapping of str to Tensor
+        A scalar for each optimizer that shall move, by its name.
+    optimizers, precision
+        Those given to `Method.training_step`.
+    """
+    last = list(losses)[-1]
+    for name, loss in losses.items():
+        optimizers[name].zero_grad(set_to_none=True)
+        own = [parameter for group in optimizers[name].param_groups for parameter in group["params"]]
+        # `inputs`: a discriminator's weights get no gradient from the generator's loss, and the other way round
+        precision.backward(loss, inputs=own, retain_graph=name != last)
+    for name in losses:
+        optimizers[name].step()
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Spare the gradients of these networks' weights in what is computed inside; gradients pass through them."""
+    learning = [
+        parameter for network in networks for parameter in network.parameters() if parameter.requires_grad
+    ]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

@@ -1,0 +1,38 @@
+"""How losses move weights."""
+
+import torch
+from torch import nn
+
+from ganomaly.methods.base import autocast_off
+from ganomaly.methods.updates import frozen, update
+from ganomaly.networks.convolution import Conv2d
+
+
+def test_each_loss_moves_its_own_weights_from_where_they_were_before_the_step():
+    """Two weights a and b; the losses are a·b and a·b², which share the product's graph."""
+    a, b = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
+    optimizers = {"a": torch.optim.SGD([a], lr=0.1), "b": torch.optim.SGD([b], lr=0.1)}
+    product = a * b
+    update({"a": product, "b": product * b}, optimizers, autocast_off())
+    torch.testing.assert_close(a.detach(), torch.tensor(2.0 - 0.1 * 3))
+    torch.testing.assert_close(b.detach(), torch.tensor(3.0 - 0.1 * 2 * 2 * 3))
+
+
+def test_gradients_pass_through_frozen_weights_but_do_not_reach_them():
+    layer = Conv2d(1, 2, 4, 2, 1, bias=False)
+    x = torch.rand(1, 1, 8, 8, requires_grad=True)
+    with frozen(layer):
+        loss = layer(x).sum()
+    loss.backward()
+    assert x.grad is not None
+    assert layer.weight.grad is None
+    assert layer.weight.requires_grad
+
+
+def test_what_was_frozen_before_stays_frozen():
+    layer = nn.Linear(2, 2)
+    layer.bias.requires_grad_(False)
+    with frozen(layer):
+        assert not layer.weight.requires_grad
+    assert layer.weight.requires_grad
+    assert not layer.bias.requires_grad
