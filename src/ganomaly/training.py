@@ -201,6 +201,7 @@ class _Run:
         losses: dict[str, torch.Tensor] = {}
         for pixels in self.images.batches(iter(batches)):
             x = network_input(pixels, self.preprocessing.white_level, self.fabric.device)
+            self.method.begin_step(self.state.step, self.training.epochs * self.steps_per_epoch)
             losses = self.method.training_step(x, self.optimizers, self.fabric)
             self.state.step += 1
             if self.state.step % CHECK_EVERY == 0:

@@ -66,6 +66,20 @@ class Method(nn.Module, ABC):
     def optimizers(self) -> dict[str, Optimizer]:
         """Make the optimizers, by the name of what they update."""
 
+    def begin_step(self, step: int, steps: int) -> None:
+        """Be told how far training is, before each step; for methods that learn in phases.
+
+        What a method makes of it must follow from these two numbers alone, so that a resumed run does the same.
+
+        Parameters
+        ----------
+        step : int
+            Steps done.
+        steps : int
+            Steps in all.
+        """
+        return
+
     @abstractmethod
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision

@@ -1,0 +1,46 @@
+"""Random numbers for training that a resumed run draws again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+
+class Randomness(nn.Module):
+    """A source of random numbers whose state is part of the method's state dict.
+
+    The state is a seed and the number of draws so far; each draw has a generator of its own that follows from
+    the two. So nothing but two numbers needs to be kept, the numbers are the same on every device, and nothing
+    here waits for one.
+
+    Parameters
+    ----------
+    generator : Generator
+        Gives the seed.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.seed = int(torch.randint(2**62, (), generator=generator))
+        self.draws = 0
+
+    def normal(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Draw from N(0, 1): `float32` of this shape."""
+        return torch.from_numpy(self._next().standard_normal(shape, dtype=np.float32)).to(device)
+
+    def uniform(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Draw from [0, 1): `float32` of this shape."""
+        return torch.from_numpy(self._next().random(shape, dtype=np.float32)).to(device)
+
+    def get_extra_state(self) -> Tensor:
+        """What the state dict keeps: seed and draws, `int64[2]` on the processor."""
+        return torch.tensor([self.seed, self.draws])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from what `get_extra_state` gave."""
+        self.seed, self.draws = (int(number) for number in state)
+
+    def _next(self) -> np.random.Generator:
+        self.draws += 1
+        return np.random.default_rng([self.seed, self.draws])
