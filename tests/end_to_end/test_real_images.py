@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import SMALL
 
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_test_images, open_training_images
 from ganomaly.evaluation import evaluate_model
+from pictures import SMALL
 
 pytestmark = pytest.mark.shared_data
 
