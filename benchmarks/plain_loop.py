@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
-from ganomaly.methods.ganomaly import COLLAPSED_DISCRIMINATOR_LOSS, GANomaly
+from ganomaly.methods.collapse import COLLAPSED_DISCRIMINATOR_LOSS
+from ganomaly.methods.ganomaly import GANomaly
 from ganomaly.networks import initialise_weights
 
 

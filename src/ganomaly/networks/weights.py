@@ -1,6 +1,6 @@
 """Where the weights begin."""
 
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 STANDARD_DEVIATION = 0.02
 
@@ -26,7 +26,7 @@ def initialise_weights(module: nn.Module, generator: Generator) -> None:
             submodule.reset_running_stats()
 
 
-def _fill_normal(weight: nn.Parameter, mean: float, generator: Generator) -> None:
+def _fill_normal(weight: Tensor, mean: float, generator: Generator) -> None:
     drawn = weight.detach().new_empty(weight.shape, device="cpu")
     drawn.normal_(mean, STANDARD_DEVIATION, generator=generator)
     weight.data.copy_(drawn)
