@@ -1,0 +1,147 @@
+"""AnoGAN is what the publication says, and its search disturbs nobody."""
+
+import pytest
+import torch
+from torch.optim import SGD
+
+from ganomaly.config import Preprocessing
+from ganomaly.methods import anogan
+from ganomaly.methods.anogan import AnoGAN, AnoGANOptions
+from ganomaly.methods.base import autocast_off
+from ganomaly.scoring import evaluating
+
+PREPROCESSING = Preprocessing(image_size=32, channels=1)
+
+
+def small(**options: object) -> AnoGAN:
+    chosen = AnoGANOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, "search_steps": 10, **options})
+    return AnoGAN(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+
+
+def batch(n: int = 8, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def trained() -> AnoGAN:
+    """Trained just enough for the search to have something to find."""
+    method = small()
+    optimizers = method.optimizers()
+    for seed in range(20):
+        method.training_step(batch(seed=seed), optimizers, autocast_off())
+    return method.eval()
+
+
+def with_options(method: AnoGAN, **options: object) -> AnoGAN:
+    other = small(**options).eval()
+    other.load_state_dict(method.state_dict())
+    return other
+
+
+def literal_loss(method: AnoGAN, x: torch.Tensor, z: torch.Tensor, weight: float = 0.1) -> torch.Tensor:
+    x_hat = method.generator(z)
+    residual = (x - x_hat).abs().sum(dim=(1, 2, 3))
+    discrimination = (method.discriminator(x)[1] - method.discriminator(x_hat)[1]).abs().sum(dim=(1, 2, 3))
+    return (1 - weight) * residual + weight * discrimination
+
+
+def descents(method: AnoGAN) -> dict[str, torch.optim.Optimizer]:
+    return {name: SGD(getattr(method, name).parameters(), lr=1000.0) for name in method.optimizers()}
+
+
+def test_published_defaults():
+    options = AnoGAN.presets["anogan"].options
+    assert isinstance(options, AnoGANOptions)
+    assert (options.search_steps, options.discrimination_weight) == (500, 0.1)
+
+
+def test_a_step_moves_generator_and_discriminator_along_the_gan_s_two_losses():
+    ours, literal = small(), small()
+    # plain gradient descent, since Adam would blow up the rounding of gradients that nearly cancel
+    ours.training_step(batch(), descents(ours), autocast_off())
+    z = 2 * literal.randomness.uniform((8, 8, 1, 1), torch.device("cpu")) - 1
+    real = torch.sigmoid(literal.discriminator(batch())[0])
+    fake = torch.sigmoid(literal.discriminator(literal.generator(z))[0])
+    discriminator = -0.5 * (real.log().mean() + (1 - fake).log().mean())
+    generator = -fake.log().mean()
+    losses = {"discriminator": discriminator, "generator": generator}
+    optimizers = descents(literal)
+    for name, loss in losses.items():
+        loss.backward(inputs=list(getattr(literal, name).parameters()), retain_graph=True)
+    for optimizer in optimizers.values():
+        optimizer.step()
+    for name, before in small().named_parameters():
+        moved, expected = (other.get_parameter(name).detach() - before.detach() for other in (ours, literal))
+        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        assert expected.abs().max() > 0
+
+
+def test_the_score_is_the_loss_at_the_best_latent(trained):
+    with evaluating(trained):
+        z, losses = trained.search(batch())
+        torch.testing.assert_close(losses, literal_loss(trained, batch(), z))
+        torch.testing.assert_close(trained.anomaly_score(batch()), losses)
+        torch.testing.assert_close(trained.reconstruct(batch()), trained.generator(z))
+
+
+def test_without_a_step_the_score_is_the_loss_at_the_start(trained):
+    unsearched = with_options(trained, search_steps=0)
+    with evaluating(unsearched):
+        expected = literal_loss(unsearched, batch(), unsearched.start.expand(8, -1, -1, -1))
+        torch.testing.assert_close(unsearched.anomaly_score(batch()), expected)
+
+
+def test_more_steps_never_make_a_score_worse_even_if_the_search_runs_wild(trained):
+    """At this rate most steps lead away; the best latent met is kept for each image."""
+    before = torch.full((8,), torch.inf)
+    for steps in (0, 1, 3, 6):
+        # the rate falls over all steps, so a shorter search is not the start of a longer one: compare with its start
+        wild = with_options(trained, search_steps=steps, search_learning_rate=50.0)
+        with evaluating(wild):
+            scores = wild.anomaly_score(batch())
+        before = torch.minimum(before, scores) if steps == 0 else before
+        assert (scores <= before).all()
+
+
+def test_searching_finds_an_image_that_the_generator_can_draw(trained):
+    z = torch.rand(4, 8, 1, 1, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    with torch.no_grad():
+        drawn = trained.generator(z)
+    searched = with_options(trained, search_steps=150)
+    unsearched = with_options(trained, search_steps=0)
+    with evaluating(searched), evaluating(unsearched):
+        assert (searched.anomaly_score(drawn) < 0.2 * unsearched.anomaly_score(drawn)).all()
+
+
+def test_the_score_of_an_image_is_the_same_to_the_last_bit_whatever_is_searched_beside_it(trained):
+    """Hundreds of steps would blow up any difference in rounding."""
+    searched = with_options(trained, search_steps=100)
+    n = anogan.TOGETHER_ON_PROCESSOR + 3
+    with evaluating(searched):
+        together = searched.anomaly_score(batch(n))
+        assert torch.equal(together.flip(0), searched.anomaly_score(batch(n).flip(0)))
+        for position in (5, n - 1):
+            alone = searched.anomaly_score(batch(n)[position : position + 1])
+            assert torch.equal(together[position : position + 1], alone)
+
+
+@pytest.mark.parametrize("n", [1, anogan.TOGETHER_ON_PROCESSOR, anogan.TOGETHER_ON_PROCESSOR + 1])
+def test_the_networks_always_see_batches_of_one_size_since_rounding_depends_on_it(n):
+    method, sizes = small().eval(), set()
+    method.generator.register_forward_hook(lambda _, inputs, __: sizes.add(len(inputs[0])))
+    assert method.search(batch(n))[0].shape == (n, 8, 1, 1)
+    assert sizes == {anogan.TOGETHER_ON_PROCESSOR}
+
+
+def test_64_at_once_are_searched_as_one_by_one(trained):
+    with evaluating(trained):
+        together = trained.anomaly_score(batch(64))
+        alone = torch.cat([trained.anomaly_score(image[None]) for image in batch(64)])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=0)
+
+
+def test_the_search_works_on_a_model_that_was_made_in_inference_mode(trained):
+    with torch.inference_mode():
+        made = with_options(trained)
+        scores = made.anomaly_score(batch())
+    assert torch.equal(scores, trained.anomaly_score(batch()))
