@@ -80,8 +80,8 @@ def test_published_defaults():
     ("score", "norm"),
     [("l1", lambda d: d.abs().sum(dim=1)), ("mean_square", lambda d: (d**2).mean(dim=1))],
 )
-def test_the_score_is_the_distance_between_the_two_latents(score, norm):
-    method = small(score=score).eval()
+def test_the_score_is_the_distance_between_the_two_latents(score, norm, awake):
+    method = awake(small(score=score)).eval()
     with torch.no_grad():
         z = method.encoder(batch())
         z_hat = method.reconstruction_encoder(method.decoder(z))
@@ -95,8 +95,8 @@ def test_the_score_is_the_distance_between_the_two_latents(score, norm):
         ("discriminator_features", lambda x, x_hat, f: (f(x)[1] - f(x_hat)[1]) ** 2),
     ],
 )
-def test_the_score_may_be_another_distance_to_compare_with(score, distance):
-    method = small(score=score).eval()
+def test_the_score_may_be_another_distance_to_compare_with(score, distance, awake):
+    method = awake(small(score=score)).eval()
     with torch.no_grad():
         x_hat = method.decoder(method.encoder(batch()))
         expected = distance(batch(), x_hat, method.discriminator).flatten(1).mean(dim=1)

@@ -1,0 +1,27 @@
+"""What the tests of several methods share."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@pytest.fixture
+def awake() -> Callable[[M], M]:
+    """Enlarge a method's first weights to the size of trained ones.
+
+    As they are drawn, latents and logits are so near to 0 that a wrong sign or a missing factor would not show.
+    """
+
+    def enlarge(method: M) -> M:
+        with torch.no_grad():
+            for parameter in method.parameters():
+                if parameter.dim() == 4:
+                    parameter.mul_(8)
+        return method
+
+    return enlarge
