@@ -1,0 +1,123 @@
+"""VAE: a variational autoencoder, scored by reconstruction probability.
+
+Kingma, Welling, *Auto-Encoding Variational Bayes*, ICLR 2014, arXiv:1312.6114, for the training; An, Cho,
+*Variational Autoencoder based Anomaly Detection using Reconstruction Probability*, SNU Data Mining Center, 2015,
+algorithm 4, for the score. The networks are GANomaly's encoder and decoder, each with twice the channels at its
+end: for a mean and a deviation.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.backbone import BackboneOptions
+from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.updates import update
+from ganomaly.networks import Decoder, Encoder, initialise_weights
+
+
+class VAEOptions(BackboneOptions):
+    """Options of the VAE."""
+
+    samples: int = Field(default=10, ge=1)
+    """L, latents drawn for each image to be scored."""
+    smallest_deviation: float = Field(default=0.1, gt=0, lt=1)
+    """The decoder's deviations lie between this and 1, the image between −1 and 1. Without a bound, pixels that are
+    the same in all training images would have probability without end."""
+
+
+class VAE(Method):
+    """Encoder to a normal distribution of latents, decoder to one of images; the score is −log p(x | z)."""
+
+    name: ClassVar[str] = "vae"
+    options_type: ClassVar[type[MethodOptions]] = VAEOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "vae": Preset(
+            "a variational autoencoder, scored by reconstruction probability (2015)",
+            VAEOptions(),
+            TrainingOptions(),
+        )
+    }
+
+    options: VAEOptions
+    noise: Tensor
+
+    def __init__(self, options: VAEOptions, preprocessing: Preprocessing, generator: Generator) -> None:
+        super().__init__(options, preprocessing, generator)
+        size, channels = preprocessing.image_size, preprocessing.channels
+        self.encoder = Encoder(size, channels, 2 * options.nz, options.ngf)
+        self.decoder = Decoder(size, 2 * channels, options.nz, options.ngf)
+        initialise_weights(self, generator)
+        self.randomness = Randomness(generator)
+        # ε of the score: the same for all images, so that a score depends on nothing but its image
+        self.register_buffer("noise", torch.randn(options.samples, options.nz, 1, 1, generator=generator))
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """One Adam for all weights."""
+        return {"autoencoder": self.options.adam(self.parameters())}
+
+    def training_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        """Raise the lower bound of log p(x), Kingma and Welling's eq. (10) with one sample."""
+        with precision.autocast():
+            mean, deviation = self._latents(x)
+            z = mean + deviation * self.randomness.normal(mean.shape, x.device)
+            x_hat, deviation_hat = self._images(z)
+        reconstruction = self._surprise(x, x_hat, deviation_hat).sum(dim=(1, 2, 3)).mean()
+        # appendix B: the divergence of N(mean, deviation²) from N(0, 1)
+        divergence = 0.5 * (mean.square() + deviation.square() - 2 * deviation.log() - 1)
+        latent = divergence.sum(dim=(1, 2, 3)).mean()
+        update({"autoencoder": reconstruction + latent}, optimizers, precision)
+        return {"reconstruction": reconstruction.detach(), "latent": latent.detach()}
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """A(x) = −(1/L) Σ log p(x | zₗ), algorithm 4, for each pixel on average.
+
+        It is counted from the least value that the bound of the deviation allows, so it is ≥ 0.
+        """
+        return torch.flatten(self._surprises(x), start_dim=1).mean(dim=1)
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """The share of each pixel in A(x), averaged over the channels."""
+        return self._surprises(x).mean(dim=1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x̂, the decoder's mean at the encoder's mean."""
+        return self._images(self._latents(x)[0])[0]
+
+    def collapse(self, x: Tensor) -> str | None:
+        """Say so when all images have the same latent."""
+        return same_latent(self._latents(x)[0])
+
+    def _latents(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of q(z | x), `float[N, nz, 1, 1]` each."""
+        mean, log_variance = self.encoder(x).float().chunk(2, dim=1)
+        return mean, torch.exp(0.5 * log_variance)
+
+    def _images(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of p(x | z), `float[N, C, S, S]` each."""
+        x_hat, deviation = self.decoder(z).float().chunk(2, dim=1)
+        # the decoder ends in tanh: −1 … 1 stands for the smallest deviation … 1, in even ratios
+        return x_hat, torch.exp(math.log(self.options.smallest_deviation) * (1 - deviation) / 2)
+
+    def _surprise(self, x: Tensor, x_hat: Tensor, deviation: Tensor) -> Tensor:
+        """−log N(x; x̂, deviation²) above the least it can be, `float[N, C, S, S]`, ≥ 0."""
+        least = math.log(self.options.smallest_deviation)
+        return 0.5 * ((x - x_hat) / deviation).square() + deviation.log() - least
+
+    def _surprises(self, x: Tensor) -> Tensor:
+        """The mean surprise over the L samples, `float[N, C, S, S]`."""
+        mean, deviation = self._latents(x)
+        total = torch.zeros_like(x)
+        for noise in self.noise:
+            total += self._surprise(x, *self._images(mean + deviation * noise))
+        return total / len(self.noise)

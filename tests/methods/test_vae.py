@@ -1,0 +1,99 @@
+"""The VAE is what the publications say."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+from torch.optim import SGD
+
+from ganomaly.config import Preprocessing
+from ganomaly.methods.base import autocast_off
+from ganomaly.methods.vae import VAE, VAEOptions
+from ganomaly.scoring import evaluating
+
+PREPROCESSING = Preprocessing(image_size=32, channels=2)
+
+
+def small(**options: object) -> VAE:
+    chosen = VAEOptions.checked(**{"nz": 8, "ngf": 4, "samples": 3, **options})
+    return VAE(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+
+
+def batch() -> torch.Tensor:
+    return torch.rand(8, 2, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def latents(method: VAE, x: torch.Tensor) -> Normal:
+    mean, log_variance = method.encoder(x).chunk(2, dim=1)
+    return Normal(mean, (log_variance / 2).exp())
+
+
+def images(method: VAE, z: torch.Tensor) -> Normal:
+    """The deviation runs from the smallest one, at −1, to 1, at 1."""
+    mean, height = method.decoder(z).chunk(2, dim=1)
+    return Normal(mean, method.options.smallest_deviation ** ((1 - height) / 2))
+
+
+def test_a_step_raises_the_lower_bound_of_the_likelihood():
+    """ELBO: log p(x | z) for one z ~ q(z | x), less the divergence of q from N(0, 1)."""
+    ours, literal = small(), small()
+    ours.training_step(batch(), {"autoencoder": SGD(ours.parameters(), lr=1e-4)}, autocast_off())
+    posterior = latents(literal, batch())
+    z = posterior.loc + posterior.scale * literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
+    bound = images(literal, z).log_prob(batch()).sum(dim=(1, 2, 3))
+    bound = bound - kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=(1, 2, 3))
+    (-bound.mean()).backward()
+    SGD(literal.parameters(), lr=1e-4).step()
+    for name, before in small().named_parameters():
+        moved, expected = (other.get_parameter(name).detach() - before.detach() for other in (ours, literal))
+        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        assert expected.abs().max() > 0
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, awake):
+    method = awake(small(samples=samples))
+    with evaluating(method):
+        posterior = latents(method, batch())
+        log_probability = torch.stack(
+            [
+                images(method, posterior.loc + posterior.scale * noise).log_prob(batch()).mean(dim=(1, 2, 3))
+                for noise in method.noise
+            ]
+        ).mean(dim=0)
+        least = math.log(method.options.smallest_deviation) + 0.5 * math.log(2 * math.pi)
+        torch.testing.assert_close(method.anomaly_score(batch()), -log_probability - least)
+
+
+def test_the_score_is_the_mean_of_the_map(awake):
+    method = awake(small())
+    with evaluating(method):
+        score, places = method.anomaly_score(batch()), method.anomaly_map(batch())
+    torch.testing.assert_close(score, places.mean(dim=(1, 2)))
+
+
+def test_no_image_can_score_below_0():
+    """The likeliest image of all, the decoder's mean at its smallest deviation, scores 0."""
+    method = small(samples=1)
+    x, deviation = torch.zeros(1, 2, 32, 32), torch.tensor(method.options.smallest_deviation)
+    assert method._surprise(x, x, deviation).abs().max() < 1e-6
+    assert (method._surprise(x, x, deviation * 2) > 0).all()
+
+
+def test_the_noise_of_the_score_is_part_of_the_model(awake):
+    assert small().noise.shape == (3, 8, 1, 1)
+    assert "noise" in small().state_dict()
+    method = awake(small())
+    with evaluating(method):
+        before = method.anomaly_score(batch())
+        method.noise.mul_(-1)
+        assert not torch.equal(before, method.anomaly_score(batch()))
+
+
+def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
+    method = small()
+    with evaluating(method):
+        assert method.collapse(batch()) is None
+        method.encoder.latent.weight.data.zero_()
+        assert "same latent" in str(method.collapse(batch()))
