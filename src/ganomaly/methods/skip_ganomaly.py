@@ -1,0 +1,118 @@
+"""Skip-GANomaly: Skip Connected and Adversarially Trained Encoder-Decoder Anomaly Detection.
+
+Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, arXiv:1901.08954. GANomaly's generator becomes a U-Net, whose skip
+connections let it rebuild images in detail, and the discriminator also gives the latent that GANomaly had a second
+encoder for. Where paper and authors' released code differ, the comment says so.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.backbone import AdversarialOptions
+from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.collapse import revive_discriminator
+from ganomaly.methods.losses import adversarial_loss, fooling_loss, mean_square_difference
+from ganomaly.methods.updates import update
+from ganomaly.networks import LatentDiscriminator, UNet, initialise_weights
+
+
+class SkipGANomalyOptions(AdversarialOptions):
+    """Options of Skip-GANomaly; the defaults are those of the authors' released code."""
+
+    adversarial_weight: float = Field(default=1.0, ge=0)
+    """λ_adv."""
+    contextual_weight: float = Field(default=50.0, ge=0)
+    """λ_con."""
+    latent_weight: float = Field(default=1.0, ge=0)
+    """λ_lat."""
+    reconstruction_share: float = Field(default=0.9, ge=0, le=1)
+    """λ, the share of the reconstruction in the score; the latent has the rest."""
+
+
+class SkipGANomaly(Method):
+    """U-Net and discriminator; the score is how far image and reconstruction are apart for the eye and for D."""
+
+    name: ClassVar[str] = "skip-ganomaly"
+    options_type: ClassVar[type[MethodOptions]] = SkipGANomalyOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "skip-ganomaly": Preset(
+            "Skip-GANomaly as published in 2019: rebuilds the image in detail, with skip connections",
+            SkipGANomalyOptions(),
+            TrainingOptions(),
+        )
+    }
+
+    options: SkipGANomalyOptions
+
+    def __init__(
+        self, options: SkipGANomalyOptions, preprocessing: Preprocessing, generator: Generator
+    ) -> None:
+        super().__init__(options, preprocessing, generator)
+        size, channels = preprocessing.image_size, preprocessing.channels
+        self.generator = UNet(size, channels, options.ngf)  # G
+        self.discriminator = LatentDiscriminator(size, channels, options.nz, options.ndf)  # D
+        initialise_weights(self, generator)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """One Adam for G, one for D."""
+        return {
+            "generator": self.options.adam(self.generator.parameters()),
+            "discriminator": self.options.adam(self.discriminator.parameters()),
+        }
+
+    def training_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        """Update G and D; both see the other's weights from before the step."""
+        options = self.options
+        with precision.autocast():
+            x_hat = self.generator(x)
+            real_logits, real_latent = self.discriminator(x)
+            fake_logits, fake_latent = self.discriminator(x_hat)
+
+        adversarial = fooling_loss(fake_logits)
+        contextual = functional.l1_loss(x_hat.float(), x)
+        latent = functional.mse_loss(fake_latent.float(), real_latent.float())
+        generator = (
+            options.adversarial_weight * adversarial
+            + options.contextual_weight * contextual
+            + options.latent_weight * latent
+        )
+        # the latent loss holds for D as well in the authors' code, which the paper does not say
+        discriminator = 2 * adversarial_loss(real_logits, fake_logits) + options.latent_weight * latent
+        update({"generator": generator, "discriminator": discriminator}, optimizers, precision)
+        losses = {
+            "generator": generator,
+            "adversarial": adversarial,
+            "contextual": contextual,
+            "latent": latent,
+            "discriminator": discriminator,
+        }
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """A(x) = λ · R(x) + (1 − λ) · L(x), for R and L the mean of squares as in the authors' code."""
+        x_hat = self.generator(x)
+        reconstruction = mean_square_difference(x, x_hat)
+        latent = mean_square_difference(self.discriminator(x)[1], self.discriminator(x_hat)[1])
+        share = self.options.reconstruction_share
+        return share * reconstruction + (1 - share) * latent
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """|x − x̂|, averaged over the channels."""
+        return (x - self.reconstruct(x)).abs().mean(dim=1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x̂ = G(x)."""
+        x_hat: Tensor = self.generator(x)
+        return x_hat
+
+    def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
+        """Draw D's weights anew when its loss is at 0, as the authors' code does."""
+        return revive_discriminator(self.discriminator, losses["discriminator"], generator)
