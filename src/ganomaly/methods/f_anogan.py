@@ -1,0 +1,174 @@
+"""f-AnoGAN: Fast Unsupervised Anomaly Detection with Generative Adversarial Networks.
+
+Schlegl, Seeböck, Waldstein, Langs, Schmidt-Erfurth, Medical Image Analysis 54, 2019. Training has two phases:
+first a Wasserstein GAN with gradient penalty (Gulrajani et al., NeurIPS 2017, arXiv:1704.00028) learns to draw
+normal images from noise; then, with its weights fixed, an encoder learns to find the noise of an image ("izi_f":
+image to z to image, guided by the critic's features). That replaces AnoGAN's search.
+
+Where this differs from the authors' code: generator, critic and encoder are the backbone that all methods here
+share, not residual networks, and its latent has 100 numbers, not 128.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.optim import Optimizer, RMSprop
+
+from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.backbone import AdversarialOptions
+from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.losses import mean_square_difference
+from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.updates import frozen, update
+from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights, layer_norm
+
+
+class FAnoGANOptions(AdversarialOptions):
+    """Options of f-AnoGAN; the defaults are those of the authors' released code."""
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Adam's learning rate for generator and critic."""
+    beta1: float = Field(default=0.0, ge=0, lt=1)
+    """Adam's first decay rate."""
+    beta2: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's second decay rate."""
+    encoder_learning_rate: float = Field(default=5e-5, gt=0)
+    """RMSprop's learning rate for the encoder."""
+    critic_steps: int = Field(default=5, ge=1)
+    """Steps of the critic for each step of the generator."""
+    penalty_weight: float = Field(default=10.0, ge=0)
+    """λ of WGAN-GP's eq. (3)."""
+    feature_weight: float = Field(default=1.0, ge=0)
+    """κ, the weight of the critic's features in the encoder's loss and in the score."""
+    generation_share: float = Field(default=0.5, gt=0, lt=1)
+    """The share of training that goes to generator and critic; the encoder has the rest."""
+
+
+class FAnoGAN(Method):
+    """Generator, critic, encoder; the score is reconstruction plus the critic's features."""
+
+    name: ClassVar[str] = "f-anogan"
+    options_type: ClassVar[type[MethodOptions]] = FAnoGANOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "f-anogan": Preset(
+            "f-AnoGAN as published in 2019: a Wasserstein GAN, then an encoder in the place of AnoGAN's search",
+            FAnoGANOptions(),
+            TrainingOptions(epochs=30),
+        )
+    }
+
+    options: FAnoGANOptions
+
+    def __init__(self, options: FAnoGANOptions, preprocessing: Preprocessing, generator: Generator) -> None:
+        super().__init__(options, preprocessing, generator)
+        size, channels = preprocessing.image_size, preprocessing.channels
+        self.generator = Decoder(size, channels, options.nz, options.ngf)  # G
+        # the penalty is one on each image by itself, which batch norm would mix with the others
+        self.critic = Discriminator(size, channels, options.ndf, normalise=layer_norm)  # D
+        self.encoder = Encoder(size, channels, options.nz, options.ngf)  # E
+        initialise_weights(self, generator)
+        self.randomness = Randomness(generator)
+        self.step, self.steps = 0, 0
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """One Adam for G, one for D, RMSprop for E (with TensorFlow's decay of 0.9)."""
+        return {
+            "generator": self.options.adam(self.generator.parameters()),
+            "critic": self.options.adam(self.critic.parameters()),
+            "encoder": RMSprop(self.encoder.parameters(), lr=self.options.encoder_learning_rate, alpha=0.9),
+        }
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Note how far training is: the phase and the generator's turns follow from it."""
+        self.step, self.steps = step, steps
+
+    @property
+    def generating(self) -> bool:
+        """Whether training is in its first phase."""
+        return self.step < self.options.generation_share * self.steps
+
+    def training_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        """Update the critic, and the generator every few steps; in the second phase the encoder."""
+        if not self.generating:
+            return self._encoder_step(x, optimizers, precision)
+        self.generator.train()
+        losses = self._critic_step(x, optimizers, precision)
+        if (self.step + 1) % self.options.critic_steps == 0:
+            losses |= self._generator_step(x, optimizers, precision)
+        return losses
+
+    def _critic_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        with torch.no_grad(), precision.autocast():
+            generated = self.generator(self._noise(x))
+        with precision.autocast():
+            real, _ = self.critic(x)
+            fake, _ = self.critic(generated)
+        penalty = self._gradient_penalty(x, generated.float())
+        wasserstein = fake.float().mean() - real.float().mean()
+        critic = wasserstein + self.options.penalty_weight * penalty  # WGAN-GP's eq. (3)
+        update({"critic": critic}, optimizers, precision)
+        return {"critic": critic.detach(), "gradient penalty": penalty.detach()}
+
+    def _gradient_penalty(self, x: Tensor, generated: Tensor) -> Tensor:
+        """Mean (‖∇D‖₂ − 1)² halfway between real and generated images; in fp32, since it is a gradient."""
+        share = self.randomness.uniform((len(x), 1, 1, 1), x.device)
+        between = torch.lerp(x, generated, share).requires_grad_()
+        (slopes,) = torch.autograd.grad(self.critic(between)[0].sum(), between, create_graph=True)
+        lengths: Tensor = torch.flatten(slopes, start_dim=1).norm(dim=1)
+        return (lengths - 1).square().mean()
+
+    def _generator_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        with precision.autocast(), frozen(self.critic):
+            fake, _ = self.critic(self.generator(self._noise(x)))
+        generator = -fake.float().mean()
+        update({"generator": generator}, optimizers, precision)
+        return {"generator": generator.detach()}
+
+    def _encoder_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        self.generator.eval()  # fixed, its batch-norm statistics too
+        with precision.autocast(), frozen(self.generator, self.critic):
+            x_hat = self.generator(self.encoder(x))
+            _, features = self.critic(x)
+            _, features_hat = self.critic(x_hat)
+        reconstruction = functional.mse_loss(x_hat.float(), x)
+        matching = functional.mse_loss(features_hat.float(), features.float())
+        encoder = reconstruction + self.options.feature_weight * matching  # izi_f
+        update({"encoder": encoder}, optimizers, precision)
+        losses = {"encoder": encoder, "reconstruction": reconstruction, "features": matching}
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _noise(self, x: Tensor) -> Tensor:
+        """z ~ N(0, 1), `float[N, nz, 1, 1]`, as many as there are images."""
+        return self.randomness.normal((len(x), self.options.nz, 1, 1), x.device)
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """A(x) = A_R(x) + κ · A_D(x): the means of squares of x − G(E(x)) and of f(x) − f(G(E(x)))."""
+        x_hat = self.reconstruct(x)
+        matching = mean_square_difference(self.critic(x)[1], self.critic(x_hat)[1])
+        return mean_square_difference(x, x_hat) + self.options.feature_weight * matching
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """|x − G(E(x))|, averaged over the channels."""
+        return (x - self.reconstruct(x)).abs().mean(dim=1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x̂ = G(E(x))."""
+        x_hat: Tensor = self.generator(self.encoder(x))
+        return x_hat
+
+    def collapse(self, x: Tensor) -> str | None:
+        """Say so when all images have the same latent, once the encoder learns."""
+        return None if self.generating else same_latent(self.encoder(x))
