@@ -1,21 +1,30 @@
 """What every method in the registry promises; a new method is tested by being registered."""
 
+import copy
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import torch
 
+from ganomaly.calibration import Calibration
 from ganomaly.config import Preprocessing
 from ganomaly.errors import UsageError
 from ganomaly.methods import METHODS, Method, find_method, find_preset
 from ganomaly.methods.base import autocast_off
+from ganomaly.model_file import Model, load_model, save_model
 from ganomaly.scoring import evaluating
 
+SMALL = {"nz": 8, "ngf": 4, "ndf": 4, "search_steps": 5, "samples": 2}
+STEPS = 12  # enough for methods that learn in phases
 every_method = pytest.mark.parametrize("method_type", METHODS.values(), ids=METHODS.keys())
 
 
 def make(method_type: type[Method], seed: int = 0) -> Method:
+    """A method with networks that are small and quick, whatever it calls their sizes."""
+    small = {name: value for name, value in SMALL.items() if name in method_type.options_type.model_fields}
     preprocessing = Preprocessing(image_size=32, channels=3)
-    return method_type(method_type.options_type(), preprocessing, torch.Generator().manual_seed(seed))
+    return method_type(method_type.options_type(**small), preprocessing, torch.Generator().manual_seed(seed))
 
 
 def some_images(n: int = 6) -> torch.Tensor:
@@ -25,14 +34,19 @@ def some_images(n: int = 6) -> torch.Tensor:
 @pytest.fixture(scope="module", params=METHODS.values(), ids=METHODS.keys())
 def trained(request: pytest.FixtureRequest) -> Method:
     method = make(request.param)
-    optimizers = method.optimizers()
-    for _ in range(3):
+    train(method, method.optimizers(), range(STEPS))
+    return method
+
+
+def train(method: Method, optimizers: dict[str, torch.optim.Optimizer], steps: Iterable[int]) -> None:
+    method.train()
+    for step in steps:
+        method.begin_step(step, STEPS)
         losses = method.training_step(some_images(), optimizers, autocast_off())
         assert losses
         assert all(
             loss.dim() == 0 and not loss.requires_grad and torch.isfinite(loss) for loss in losses.values()
         )
-    return method
 
 
 def test_training_changes_every_network(trained):
@@ -69,6 +83,45 @@ def test_reconstructions_and_maps_have_the_shape_of_the_image(trained):
     if places is not None:
         assert places.shape == (6, 32, 32)
         assert (places >= 0).all()
+
+
+@every_method
+@pytest.mark.parametrize("stop", [2, STEPS - 3])
+def test_a_run_that_goes_on_from_its_state_ends_with_the_same_weights(method_type, stop):
+    """Whatever a step draws at random must follow from the state dict."""
+    whole, killed, resumed = (make(method_type) for _ in range(3))
+    train(whole, whole.optimizers(), range(STEPS))
+    killed_optimizers, resumed_optimizers = killed.optimizers(), resumed.optimizers()
+    train(killed, killed_optimizers, range(stop))
+    resumed.load_state_dict({name: tensor.clone() for name, tensor in killed.state_dict().items()})
+    for name, optimizer in resumed_optimizers.items():
+        optimizer.load_state_dict(killed_optimizers[name].state_dict())
+    train(resumed, resumed_optimizers, range(stop, STEPS))
+    left, right = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@every_method
+def test_a_saved_model_scores_as_before(method_type, tmp_path):
+    method = make(method_type)
+    train(method, method.optimizers(), range(3))
+    calibration = Calibration(np.linspace(1, 2, 30), 0.1)
+    model = Model(method, "small", Preprocessing(image_size=32, channels=3), calibration, {})
+    save_model(model, tmp_path / "small.safetensors")
+    loaded = load_model(tmp_path / "small.safetensors").method
+    with evaluating(method), evaluating(loaded):
+        assert torch.equal(method.anomaly_score(some_images()), loaded.anomaly_score(some_images()))
+
+
+@every_method
+def test_scoring_leaves_the_method_as_it_was(method_type):
+    method = make(method_type)
+    before = copy.deepcopy(method.state_dict())
+    with evaluating(method):
+        first, again = method.anomaly_score(some_images()), method.anomaly_score(some_images())
+    assert torch.equal(first, again)
+    assert all(torch.equal(before[name], tensor) for name, tensor in method.state_dict().items())
+    assert all(parameter.requires_grad for parameter in method.parameters())
 
 
 @every_method

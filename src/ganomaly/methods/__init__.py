@@ -1,13 +1,23 @@
 """The methods, by name: one file each, and one line in `METHODS`."""
 
 from ganomaly.errors import UsageError
+from ganomaly.methods.anogan import AnoGAN
 from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.egbad import EGBAD
+from ganomaly.methods.f_anogan import FAnoGAN
 from ganomaly.methods.ganomaly import GANomaly
+from ganomaly.methods.skip_ganomaly import SkipGANomaly
+from ganomaly.methods.vae import VAE
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         GANomaly,  # Akcay et al., ACCV 2018
+        AnoGAN,  # Schlegl et al., IPMI 2017
+        EGBAD,  # Zenati et al., 2018
+        VAE,  # Kingma & Welling, ICLR 2014; scored after An & Cho, 2015
+        SkipGANomaly,  # Akcay et al., IJCNN 2019
+        FAnoGAN,  # Schlegl et al., Medical Image Analysis 2019
     )
 }
 
