@@ -115,7 +115,7 @@ def test_searching_finds_an_image_that_the_generator_can_draw(trained):
 
 def test_the_score_of_an_image_is_the_same_to_the_last_bit_whatever_is_searched_beside_it(trained):
     """Hundreds of steps would blow up any difference in rounding."""
-    searched = with_options(trained, search_steps=100)
+    searched = with_options(trained, search_steps=50)
     n = anogan.TOGETHER_ON_PROCESSOR + 3
     with evaluating(searched):
         together = searched.anomaly_score(batch(n))

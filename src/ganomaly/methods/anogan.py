@@ -28,7 +28,7 @@ from ganomaly.networks import Decoder, Discriminator, initialise_weights
 # Gradient descent over hundreds of steps blows the last bit of a rounding error up to the third digit of the score,
 # and kernels round differently for each size of batch. So the search always runs on batches of one size, filled up
 # with copies: then the score of an image is the same to the last bit whatever is scored beside it.
-TOGETHER_ON_PROCESSOR = 16  # a quarter slower per image than 64, three times faster for a single one
+TOGETHER_ON_PROCESSOR = 32  # larger ones gain little more, and a single image takes as long as all of them
 TOGETHER_ON_GPU = 64
 
 
