@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from pictures import SMALL, textures, write_images
 
 if TYPE_CHECKING:
     from ganomaly import GANomalyDetector
+
+# how long an example takes depends on what else the machine does; no test is timed
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
