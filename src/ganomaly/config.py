@@ -39,6 +39,8 @@ class TrainingOptions(Options):
 
     epochs: int = Field(default=15, ge=1)
     """Passes over the training images; 15 in the authors' code."""
+    steps: int | None = Field(default=None, ge=1)
+    """Batches in all, however many images there are, in the place of `epochs`."""
     batch_size: int = Field(default=64, ge=2)
     """Images per step; 64 in the authors' code. Fewer images than that make one batch."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -64,7 +66,10 @@ class Preprocessing(Options):
     """From a decoded image to the network's input; fixed by the training images and kept in the model file."""
 
     image_size: int = Field(ge=1)
-    """Side of the square network input in pixels. The whole image is resized to it, nothing is cropped."""
+    """Side of the square network input in pixels. With `scale` it is the side of the patches in training."""
+    scale: float | None = Field(default=None, gt=0, le=1)
+    """None resizes the whole image to the square. A number makes the image smaller by this factor, its aspect kept:
+    then the network takes images of any size."""
     channels: int = Field(ge=1, le=4)
     """Channels of the network input."""
     white_level: int = Field(default=255, ge=1, le=65535)

@@ -17,7 +17,7 @@ from ganomaly.config import Device, Preprocessing
 from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead
 from ganomaly.devices import choose_device
 from ganomaly.errors import TrainingError
-from ganomaly.methods import Method
+from ganomaly.methods import Findings, Method
 from ganomaly.tensors import displayable, network_input
 
 BATCH_SIZE = 64
@@ -38,9 +38,9 @@ class ScoredImage:
     height, width : int
         Size of the user's image in pixels; 0 if it could not be read.
     image, reconstruction : ndarray or None
-        `uint8[S, S, C]` network input and its reconstruction, where pictures were asked for.
+        `uint8[h, w, C]` network input and its reconstruction, where pictures were asked for.
     anomaly_map : ndarray or None
-        `float32[S, S]`, where pictures were asked for and the method has one.
+        `float32[h, w]`, where pictures were asked for and the method has one.
     """
 
     index: int
@@ -92,6 +92,7 @@ def score_dataset(
             channels=preprocessing.channels,
             batch_size=batch_size,
             dtype=np.uint8 if preprocessing.bits == 8 else np.uint16,
+            scale=preprocessing.scale,
         ):
             scored = [ScoredImage(index, None, error) for index, error in batch.failures.items()]
             if len(batch.images):
@@ -113,16 +114,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _score_batch(method: Method, x: Tensor, batch: DecodedBatch, pictures: bool) -> Iterator[ScoredImage]:
-    scores = method.anomaly_score(x).double().cpu().numpy()
+    found = method.examine(x) if pictures else Findings(method.anomaly_score(x), None, None)
+    scores = found.score.double().cpu().numpy()
     if not np.isfinite(scores).all():
         raise TrainingError(
             "the model gives a score that is not a number: its weights are broken; train it again"
         )
-    reconstructions = method.reconstruct(x) if pictures else None
-    maps = method.anomaly_map(x) if pictures else None
     images = displayable(x) if pictures else None
-    shown = None if reconstructions is None else displayable(reconstructions)
-    places = None if maps is None else maps.float().cpu().numpy()
+    shown = None if found.reconstruction is None else displayable(found.reconstruction)
+    places = None if found.anomaly_map is None else found.anomaly_map.float().cpu().numpy()
     for position, index in enumerate(batch.indices):
         yield ScoredImage(
             int(index),

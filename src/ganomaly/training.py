@@ -6,7 +6,7 @@ draws. So a run that was killed and goes on from its checkpoint ends with the we
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,8 +174,10 @@ class _Run:
         self.method, self.optimizers, self.fabric = method, optimizers, fabric
         self.preprocessing, self.images, self.indices = preprocessing, images, indices
         self.training, self.state, self.on_progress = training, state, on_progress
-        self.batch_size = min(training.batch_size, len(indices))
-        self.steps_per_epoch = len(indices) // self.batch_size  # the last, smaller batch is left to chance
+        self.batch_size = min(training.batch_size, len(indices) * images.patches_per_image)
+        # an epoch sees as many patches as cover the images; the last, smaller batch is left to chance
+        self.steps_per_epoch = len(indices) * images.patches_per_image // self.batch_size
+        self.steps = training.steps or training.epochs * self.steps_per_epoch
         self.save: Callable[[], None] | None = None
         self.losses: dict[str, float] = {}
         self.first_step = state.step
@@ -185,7 +187,7 @@ class _Run:
 
     def to_the_end(self) -> None:
         """Train from the state's step to the last one."""
-        while self.state.step < self.training.epochs * self.steps_per_epoch:
+        while self.state.step < self.steps:
             self._epoch(self.state.step // self.steps_per_epoch)
         self._note_time()
 
@@ -196,12 +198,14 @@ class _Run:
     def _epoch(self, epoch: int) -> None:
         """Run the steps of an epoch that are not done yet."""
         done = self.state.step - epoch * self.steps_per_epoch
-        batches = self._order(epoch)[done:]
+        last = min(self.steps_per_epoch, self.steps - epoch * self.steps_per_epoch)
+        batches = self._order(epoch)[done:last]
+        seeds = ([self.training.seed, epoch, number] for number in range(done, last))
         self.method.train()
         losses: dict[str, torch.Tensor] = {}
-        for pixels in self.images.batches(iter(batches)):
+        for pixels in self.images.training_batches(iter(batches), seeds):
             x = network_input(pixels, self.preprocessing.white_level, self.fabric.device)
-            self.method.begin_step(self.state.step, self.training.epochs * self.steps_per_epoch)
+            self.method.begin_step(self.state.step, self.steps)
             losses = self.method.training_step(x, self.optimizers, self.fabric)
             self.state.step += 1
             if self.state.step % CHECK_EVERY == 0:
@@ -211,14 +215,15 @@ class _Run:
                 self._look_finite(losses)
                 self._save()
         # batches of broken images alone are left out; the count of steps follows the plan
-        self.state.step = (epoch + 1) * self.steps_per_epoch
+        self.state.step = epoch * self.steps_per_epoch + last
         if losses:
             self._look_finite(losses)
         self._look_for_collapse()
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Indices of the batches of an epoch, `int[steps, batch]`; they follow from seed and epoch alone."""
-        shuffled = np.random.default_rng([self.training.seed, epoch]).permutation(self.indices)
+        indices = np.repeat(self.indices, self.images.patches_per_image)
+        shuffled = np.random.default_rng([self.training.seed, epoch]).permutation(indices)
         return shuffled[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
 
     def _look(self, losses: Mapping[str, torch.Tensor]) -> None:
@@ -252,7 +257,7 @@ class _Run:
 
     def _look_for_collapse(self) -> None:
         some = self.indices[: min(HEALTH_IMAGES, len(self.indices))]
-        pixels = next(self._taken(some), None)
+        pixels = next(self.images.training_batches(iter([some]), iter([[self.training.seed]])), None)
         if pixels is None:
             return
         with evaluating(self.method):
@@ -261,11 +266,8 @@ class _Run:
         if trouble is not None:
             raise TrainingError(f"training has collapsed by step {self.state.step}: {trouble}")
 
-    def _taken(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
-        return iter(self.images.batches(iter([indices])))
-
     def _report(self, epoch: int) -> None:
-        steps = self.training.epochs * self.steps_per_epoch
+        steps = self.steps
         elapsed = time.perf_counter() - self.started
         here = self.state.step - self.first_step
         self.on_progress(
@@ -273,7 +275,7 @@ class _Run:
                 step=self.state.step,
                 steps=steps,
                 epoch=epoch + 1,
-                epochs=self.training.epochs,
+                epochs=-(-steps // self.steps_per_epoch),
                 losses=self.losses,
                 images_per_second=here * self.batch_size / elapsed,
                 seconds_left=elapsed / here * (steps - self.state.step),

@@ -184,6 +184,54 @@ def test_channels_that_cannot_be_converted_cost_the_image_only() -> None:
     assert "array[2] cannot be used: it has 4 channels where 3 are needed" in prepared.failures[2]
 
 
+# --- at a common scale -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_at_a_scale_images_keep_their_aspect_and_patches_repeat(in_memory: bool) -> None:
+    prepared = prepare(CountingImages(20, frozenset({3})), in_memory=in_memory, scale=0.5, image_size=6)
+    assert prepared.patches_per_image == 2  # of 6×6 px, for images of about 6×10 px
+    whole = list(prepared.batches([np.array([0, 3, 6])]))
+    assert [image.shape for image in whole] == [(1, 5, 10, 1), (1, 8, 10, 1)]
+    asked = [np.array([0, 1, 1]), np.array([2, 3])]
+    first, again, other = (
+        [batch.tolist() for batch in prepared.training_batches(asked, [[seed, 0], [seed, 1]])]
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert np.shape(first[0]) == (3, 6, 6, 1)
+    assert np.shape(first[1]) == (1, 6, 6, 1)
+    assert np.shape(other[0]) == (3, 6, 6, 1)
+
+
+def test_patches_lie_everywhere() -> None:
+    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
+    prepared = PreparedImages(open_images(image), image_size=4, channels=1, scale=1.0)
+    seen = [
+        int(patch[0, 0, 0, 0])
+        for patch in prepared.training_batches([np.array([0])] * 400, ([n] for n in range(400)))
+    ]
+    assert set(seen) == {row * 8 + column for row in range(5) for column in range(5)}
+
+
+def test_images_of_one_size_are_scored_together_in_order() -> None:
+    batches = list(
+        decode_ahead(
+            CountingImages(30, frozenset({0, 9})),
+            image_size=8,
+            channels=1,
+            batch_size=16,
+            dtype=np.uint8,
+            scale=1.0,
+        )
+    )
+    found = [index for batch in batches for index in sorted([*batch.indices.tolist(), *batch.failures])]
+    assert found == list(range(30))
+    for batch in batches:
+        assert batch.images.shape[1:3] == tuple(batch.sizes[0])
+        assert len(batch.images) == len(batch.indices)
+
+
 # --- to score --------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """From a dataset to batches at the network's size: from memory, or decoded ahead by threads."""
 
+import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,9 @@ from ganomaly.errors import ImageError
 SHARE_OF_MEMORY = 4
 """The images are kept in memory if they need no more than this part of what is available: a quarter."""
 
+PIXELS_PER_STEP = 2**20
+"""Images at a common scale are scored together as long as they have no more pixels: a bound on memory."""
+
 _WHITE_LEVELS = (1023, 4095, 16383, 65535)  # of cameras with 10, 12, 14 and 16 bits
 _PIECE = 8  # images a thread decodes in one go: few, so that a batch is soon there
 _LARGE_PIECE = 64  # where all are decoded anyway
@@ -31,14 +35,14 @@ _MOST_WORKERS = 16
 
 @dataclass(frozen=True, eq=False)
 class DecodedBatch:
-    """Consecutive images of a dataset, at the network's size.
+    """Consecutive images of a dataset, at the network's size or, with a scale, all of one size.
 
     Attributes
     ----------
     indices : ndarray
         `int64[n]`, those that could be decoded.
     images : ndarray
-        `[n, S, S, C]`, their pixels.
+        `[n, h, w, C]`, their pixels.
     sizes : ndarray
         `int64[n, 2]`, their own height and width in pixels.
     failures : dict of int to str
@@ -58,14 +62,17 @@ class _NetworkInput:
     size: int
     channels: int
     bits: int
+    scale: float | None = None
 
     @property
     def dtype(self) -> Any:
         return np.uint8 if self.bits == 8 else np.uint16
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.size, self.size, self.channels
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """What an image of this size becomes."""
+        if self.scale is None:
+            return self.size, self.size, self.channels
+        return max(1, round(self.scale * height)), max(1, round(self.scale * width)), self.channels
 
 
 @dataclass
@@ -86,11 +93,28 @@ class _Piece:
         self.peak = max(self.peak, other.peak)
 
     def as_batch(self, wanted: _NetworkInput) -> DecodedBatch:
-        images = self.stacked() if self.images else np.empty((0, *wanted.shape), wanted.dtype)
+        images = self.stacked() if self.images else np.empty((0, *wanted.shape(1, 1)), wanted.dtype)
         indices = np.array(self.indices, dtype=np.int64)
         return DecodedBatch(
             indices, images, np.array(self.sizes, dtype=np.int64).reshape(-1, 2), self.failures
         )
+
+    def runs(self) -> "Iterator[_Piece]":
+        """Cut into runs of images of one size, in order, none with more pixels than a step shall take."""
+        run = _Piece()
+        whole = zip(self.indices, self.images, self.sizes, strict=True)
+        found: dict[int, tuple[Pixels, tuple[int, int]]] = {i: (image, size) for i, image, size in whole}
+        for index in sorted([*found, *self.failures]):
+            if index in self.failures:
+                run.failures[index] = self.failures[index]
+                continue
+            image, size = found[index]
+            pixels = (len(run.images) + 1) * image.shape[0] * image.shape[1]
+            if run.images and (run.images[0].shape != image.shape or pixels > PIXELS_PER_STEP):
+                yield run
+                run = _Piece()
+            run.add(_Piece([index], [image], [size]))
+        yield run
 
     def stacked(self) -> Pixels:
         return cast(Pixels, np.stack(self.images))
@@ -103,6 +127,7 @@ def decode_ahead(
     channels: int,
     batch_size: int,
     dtype: type[np.uint8] | type[np.uint16],
+    scale: float | None = None,
     workers: int | None = None,
 ) -> Generator[DecodedBatch, None, None]:
     """Decode a dataset once, in order, in bounded memory; threads are a few batches ahead.
@@ -117,6 +142,8 @@ def decode_ahead(
         Images in a batch, broken ones included; the last one may be smaller.
     dtype : {uint8, uint16}
         That of the images the model learned from; an image with other bits is a failure.
+    scale : float, optional
+        Make each image smaller by this factor instead of a square. A batch then holds images of one size only.
     workers : int, optional
         Threads; as many as processors if left out.
 
@@ -125,12 +152,13 @@ def decode_ahead(
     DecodedBatch
         Each image of the dataset is in one, decoded or as a failure.
     """
-    wanted = _NetworkInput(image_size, channels, 8 * np.dtype(dtype).itemsize)
+    wanted = _NetworkInput(image_size, channels, 8 * np.dtype(dtype).itemsize, scale)
     batches = (
         range(start, min(start + batch_size, len(dataset))) for start in range(0, len(dataset), batch_size)
     )
     for batch in _decoded(dataset, batches, wanted, workers):
-        yield batch.as_batch(wanted)
+        for run in [batch] if scale is None else batch.runs():
+            yield run.as_batch(wanted)
 
 
 class PreparedImages:
@@ -142,6 +170,8 @@ class PreparedImages:
         The images.
     image_size, channels : int
         What each becomes, by `resize_image`.
+    scale : float, optional
+        Make each image smaller by this factor instead of a square; `image_size` is the side of `patches`.
     memory_limit : int, optional
         Bytes that the decoded images may take; a quarter of the memory available now if left out.
     workers : int, optional
@@ -163,7 +193,9 @@ class PreparedImages:
     white_level : int
         255 for 8 bits; for 16 bits the smallest of 1023, 4095, 16383 and 65535 that holds the brightest pixel.
     wait_seconds : float
-        Time that `batches` made its caller wait, in all.
+        Time that batches made their caller wait, in all.
+    patches_per_image : int
+        How many patches it takes, on average, to cover an image; 1 without a scale.
 
     Raises
     ------
@@ -177,6 +209,7 @@ class PreparedImages:
         *,
         image_size: int,
         channels: int,
+        scale: float | None = None,
         memory_limit: int | None = None,
         workers: int | None = None,
         progress: Callable[[int], None] | None = None,
@@ -184,15 +217,22 @@ class PreparedImages:
     ) -> None:
         surveyed = surveyed or survey(dataset)
         self._dataset = dataset
-        self._wanted = _NetworkInput(image_size, channels, agreed_bits(surveyed))
+        self._wanted = wanted = _NetworkInput(image_size, channels, agreed_bits(surveyed), scale)
         self._workers = workers
         self.failures = dict(surveyed.failures)
         self.usable = np.setdiff1d(np.arange(len(dataset)), list(self.failures))
         self.wait_seconds = 0.0
+        shapes = {wanted.shape(*size): n for size, n in surveyed.sizes.items()}
+        area = sum(n * shape[0] * shape[1] for shape, n in shapes.items()) / max(1, sum(shapes.values()))
+        self.patches_per_image = 1 if scale is None else math.ceil(area / image_size**2)
         limit = available_memory() // SHARE_OF_MEMORY if memory_limit is None else memory_limit
-        shape = (len(dataset), *self._wanted.shape)
-        self.in_memory = int(np.prod(shape)) * np.dtype(self._wanted.dtype).itemsize <= limit
-        self._pixels: Pixels | None = np.zeros(shape, self._wanted.dtype) if self.in_memory else None
+        n_bytes = len(dataset) * area * channels * np.dtype(wanted.dtype).itemsize
+        self.in_memory = n_bytes <= limit
+        # one block for squares, which is quick to take batches from; else image by image
+        self._block: Pixels | None = None
+        if self.in_memory and scale is None:
+            self._block = np.zeros((len(dataset), *wanted.shape(1, 1)), wanted.dtype)
+        self._images: dict[int, Pixels] = {}
         peak = 255
         if self.in_memory or self._wanted.bits == 16:  # the white level of 16 bits needs a look at all pixels
             peak = self._decode_all(progress or (lambda done: None))
@@ -204,6 +244,7 @@ class PreparedImages:
         """Yield the images of each batch of indices, in the order asked for.
 
         A broken image is left out of its batch and noted in `failures`; a batch of broken images alone is left out.
+        With a scale, each image is a batch of its own.
 
         Parameters
         ----------
@@ -213,8 +254,41 @@ class PreparedImages:
         Yields
         ------
         ndarray
+            `uint8` or `uint16` `[n, h, w, C]`.
+        """
+        for images in self._timed(index_batches):
+            if isinstance(images, list):
+                yield from (image[np.newaxis] for image in images)
+            else:
+                yield images
+
+    def training_batches(
+        self, index_batches: Iterable[NDArray[np.int64]], seeds: Iterable[Sequence[int]]
+    ) -> Iterator[Pixels]:
+        """Yield what training takes: the images of each batch, or, with a scale, one random patch of each.
+
+        Parameters
+        ----------
+        index_batches : iterable of ndarray
+            As for `batches`; an index may come more than once.
+        seeds : iterable of sequence of int
+            One for each batch; where its patches lie follows from it alone.
+
+        Yields
+        ------
+        ndarray
             `uint8` or `uint16` `[n, S, S, C]`.
         """
+        seed = iter(seeds)
+        for images in self._timed(index_batches):
+            place = np.random.default_rng(next(seed))
+            if isinstance(images, list):
+                yield cast(Pixels, np.stack([_patch(image, self._wanted.size, place) for image in images]))
+            else:
+                yield images
+
+    def _timed(self, index_batches: Iterable[NDArray[np.int64]]) -> Iterator[Pixels | list[Pixels]]:
+        """Batches as one array or, with a scale, as a list; the time they take is counted."""
         with closing(
             self._kept(index_batches) if self.in_memory else self._streamed(index_batches)
         ) as batches:
@@ -226,30 +300,34 @@ class PreparedImages:
                     return
                 yield batch
 
-    def _kept(self, index_batches: Iterable[NDArray[np.int64]]) -> Generator[Pixels, None, None]:
-        pixels = self._pixels
-        assert pixels is not None
-        is_broken = np.zeros(len(pixels), dtype=bool)
+    def _kept(
+        self, index_batches: Iterable[NDArray[np.int64]]
+    ) -> Generator[Pixels | list[Pixels], None, None]:
+        is_broken = np.zeros(len(self._dataset), dtype=bool)
         is_broken[list(self.failures)] = True
         for indices in index_batches:
             whole = indices[~is_broken[indices]]
             if len(whole):
-                yield pixels[whole]
+                yield [self._images[i] for i in whole] if self._block is None else self._block[whole]
 
-    def _streamed(self, index_batches: Iterable[NDArray[np.int64]]) -> Generator[Pixels, None, None]:
+    def _streamed(
+        self, index_batches: Iterable[NDArray[np.int64]]
+    ) -> Generator[Pixels | list[Pixels], None, None]:
         with closing(_decoded(self._dataset, index_batches, self._wanted, self._workers)) as batches:
             for batch in batches:
                 self.failures |= batch.failures
                 if batch.images:
-                    yield batch.stacked()
+                    yield batch.stacked() if self._wanted.scale is None else batch.images
 
     def _decode_all(self, progress: Callable[[int], None]) -> int:
         """Decode all usable images, keep them where they are kept, and return the brightest pixel."""
         peak = done = 0
         pieces = np.array_split(self.usable, range(_LARGE_PIECE, len(self.usable), _LARGE_PIECE))
         for piece in _decoded(self._dataset, pieces, self._wanted, self._workers, piece_size=_LARGE_PIECE):
-            if self._pixels is not None and piece.images:
-                self._pixels[piece.indices] = piece.images
+            if self._block is not None and piece.images:
+                self._block[piece.indices] = piece.images
+            elif self.in_memory:
+                self._images.update(zip(piece.indices, piece.images, strict=True))
             self.failures |= piece.failures
             peak = max(peak, piece.peak)
             done += len(piece.indices) + len(piece.failures)
@@ -308,9 +386,10 @@ def _decode_one(dataset: ImageDataset, wanted: _NetworkInput, index: int, decode
                 f"{_short_name(dataset, index)} is {article} {header.bits}-bit image, but the model learned from "
                 f"{wanted.bits}-bit images; convert it"
             )
-        pixels = image.decode(wanted.size)
+        height, width, channels = wanted.shape(header.height, header.width)
+        pixels = image.decode(max(height, width))
     try:
-        small = resize_image(pixels, wanted.size, wanted.channels)
+        small = resize_image(pixels, (height, width), channels)
     except ImageError as error:
         raise ImageError(f"{_short_name(dataset, index)} cannot be used: {error}") from None
     if wanted.bits == 16:
@@ -318,6 +397,15 @@ def _decode_one(dataset: ImageDataset, wanted: _NetworkInput, index: int, decode
     decoded.indices.append(index)
     decoded.images.append(small)
     decoded.sizes.append((header.height, header.width))
+
+
+def _patch(image: Pixels, size: int, place: np.random.Generator) -> Pixels:
+    """A random patch; an image that is smaller is mirrored at its right and lower rim."""
+    missing = [(0, max(0, size - side)) for side in image.shape[:2]]
+    if missing != [(0, 0), (0, 0)]:
+        image = cast(Pixels, np.pad(image, [*missing, (0, 0)], mode="symmetric"))
+    top, left = (int(place.integers(side - size + 1)) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
 
 
 def _short_name(dataset: ImageDataset, index: int) -> str:

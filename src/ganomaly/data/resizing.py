@@ -1,4 +1,4 @@
-"""From pixels of any size to the network's square, with as many channels as it takes."""
+"""From pixels of any size to the size of the network's input, with as many channels as it takes."""
 
 from typing import cast
 
@@ -14,25 +14,25 @@ _LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
 _HALF = np.uint32(0x8000)
 
 
-def resize_image(image: Pixels, size: int, channels: int) -> Pixels:
-    """Bring a whole image to a square, and its channels to the number asked for.
+def resize_image(image: Pixels, size: int | tuple[int, int], channels: int) -> Pixels:
+    """Bring a whole image to another size, and its channels to the number asked for.
 
-    Nothing is cropped and the aspect is not kept: a defect at the rim must stay visible. Bilinear with
-    antialiasing, as `PIL.Image.resize(…, BILINEAR)`.
+    Nothing is cropped: a defect at the rim must stay visible. Bilinear with antialiasing, as
+    `PIL.Image.resize(…, BILINEAR)`.
 
     Parameters
     ----------
     image : ndarray
         `uint8` or `uint16` `[H, W, C]`.
-    size : int
-        Side of the square in pixels.
+    size : int or (int, int)
+        Side of a square, or height and width, in pixels.
     channels : int
         Gray becomes RGB by copying, RGB becomes gray by its luma (ITU-R 601).
 
     Returns
     -------
     ndarray
-        `[size, size, channels]` of the same type.
+        `[height, width, channels]` of the same type.
 
     Raises
     ------
@@ -46,8 +46,9 @@ def resize_image(image: Pixels, size: int, channels: int) -> Pixels:
         raise ImageError(
             f"it has {found} channels where {channels} are needed; only gray and RGB are converted to each other"
         )
-    if image.shape[:2] != (size, size):
-        image = _resized(image, size)
+    height, width = (size, size) if isinstance(size, int) else size
+    if image.shape[:2] != (height, width):
+        image = _resized(image, height, width)
     return image if image.shape[2] == channels else _repeated(image, channels)
 
 
@@ -63,18 +64,18 @@ def _repeated(gray: Pixels, channels: int) -> Pixels:
     return cast(Pixels, np.repeat(gray, channels, axis=2))
 
 
-def _resized(image: Pixels, size: int) -> Pixels:
+def _resized(image: Pixels, height: int, width: int) -> Pixels:
     channels = image.shape[2]
     if image.dtype == np.uint8 and channels in (1, 3):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-        resized: NDArray[np.uint8] = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-        return resized.reshape(size, size, channels)
-    planes = [_resized_plane(image[..., channel], size) for channel in range(channels)]
+        resized: NDArray[np.uint8] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        return resized.reshape(height, width, channels)
+    planes = [_resized_plane(image[..., channel], height, width) for channel in range(channels)]
     return cast(Pixels, np.stack(planes, axis=-1))
 
 
-def _resized_plane(plane: Pixels, size: int) -> Pixels:
+def _resized_plane(plane: Pixels, height: int, width: int) -> Pixels:
     """Resize one channel in floating point; Pillow would mix a fourth into the others, as if it were alpha."""
     picture = Image.fromarray(plane.astype(np.float32))
-    resized = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     return cast(Pixels, np.rint(resized).clip(0, np.iinfo(plane.dtype).max).astype(plane.dtype))

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.backbone import AdversarialOptions
-from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.base import Findings, Method, Precision, Preset
 from ganomaly.methods.losses import adversarial_loss, fooling_loss, l1_distance
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
@@ -161,3 +161,9 @@ class AnoGAN(Method):
         """x̂ = G(z) at the best latent met."""
         x_hat: Tensor = self.generator(self.search(x)[0])
         return x_hat
+
+    def examine(self, x: Tensor) -> Findings:
+        """All three from one search."""
+        z, score = self.search(x)
+        x_hat: Tensor = self.generator(z)
+        return Findings(score, (x - x_hat).abs().mean(dim=1), x_hat)

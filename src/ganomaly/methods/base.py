@@ -37,6 +37,23 @@ class Preset:
     training: TrainingOptions
 
 
+@dataclass(frozen=True)
+class Findings:
+    """Everything a method has to say about a batch of images.
+
+    Attributes
+    ----------
+    score : Tensor
+        `float[N]`, as `anomaly_score`.
+    anomaly_map, reconstruction : Tensor or None
+        As `anomaly_map` and `reconstruct`.
+    """
+
+    score: Tensor
+    anomaly_map: Tensor | None
+    reconstruction: Tensor | None
+
+
 class Method(nn.Module, ABC):
     """Networks, losses and score of one way to find anomalies.
 
@@ -89,7 +106,7 @@ class Method(nn.Module, ABC):
         Parameters
         ----------
         x : Tensor
-            `float[N, C, S, S]` in [−1, 1].
+            `float[N, C, S, S]` in [−1, 1]; patches, for a method that takes images of any size.
         optimizers : mapping of str to Optimizer
             Those of `optimizers()`.
         precision : Precision
@@ -115,6 +132,10 @@ class Method(nn.Module, ABC):
     def reconstruct(self, x: Tensor) -> Tensor | None:
         """Rebuild the images, `float[N, C, S, S]` in [−1, 1], for people to look at; None where it cannot."""
         return None
+
+    def examine(self, x: Tensor) -> Findings:
+        """Score, map and reconstruction at once; for methods where they share work to override."""
+        return Findings(self.anomaly_score(x), self.anomaly_map(x), self.reconstruct(x))
 
     def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Mend what a glance at the losses shows to be broken, and say what was done.
