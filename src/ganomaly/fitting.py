@@ -1,5 +1,6 @@
 """From a folder of normal images to a model: look at the data, split, train, calibrate."""
 
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -131,12 +132,12 @@ def fit_model(
     options = preset.options.checked(**{**preset.options.model_dump(), **settings.method_options})
     training = _training_options(settings, preset)
     calibration_options = CalibrationOptions.checked(false_alarm_rate=settings.false_alarm_rate)
-    if settings.image_size is not None:
+    if settings.image_size is not None and preset.patches is None:
         check_image_size(settings.image_size)
 
     dataset = open_training_images(data)
     surveyed = survey(dataset)
-    preprocessing, images = _prepare(dataset, surveyed, settings, observer)
+    preprocessing, images = _prepare(dataset, surveyed, settings, preset, observer)
     failures = {dataset.records[i].path: why for i, why in {**surveyed.failures, **images.failures}.items()}
     split = split_for_calibration(len(images.usable), calibration_options, training.seed)
     observer.say(_plan(dataset, surveyed, preprocessing, split, settings, preset, failures))
@@ -166,28 +167,36 @@ def fit_model(
 
 
 def _training_options(settings: FitSettings, preset: Preset) -> TrainingOptions:
-    values = preset.training.model_dump()
+    values: dict[str, Any] = preset.training.model_dump()
     values |= {"seed": settings.seed, "device": settings.device, "precision": settings.precision}
     if settings.epochs is not None:
-        values["epochs"] = settings.epochs
+        values |= {"epochs": settings.epochs, "steps": None}
     return TrainingOptions.checked(**values)
 
 
 def _prepare(
-    dataset: ImageDataset, surveyed: Survey, settings: FitSettings, observer: Observer
+    dataset: ImageDataset, surveyed: Survey, settings: FitSettings, preset: Preset, observer: Observer
 ) -> tuple[Preprocessing, PreparedImages]:
     """Choose size and channels of the network input, and decode."""
-    image_size = settings.image_size or suggested_image_size(surveyed)
+    if preset.patches is None:
+        image_size, scale = settings.image_size or suggested_image_size(surveyed), None
+    else:
+        wanted = settings.image_size or preset.patches.image_size
+        image_size = min(
+            preset.patches.patch_size, max(32, wanted // 16 * 16)
+        )  # networks halve it four times
+        scale = min(1.0, wanted / math.sqrt(surveyed.median_height * surveyed.median_width))
     channels = agreed_channels(surveyed, settings.channels)
     images = PreparedImages(
         dataset,
         image_size=image_size,
+        scale=scale,
         channels=channels,
         surveyed=surveyed,
         progress=lambda done: observer.decoded(done, len(dataset)),
     )
     return Preprocessing.checked(
-        image_size=image_size, channels=channels, white_level=images.white_level
+        image_size=image_size, scale=scale, channels=channels, white_level=images.white_level
     ), images
 
 
@@ -201,16 +210,24 @@ def _plan(
     failures: Mapping[str, str],
 ) -> str:
     """Say what was found and chosen, before the long work starts."""
-    size = preprocessing.image_size
-    chosen = "as asked" if settings.image_size else "chosen from the data, --image-size changes it"
     kind = {1: "gray", 3: "colour"}.get(preprocessing.channels, f"{preprocessing.channels}-channel")
     unreadable = f" ({len(failures)} more could not be read)" if failures else ""
     return (
         f"{len(split.training) + len(split.calibration)} normal images in {dataset.name}{unreadable}, "
         f"{kind}, {preprocessing.bits} bit, median size {surveyed.median_width}×{surveyed.median_height} px; "
         f"{len(split.training)} train, {len(split.calibration)} calibrate the threshold. "
-        f"Preset {settings.preset}: {preset.description}. Network input {size}×{size} px ({chosen})."
+        f"Preset {settings.preset}: {preset.description}. {_framing(preprocessing, settings)}."
     )
+
+
+def _framing(preprocessing: Preprocessing, settings: FitSettings) -> str:
+    """How images come before the network, in words."""
+    size, scale = preprocessing.image_size, preprocessing.scale
+    chosen = "as asked" if settings.image_size else "chosen from the data, --image-size changes it"
+    if scale is None:
+        return f"Network input {size}×{size} px ({chosen})"
+    seen = "at their own size" if scale == 1 else f"at {scale:.0%} of their size"
+    return f"Images are seen {seen} ({chosen}); training takes patches of {size}×{size} px"
 
 
 def _scores(

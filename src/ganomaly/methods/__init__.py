@@ -2,7 +2,7 @@
 
 from ganomaly.errors import UsageError
 from ganomaly.methods.anogan import AnoGAN
-from ganomaly.methods.base import Findings, Method, Precision, Preset
+from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
 from ganomaly.methods.egbad import EGBAD
 from ganomaly.methods.f_anogan import FAnoGAN
 from ganomaly.methods.ganomaly import GANomaly
@@ -49,4 +49,4 @@ def find_preset(name: str) -> tuple[type[Method], Preset]:
     return known[name], known[name].presets[name]
 
 
-__all__ = ["METHODS", "Findings", "Method", "Precision", "Preset", "find_method", "find_preset"]
+__all__ = ["METHODS", "Findings", "Method", "Patches", "Precision", "Preset", "find_method", "find_preset"]

@@ -28,6 +28,23 @@ class Precision(Protocol):
 
 
 @dataclass(frozen=True)
+class Patches:
+    """How a method that takes images of any size sees them.
+
+    Attributes
+    ----------
+    image_size : int
+        Images are made smaller, all by the same factor and their aspect kept, until the median one has the area of a
+        square of so many pixels a side. Smaller ones stay as they are.
+    patch_size : int
+        Side in pixels of the patches it is trained on.
+    """
+
+    image_size: int
+    patch_size: int
+
+
+@dataclass(frozen=True)
 class Preset:
     """A named, complete configuration of a method."""
 
@@ -35,6 +52,8 @@ class Preset:
     """One sentence for people."""
     options: MethodOptions
     training: TrainingOptions
+    patches: Patches | None = None
+    """None for methods that squeeze the whole image into a square."""
 
 
 @dataclass(frozen=True)
