@@ -82,6 +82,54 @@ def split_for_calibration(n_images: int, options: CalibrationOptions, seed: int)
     return CalibrationSplit(np.sort(order[n_calibration:]), np.sort(order[:n_calibration]), needed)
 
 
+def conformal_threshold(scores: NDArray[np.float64], false_alarm_rate: float) -> float:
+    """What at most the asked share of new normal scores exceeds, or the lowest share that n scores can give.
+
+    Parameters
+    ----------
+    scores : ndarray
+        `float64[n]` of normal images, n ≥ 1.
+    false_alarm_rate : float
+        In (0, 1).
+    """
+    n = len(scores)
+    # the k-th largest score: at most k − 1 calibration scores reach one above it
+    k = max(1, math.floor(false_alarm_rate * (1 + n) + 1e-9))
+    return float(np.sort(scores)[max(n - k, 0)])
+
+
+@dataclass(frozen=True, eq=False)
+class MapCalibration:
+    """What the anomaly maps of normal images kept out of training look like, for drawing maps.
+
+    Attributes
+    ----------
+    medians, maxima : ndarray
+        `float64[n]`, of the map of each calibration image.
+    false_alarm_rate : float
+        The rate the user asked for.
+    """
+
+    medians: NDArray[np.float64]
+    maxima: NDArray[np.float64]
+    false_alarm_rate: float
+
+    @property
+    def usual(self) -> float:
+        """The value in the middle of a normal image."""
+        return float(np.median(self.medians))
+
+    @property
+    def threshold(self) -> float:
+        """What the map of a new normal image exceeds somewhere with the asked rate only."""
+        return conformal_threshold(self.maxima, self.false_alarm_rate)
+
+    def level(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A map on the scale on which `usual` is 0 and `threshold` is 1; of the shape of the map, not cut off."""
+        span = self.threshold - self.usual
+        return np.asarray((anomaly_map - self.usual) / (span if span > 0 else 1.0), dtype=np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Scores of normal images kept out of training, and what follows from them.
@@ -134,10 +182,7 @@ class Calibration:
     @property
     def threshold(self) -> float:
         """φ: an image is anomalous if A(x) > φ, which is the same as p-value ≤ `attained_rate`."""
-        n = len(self.scores)
-        # the k-th largest score: at most k − 1 calibration scores reach an A(x) above it
-        k = max(1, math.floor(self.attained_rate * (1 + n) + 1e-9))
-        return float(self.scores[max(n - k, 0)])
+        return conformal_threshold(self.scores, self.false_alarm_rate)
 
     def p_value(self, anomaly_score: ArrayLike) -> NDArray[np.float64]:
         """p = (1 + #calibration scores ≥ A) / (1 + #calibration), in (0, 1]; of the shape of the input."""

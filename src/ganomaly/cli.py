@@ -65,6 +65,13 @@ class PrecisionName(StrEnum):
     bf16 = "bf16"
 
 
+class MapFormatName(StrEnum):
+    """How anomaly maps are written."""
+
+    png = "png"
+    npy = "npy"
+
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -143,7 +150,12 @@ def score(
     out: Annotated[
         Path, typer.Option(help="Table of verdicts: .csv, .jsonl or .parquet.", show_default=False)
     ],
-    maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, float32 .npy.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option(help="Folder for anomaly maps, and for their heat over the images.")
+    ] = None,
+    map_format: Annotated[
+        MapFormatName, typer.Option(help="16-bit gray on the scale of the threshold, or raw float32.")
+    ] = MapFormatName.png,
     report: ReportPath = None,
     batch_size: BatchSize = 64,
     debug: Debug = False,
@@ -151,7 +163,18 @@ def score(
     """Judge images with a model: one row for each, in input order."""
     from ganomaly import commands
 
-    _leave(commands.score(_console(), model, images, out, maps=maps, report=report, batch_size=batch_size))
+    _leave(
+        commands.score(
+            _console(),
+            model,
+            images,
+            out,
+            maps=maps,
+            map_format=map_format.value,
+            report=report,
+            batch_size=batch_size,
+        )
+    )
 
 
 @app.command()

@@ -6,6 +6,7 @@ Each returns whether all images could be read.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,24 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from ganomaly import demo as demonstration
-from ganomaly.data import ImageRecord, open_images, open_test_images
-from ganomaly.errors import OutputError
+from ganomaly.data import ImageDataset, ImageRecord, open_images, open_test_images
+from ganomaly.errors import ImageError, OutputError, UsageError
 from ganomaly.evaluation import EvaluatedImages, evaluate_model
 from ganomaly.files import check_writable, written_whole
 from ganomaly.fitting import FitSettings, fit_model
 from ganomaly.metrics import Evaluation
 from ganomaly.model_file import Model, load_model, save_model
-from ganomaly.outputs import MapFolder, ScoreRow, at_image_size, check_table_path, open_table, score_row
+from ganomaly.outputs import (
+    MapFolder,
+    MapFormat,
+    ScoreRow,
+    as_8_bit,
+    at_image_size,
+    check_table_path,
+    open_table,
+    score_row,
+)
+from ganomaly.pictures import panels
 from ganomaly.progress import Console
 from ganomaly.report import ReportBuilder, ReportRow
 from ganomaly.report.figures import GridImage, reconstruction_grid, roc_figure, save_figure, score_histogram
@@ -30,7 +41,6 @@ from ganomaly.scoring import ScoredImage, score_dataset
 
 GRID_IMAGES_PER_CLASS = 8
 MOST_LISTED_FAILURES = 20
-DIFFERENCE_GAIN = 2
 
 
 def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resume: bool) -> bool:
@@ -58,6 +68,7 @@ def score(
     out: Path,
     *,
     maps: Path | None,
+    map_format: MapFormat = "png",
     report: Path | None,
     batch_size: int,
 ) -> bool:
@@ -67,7 +78,7 @@ def score(
         check_writable(report)
     model = load_model(model_path)
     dataset = open_images(images)
-    map_folder = None if maps is None else MapFolder(maps)
+    map_folder = None if maps is None else _map_folder(maps, model, map_format)
     builder = (
         None
         if report is None
@@ -89,9 +100,12 @@ def score(
             if row.error is not None:
                 failures[row.path] = row.error
             if map_folder is not None and scored.anomaly_map is not None:
-                map_folder.write(record.path, at_image_size(scored.anomaly_map, scored.height, scored.width))
+                pixels = as_8_bit(dataset.read(scored.index), model.preprocessing.white_level)
+                map_folder.write(
+                    record.path, at_image_size(scored.anomaly_map, scored.height, scored.width), pixels
+                )
             if builder is not None:
-                builder.add(_report_row(row, record), panels(scored))
+                builder.add(_report_row(row, record), partial(panels, scored, model.map_calibration))
     if builder is not None and report is not None:
         builder.write(report)
     console.say(
@@ -128,7 +142,10 @@ def evaluate(
         count(scored.index + 1)
         row = score_row(record.path, scored.score, scored.error, model.calibration)
         if builder is not None:
-            builder.add(_report_row(row, record), panels(scored))
+            builder.add(
+                _report_row(row, record),
+                lambda: panels(scored, model.map_calibration, _mask(dataset, scored.index, record)),
+            )
         if figures is not None:
             grid.consider(scored, record)
 
@@ -170,21 +187,6 @@ def demo(console: Console, out: Path) -> bool:
         )
         and all_read
     )
-
-
-def panels(scored: ScoredImage) -> Mapping[str, NDArray[np.uint8]]:
-    """Pictures of an image for the report: itself, its reconstruction, and their difference."""
-    found: dict[str, NDArray[np.uint8]] = {}
-    if scored.image is not None:
-        found["image"] = scored.image
-    if scored.image is not None and scored.reconstruction is not None:
-        found["reconstruction"] = scored.reconstruction
-        difference = np.abs(scored.image.astype(np.int16) - scored.reconstruction).mean(axis=2)
-        # small differences are what matters, and the eye does not see them in the dark
-        found[f"difference ×{DIFFERENCE_GAIN}"] = np.minimum(DIFFERENCE_GAIN * difference, 255).astype(
-            np.uint8
-        )
-    return found
 
 
 def evaluation_table(evaluation: Evaluation, model: Model, title: str) -> Table:
@@ -252,6 +254,22 @@ def _write_figures(folder: Path, model: Model, evaluated: EvaluatedImages, grid:
         save_figure(roc_figure(scores, truth, evaluated.evaluation.image_auroc), folder / "roc.png")
     if grid.chosen():
         save_figure(reconstruction_grid(grid.chosen()), folder / "reconstructions.png")
+
+
+def _map_folder(folder: Path, model: Model, map_format: MapFormat) -> MapFolder:
+    if model.map_calibration is None:
+        raise UsageError(f"the method {model.method.name} has no anomaly map; leave out --maps")
+    return MapFolder(folder, model.map_calibration, map_format)
+
+
+def _mask(dataset: ImageDataset, index: int, record: ImageRecord) -> NDArray[np.bool_] | None:
+    """The mask to outline; one that cannot be read is listed with the failures, and not outlined."""
+    if not record.is_anomalous:
+        return None
+    try:
+        return dataset.read_mask(index)
+    except ImageError:
+        return None
 
 
 def _report_builder(model: Model, title: str, notice: str | None = None) -> ReportBuilder:

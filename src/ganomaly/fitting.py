@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.calibration import Calibration, CalibrationSplit, split_for_calibration
+from ganomaly.calibration import Calibration, CalibrationSplit, MapCalibration, split_for_calibration
 from ganomaly.config import CalibrationOptions, Device, Precision, Preprocessing, TrainingOptions
 from ganomaly.data import (
     ImageDataset,
@@ -156,13 +156,14 @@ def fit_model(
     )
     for message in result.messages[-1:]:
         observer.warn(f"mended {len(result.messages)} times during training; last at {message}")
-    scores = _scores(result.method, preprocessing, images, images.usable[split.calibration])
-    calibration = Calibration(scores, settings.false_alarm_rate)
+    calibration, map_calibration = _calibrate(
+        result.method, preprocessing, images, images.usable[split.calibration], settings.false_alarm_rate
+    )
     shortfall = calibration.shortfall()
     if shortfall is not None:
         observer.warn(shortfall)
     provenance = _provenance(surveyed, split, training, result)
-    model = Model(result.method, settings.preset, preprocessing, calibration, provenance)
+    model = Model(result.method, settings.preset, preprocessing, calibration, provenance, map_calibration)
     return FitResult(model, failures, result)
 
 
@@ -230,21 +231,29 @@ def _framing(preprocessing: Preprocessing, settings: FitSettings) -> str:
     return f"Images are seen {seen} ({chosen}); training takes patches of {size}×{size} px"
 
 
-def _scores(
-    method: Method, preprocessing: Preprocessing, images: PreparedImages, indices: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """A(x) of prepared images, `float64[n]`, computed as scoring computes it: eval mode, fp32."""
+def _calibrate(
+    method: Method,
+    preprocessing: Preprocessing,
+    images: PreparedImages,
+    indices: NDArray[np.int64],
+    false_alarm_rate: float,
+) -> tuple[Calibration, MapCalibration | None]:
+    """Judge normal images kept out of training as scoring judges images: eval mode, fp32."""
     device = next(method.parameters()).device
     batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
+    scores: list[float] = []
+    medians: list[float] = []
+    maxima: list[float] = []
     with evaluating(method):
-        scores = [
-            method.anomaly_score(network_input(pixels, preprocessing.white_level, device))
-            .double()
-            .cpu()
-            .numpy()
-            for pixels in images.batches(iter(batches))
-        ]
-    return np.concatenate(scores) if scores else np.empty(0)
+        for pixels in images.batches(iter(batches)):
+            found = method.examine(network_input(pixels, preprocessing.white_level, device))
+            scores += found.score.double().tolist()
+            if found.anomaly_map is not None:
+                places = found.anomaly_map.double().flatten(1)
+                medians += places.median(dim=1).values.tolist()
+                maxima += places.amax(dim=1).tolist()
+    maps = MapCalibration(np.array(medians), np.array(maxima), false_alarm_rate) if maxima else None
+    return Calibration(np.array(scores), false_alarm_rate), maps
 
 
 def _provenance(

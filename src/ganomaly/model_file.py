@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import Preprocessing
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
 from ganomaly.methods import Method, find_method
@@ -46,6 +46,8 @@ class Model:
         From a score to a p-value and a verdict.
     provenance : mapping of str to JSON value
         Versions, seed, data fingerprint, time: where the model comes from.
+    map_calibration : MapCalibration or None
+        What is usual in an anomaly map; None where the method has none.
     """
 
     method: Method
@@ -53,6 +55,7 @@ class Model:
     preprocessing: Preprocessing
     calibration: Calibration
     provenance: Mapping[str, Any]
+    map_calibration: MapCalibration | None = None
 
 
 def save_model(model: Model, path: str | Path) -> None:
@@ -67,6 +70,9 @@ def save_model(model: Model, path: str | Path) -> None:
         f"weights/{name}": tensor.cpu().contiguous() for name, tensor in model.method.state_dict().items()
     }
     tensors["calibration/scores"] = torch.from_numpy(model.calibration.scores)
+    if model.map_calibration is not None:
+        tensors["calibration/map_medians"] = torch.from_numpy(model.map_calibration.medians)
+        tensors["calibration/map_maxima"] = torch.from_numpy(model.map_calibration.maxima)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -107,13 +113,17 @@ def load_model(path: str | Path) -> Model:
             {name.removeprefix("weights/"): t for name, t in tensors.items() if name.startswith("weights/")}
         )
         calibration = Calibration(tensors["calibration/scores"].numpy(), described["false_alarm_rate"])
+        map_calibration = None
+        if "calibration/map_maxima" in tensors:
+            medians, maxima = (tensors[f"calibration/map_{name}"].numpy() for name in ("medians", "maxima"))
+            map_calibration = MapCalibration(medians, maxima, described["false_alarm_rate"])
         provenance = json.loads(metadata["provenance"])
     except (KeyError, TypeError, ValueError, RuntimeError, ValidationError, GANomalyError) as error:
         raise ModelFileError(
             f"{path} is a ganomaly model, but its parts do not fit each other or this version; train it again"
         ) from error
     method = in_channels_last(method).eval()
-    return Model(method, described["preset"], preprocessing, calibration, provenance)
+    return Model(method, described["preset"], preprocessing, calibration, provenance, map_calibration)
 
 
 def describe_model(path: str | Path) -> dict[str, Any]:

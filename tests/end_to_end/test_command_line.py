@@ -76,7 +76,8 @@ def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):
     assert list(rows[0]) == CONTRACT_COLUMNS
     assert [Path(row["path"]).name for row in rows] == [f"{n:03}.png" for n in range(12)]
     assert {row["is_anomaly"] for row in rows} <= {"true", "false"}
-    assert len(list(maps.glob("*.npy"))) == 12
+    assert len(list(maps.glob("*_overlay.png"))) == 12
+    assert len(list(maps.glob("*.png"))) == 24
 
     described = json.loads(ganomaly("info", model, "--json").stdout)
     assert described["preset"] == "paper"

@@ -1,16 +1,58 @@
-"""Anomaly maps on disk."""
+"""Anomaly maps on disk, and as heat over their images."""
 
 import numpy as np
+import pytest
+from PIL import Image
 
-from ganomaly.outputs import MapFolder, at_image_size
+from ganomaly.calibration import MapCalibration
+from ganomaly.outputs import MapFolder, as_8_bit, at_image_size, overlay
+
+CALIBRATION = MapCalibration(
+    medians=np.array([1.0, 2.0, 3.0]), maxima=np.array([4.0, 5.0, 10.0]), false_alarm_rate=0.25
+)
+GRAY = np.full((6, 8, 1), 100, np.uint8)
 
 
 def test_maps_of_images_with_the_same_name_do_not_overwrite_each_other(tmp_path):
-    folder = MapFolder(tmp_path / "maps")
+    folder = MapFolder(tmp_path / "maps", CALIBRATION, "npy")
     for number, path in enumerate(["a/1.png", "b/1.png", "b/2.png"]):
-        folder.write(path, np.full((2, 3), number, np.float32))
-    written = {path.name: np.load(path, allow_pickle=False)[0, 0] for path in (tmp_path / "maps").iterdir()}
+        folder.write(path, np.full((6, 8), number, np.float32), GRAY)
+    written = {
+        path.name: np.load(path, allow_pickle=False)[0, 0] for path in (tmp_path / "maps").glob("*.npy")
+    }
     assert written == {"1.npy": 0, "1_2.npy": 1, "2.npy": 2}
+    assert len(list((tmp_path / "maps").glob("*_overlay.png"))) == 3
+
+
+def test_a_map_as_png_is_on_the_scale_of_its_threshold(tmp_path):
+    anomaly_map = np.array([[2, 10, 6], [0, 14, 99]], np.float32)  # usual is 2, the threshold 10
+    path = MapFolder(tmp_path, CALIBRATION).write("a.png", anomaly_map, GRAY[:2, :3])
+    with Image.open(path) as png:
+        levels = np.asarray(png, dtype=int)
+    np.testing.assert_allclose(levels, [[0, 32768, 16384], [0, 49151, 65535]], atol=1)
+
+
+def test_heat_leaves_the_usual_clear_and_outlines_the_mask():
+    anomaly_map = np.full((6, 8), 1, np.float32)
+    anomaly_map[2:4, 2:4] = 50
+    picture = overlay(GRAY, anomaly_map, CALIBRATION)
+    assert (picture[0] == 100).all()
+    assert (picture[2:4, 2:4] != 100).any(axis=2).all()
+    mask = np.zeros((6, 8), bool)
+    mask[2:5, 4:8] = True
+    outlined = overlay(GRAY, anomaly_map, CALIBRATION, mask)
+    assert (outlined[2, 5] == (0, 255, 255)).all()
+    assert (outlined[0] == 100).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_image_of_any_channels_gets_an_overlay(channels):
+    image = np.full((4, 4, channels), 7, np.uint8)
+    assert overlay(image, np.zeros((4, 4), np.float32), CALIBRATION).shape == (4, 4, 3)
+
+
+def test_images_of_16_bits_are_shown_on_the_scale_of_their_white():
+    assert as_8_bit(np.array([[[0], [2048], [9999]]], np.uint16), 4095).ravel().tolist() == [0, 128, 255]
 
 
 def test_a_map_is_brought_to_the_size_of_the_image():

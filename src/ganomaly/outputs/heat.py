@@ -1,0 +1,74 @@
+"""Anomaly maps as people look at them: heat over the image, and the outline of a mask."""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from ganomaly.calibration import MapCalibration
+from ganomaly.data import Pixels
+
+COLOURS = "inferno"
+MOST_OPAQUE = 0.75  # the image stays visible under the greatest heat
+OUTLINE = (0, 255, 255)  # cyan, which neither the heat nor an image in gray has
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    calibration: MapCalibration,
+    mask: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Lay the heat of an anomaly map over its image.
+
+    Places as normal images have them stay clear; the heat is greatest from the map's threshold on.
+
+    Parameters
+    ----------
+    image : ndarray
+        `uint8[H, W, C]`; of four channels the first three are shown, of two the first.
+    anomaly_map : ndarray
+        `float32[H, W]`.
+    calibration : MapCalibration
+        What is usual in a map, and what is not.
+    mask : ndarray, optional
+        `bool[H, W]`, the true anomaly; its outline is drawn.
+
+    Returns
+    -------
+    ndarray
+        `uint8[H, W, 3]`.
+    """
+    heat = np.clip(calibration.level(anomaly_map), 0, 1)[..., np.newaxis]
+    colours = _colours()[np.rint(255 * heat[..., 0]).astype(np.uint8)]
+    opacity = MOST_OPAQUE * heat
+    shown = in_colour(image) * (1 - opacity) + colours * opacity
+    picture: NDArray[np.uint8] = np.rint(shown).astype(np.uint8)
+    if mask is not None and mask.any():
+        width = max(1, min(mask.shape) // 256)
+        rim = binary_dilation(mask, iterations=width) & ~binary_erosion(
+            mask, iterations=width, border_value=1
+        )
+        picture[rim] = OUTLINE
+    return picture
+
+
+def in_colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image of 1 to 4 channels as RGB, `uint8[H, W, 3]`."""
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
+def as_8_bit(pixels: Pixels, white_level: int) -> NDArray[np.uint8]:
+    """Pixels of 8 or 16 bits as a screen shows them."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    levels: NDArray[np.uint8] = np.rint(np.minimum(pixels / white_level, 1) * 255).astype(np.uint8)
+    return levels
+
+
+@cache
+def _colours() -> NDArray[np.float32]:
+    from matplotlib import colormaps  # not needed before the first overlay, and slow to import
+
+    return np.asarray(colormaps[COLOURS](np.arange(256))[:, :3] * 255, dtype=np.float32)
