@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY = 25  # steps between two looks at the losses; each look waits for the device
 PATIENCE = 40  # looks in a row at which mending was needed before training gives up
+IMAGES_BEFOREHAND = 256  # that `begin_training` sees
+BATCH_AFTERWARDS = 256  # images per batch that `learn_normal` sees
 HEALTH_IMAGES = 64  # images that the end-of-epoch look at collapse takes
 
 
@@ -186,14 +188,36 @@ class _Run:
         self.waited_before = images.wait_seconds
 
     def to_the_end(self) -> None:
-        """Train from the state's step to the last one."""
+        """Train from the state's step to the last one, then let the method learn what is normal."""
+        if self.state.step == 0:
+            self._look_beforehand()
         while self.state.step < self.steps:
             self._epoch(self.state.step // self.steps_per_epoch)
+        self._learn_normal()
         self._note_time()
 
     def wait_share(self) -> float:
         elapsed = self.state.seconds - self.seconds_before
         return (self.images.wait_seconds - self.waited_before) / elapsed if elapsed > 0 else 0.0
+
+    def _look_beforehand(self) -> None:
+        some = np.random.default_rng(self.training.seed).permutation(self.indices)[:IMAGES_BEFOREHAND]
+        for pixels in self.images.training_batches(iter([some]), iter([[self.training.seed]])):
+            with torch.no_grad():
+                self.method.begin_training(self._input(pixels))
+
+    def _learn_normal(self) -> None:
+        wanted = self.method.images_to_learn_from
+        if wanted == 0:
+            return
+        some = np.random.default_rng(self.training.seed).permutation(self.indices)[:wanted]
+        batches = np.array_split(some, range(BATCH_AFTERWARDS, len(some), BATCH_AFTERWARDS))
+        self.method.eval()
+        with torch.no_grad():
+            self.method.learn_normal(self._input(pixels) for pixels in self.images.batches(iter(batches)))
+
+    def _input(self, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> torch.Tensor:
+        return network_input(pixels, self.preprocessing.white_level, self.fabric.device)
 
     def _epoch(self, epoch: int) -> None:
         """Run the steps of an epoch that are not done yet."""
@@ -204,7 +228,7 @@ class _Run:
         self.method.train()
         losses: dict[str, torch.Tensor] = {}
         for pixels in self.images.training_batches(iter(batches), seeds):
-            x = network_input(pixels, self.preprocessing.white_level, self.fabric.device)
+            x = self._input(pixels)
             self.method.begin_step(self.state.step, self.steps)
             losses = self.method.training_step(x, self.optimizers, self.fabric)
             self.state.step += 1
@@ -261,8 +285,7 @@ class _Run:
         if pixels is None:
             return
         with evaluating(self.method):
-            x = network_input(pixels, self.preprocessing.white_level, self.fabric.device)
-            trouble = self.method.collapse(x)
+            trouble = self.method.collapse(self._input(pixels))
         if trouble is not None:
             raise TrainingError(f"training has collapsed by step {self.state.step}: {trouble}")
 

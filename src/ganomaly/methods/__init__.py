@@ -6,6 +6,7 @@ from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
 from ganomaly.methods.egbad import EGBAD
 from ganomaly.methods.f_anogan import FAnoGAN
 from ganomaly.methods.ganomaly import GANomaly
+from ganomaly.methods.patch_ganomaly import PatchGANomaly
 from ganomaly.methods.skip_ganomaly import SkipGANomaly
 from ganomaly.methods.vae import VAE
 
@@ -13,6 +14,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         GANomaly,  # Akcay et al., ACCV 2018
+        PatchGANomaly,  # GANomaly for patches of images of any size
         AnoGAN,  # Schlegl et al., IPMI 2017
         EGBAD,  # Zenati et al., 2018
         VAE,  # Kingma & Welling, ICLR 2014; scored after An & Cho, 2015

@@ -5,7 +5,7 @@ A method owns its networks, its losses and its score, and nothing else: no loops
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -92,6 +92,8 @@ class Method(nn.Module, ABC):
     """The method's own options."""
     presets: ClassVar[Mapping[str, Preset]]
     """Named configurations; the names are unique over all methods."""
+    images_to_learn_from: ClassVar[int] = 0
+    """How many training images `learn_normal` wants at most; 0 if it does nothing."""
 
     @abstractmethod
     def __init__(self, options: MethodOptions, preprocessing: Preprocessing, generator: Generator) -> None:
@@ -101,6 +103,31 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
         """Make the optimizers, by the name of what they update."""
+
+    def begin_training(self, x: Tensor) -> None:
+        """Look at what training will see, once, before the first step; for scales that must be known beforehand.
+
+        What is found belongs into buffers, so that checkpoint and model file keep it.
+
+        Parameters
+        ----------
+        x : Tensor
+            `float[N, C, S, S]`, some training images or patches.
+        """
+        return
+
+    def learn_normal(self, batches: Iterable[Tensor]) -> None:
+        """Take statistics of normal images with the trained networks; called once, after the last step.
+
+        Called in eval mode without gradients. What is found belongs into buffers of shapes that the options fix.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor
+            `float[N, C, S, S]` each, training images in a seeded order, at most `images_to_learn_from`; whole
+            images one by one, for a method that takes any size.
+        """
+        return
 
     def begin_step(self, step: int, steps: int) -> None:
         """Be told how far training is, before each step; for methods that learn in phases.

@@ -1,22 +1,42 @@
 """The networks: modules only, no losses, no files.
 
 `Encoder`, `Decoder` and `Discriminator` are the DCGAN pyramids of the publication (figure 2); the other methods'
-networks are built from the same blocks.
+networks are built from the same blocks. `PatchEncoder`, `PatchDecoder` and `PatchDiscriminator` take images of any
+size.
 """
 
 from ganomaly.networks.discriminators import JointDiscriminator, LatentDiscriminator
+from ganomaly.networks.patches import (
+    LATENT_STRIDE,
+    SPOT_STRIDE,
+    STRIDE,
+    PatchDecoder,
+    PatchDiscriminator,
+    PatchEncoder,
+    initialise_patch_weights,
+)
 from ganomaly.networks.pyramid import Decoder, Discriminator, Encoder, check_image_size, layer_norm
+from ganomaly.networks.tiling import in_tiles, padded_to_multiple
 from ganomaly.networks.unet import UNet
 from ganomaly.networks.weights import initialise_weights
 
 __all__ = [
+    "LATENT_STRIDE",
+    "SPOT_STRIDE",
+    "STRIDE",
     "Decoder",
     "Discriminator",
     "Encoder",
     "JointDiscriminator",
     "LatentDiscriminator",
+    "PatchDecoder",
+    "PatchDiscriminator",
+    "PatchEncoder",
     "UNet",
     "check_image_size",
+    "in_tiles",
+    "initialise_patch_weights",
     "initialise_weights",
     "layer_norm",
+    "padded_to_multiple",
 ]

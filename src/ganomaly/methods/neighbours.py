@@ -1,0 +1,89 @@
+"""How far a feature is from those of normal images, for a place where they lie so dense: a local outlier factor.
+
+After Breunig, Kriegel, Ng, Sander, *LOF: Identifying Density-Based Local Outliers*, SIGMOD 2000, with plain distances
+in the place of reachability distances.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+_NEIGHBOURS = 3
+_AT_ONCE = 2048  # features compared with the bank at a time, which bounds memory
+_TINY = 1e-6
+_RIDGE = 1e-2  # of the mean variance, added to all: directions in which nothing varies must not decide
+
+
+class NeighbourBank(nn.Module):
+    """Features of normal images, and how far away the nearest of them are, compared with how far they are apart.
+
+    Distances are taken after whitening, so that no direction counts more because it varies more.
+
+    Parameters
+    ----------
+    channels : int
+        Numbers in a feature.
+    size : int
+        Features kept.
+    """
+
+    mean: Tensor
+    whitening: Tensor
+    bank: Tensor
+    apart: Tensor
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("whitening", torch.eye(channels))
+        self.register_buffer("bank", torch.zeros(size, channels))
+        self.register_buffer("apart", torch.ones(size))  # distance of each to its nearest in other images
+
+    def learn(self, features: Sequence[Tensor], generator: Generator) -> None:
+        """Keep some features of normal images.
+
+        Parameters
+        ----------
+        features : sequence of Tensor
+            `float[K, h, w]` of one image each.
+        generator : torch.Generator
+            Which are kept follows from it; on the processor.
+        """
+        rows = torch.cat([each.flatten(1) for each in features], dim=1).t()  # [n, K]
+        self.mean.copy_(rows.mean(dim=0))
+        covariance = torch.cov(rows.t()).double().cpu().reshape(rows.shape[1], -1)
+        ridge = _RIDGE * covariance.diagonal().mean().clamp_min(1e-12)
+        values, vectors = torch.linalg.eigh(covariance + ridge * torch.eye(len(covariance)))
+        self.whitening.copy_(vectors * values.rsqrt())
+        size = len(self.bank)
+        # with fewer places than room, some are kept twice, which changes little
+        chosen = torch.randperm(len(rows), generator=generator).repeat(-(-size // len(rows)))[:size]
+        chosen = chosen.to(rows.device)
+        self.bank.copy_((rows[chosen] - self.mean) @ self.whitening)
+        places = torch.tensor([each[0].numel() for each in features], device=rows.device)
+        image = torch.repeat_interleave(torch.arange(len(features), device=rows.device), places)[chosen]
+        apart = []
+        for some, own in zip(torch.split(self.bank, _AT_ONCE), torch.split(image, _AT_ONCE), strict=True):
+            distance = torch.cdist(some, self.bank)
+            if len(features) > 1:
+                distance = distance.masked_fill(own[:, None] == image, torch.inf)
+            apart.append(_nearest(distance)[0].mean(dim=1))
+        known = torch.cat(apart)
+        known = torch.where(known.isfinite(), known, known[known.isfinite()].mean())
+        self.apart.copy_(known.clamp_min(_TINY))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mean distance to the nearest three over how far those are apart: `float[K, h, w]` to `float[h, w]`."""
+        rows = (features.flatten(1).t() - self.mean) @ self.whitening
+        ratios = []
+        for some in torch.split(rows, _AT_ONCE):
+            distance, index = _nearest(torch.cdist(some, self.bank))
+            ratios.append(distance.mean(dim=1) / self.apart[index].mean(dim=1))
+        return torch.cat(ratios).view(features.shape[1:])
+
+
+def _nearest(distance: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest distances of each row, and where they are: `float[n, k]` and `int[n, k]`."""
+    nearest = distance.topk(min(_NEIGHBOURS, distance.shape[1]), largest=False)
+    return nearest.values, nearest.indices

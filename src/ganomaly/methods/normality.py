@@ -1,0 +1,152 @@
+"""What normal images do at a place, and in an image of a size: means and spreads that scores are measured against."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_BORDERS = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    8,
+    12,
+    16,
+    24,
+    32,
+    48,
+    64,
+)  # places from the edge where one band ends and the next begins
+_BANDS = 2 * (len(_BORDERS) + 1)  # from both ends
+_GRID = 12  # cells a side
+_OVERALL_SHARE = 0.2  # of the spread that is taken over all cells: a cell of its own has seen few images
+_TINY = 1e-6
+
+
+class PlaceStatistics(nn.Module):
+    """Mean and spread of maps by the place in the image.
+
+    Twice: by the distance from the edges, which is the same in images of all sizes, and in the cells of a grid over
+    the image, for parts that always lie alike. The edges come first; what they leave is measured on the grid.
+
+    Parameters
+    ----------
+    channels : int
+        Maps of an image, each measured by itself.
+    """
+
+    edge_mean: Tensor
+    edge_spread: Tensor
+    grid_mean: Tensor
+    grid_spread: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("edge_mean", torch.zeros(2, channels, _BANDS))
+        self.register_buffer("edge_spread", torch.ones(2, channels, _BANDS))
+        self.register_buffer("grid_mean", torch.zeros(channels, _GRID, _GRID))
+        self.register_buffer("grid_spread", torch.ones(channels, _GRID, _GRID))
+
+    def learn(self, maps: Sequence[Tensor]) -> None:
+        """Take the statistics of normal images, `float[C, h, w]` each."""
+        for axis in (0, 1):
+            self._learn_edges(maps, axis)
+            maps = [self._without_edges(each, axis) for each in maps]
+        cells = torch.stack([functional.adaptive_avg_pool2d(each, _GRID) for each in maps])
+        squares = torch.stack([functional.adaptive_avg_pool2d(each * each, _GRID) for each in maps])
+        self.grid_mean.copy_(cells.mean(dim=0))
+        variance = (squares.mean(dim=0) - self.grid_mean**2).clamp_min(_TINY)
+        smooth = functional.avg_pool2d(variance, 3, 1, 1, count_include_pad=False)
+        overall = variance.mean(dim=(1, 2), keepdim=True)
+        self.grid_spread.copy_(((1 - _OVERALL_SHARE) * smooth + _OVERALL_SHARE * overall).sqrt())
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Measure maps `float[C, h, w]` in spreads above the mean of their places."""
+        for axis in (0, 1):
+            maps = self._without_edges(maps, axis)
+        mean, spread = (
+            functional.interpolate(grid[None], size=maps.shape[1:], mode="bilinear", align_corners=False)[0]
+            for grid in (self.grid_mean, self.grid_spread)
+        )
+        return (maps - mean) / spread
+
+    def _learn_edges(self, maps: Sequence[Tensor], axis: int) -> None:
+        count = torch.zeros(_BANDS, dtype=torch.float64)
+        sums = torch.zeros(2, maps[0].shape[0], _BANDS, dtype=torch.float64)
+        for each in maps:
+            lines = each.double().mean(dim=2 - axis), (each.double() ** 2).mean(dim=2 - axis)  # [C, h or w]
+            band = _bands(each.shape[1 + axis])
+            weight = each.shape[2 - axis]
+            count.index_add_(0, band, torch.full((len(band),), float(weight), dtype=torch.float64))
+            for total, line in zip(sums, lines, strict=True):
+                total.index_add_(1, band, weight * line.cpu())
+        known = count > 0
+        overall = sums.sum(dim=2) / count.sum()
+        mean, square = (
+            torch.where(known, total / count.clamp_min(1), whole[:, None])
+            for total, whole in zip(sums, overall, strict=True)
+        )
+        self.edge_mean[axis] = mean
+        self.edge_spread[axis] = (square - mean**2).clamp_min(_TINY).sqrt()
+
+    def _without_edges(self, maps: Tensor, axis: int) -> Tensor:
+        band = _bands(maps.shape[1 + axis]).to(maps.device)
+        mean, spread = self.edge_mean[axis][:, band], self.edge_spread[axis][:, band]  # [C, h or w]
+        return (maps - mean.unsqueeze(2 - axis)) / spread.unsqueeze(2 - axis)
+
+
+class SizeStatistics(nn.Module):
+    """Mean and spread of a figure of an image by the number of its places.
+
+    The hottest places of a large image are hotter than those of a small one, though both are normal. A straight
+    line in the logarithm of the number of places says by how much.
+    """
+
+    line: Tensor
+    spread: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("line", torch.zeros(2))
+        self.register_buffer("spread", torch.ones(()))
+
+    def learn(self, maps: Iterable[Tensor]) -> None:
+        """Take the statistics of normal maps, `float[h, w]` each, whole and cut into quarters and sixteenths."""
+        sizes: list[float] = []
+        figures: list[Tensor] = []
+        for each in maps:
+            for parts in (1, 2, 4):
+                for rows in each.tensor_split(parts, dim=0):
+                    for window in rows.tensor_split(parts, dim=1):
+                        if window.numel():
+                            sizes.append(math.log(window.numel()))
+                            figures.append(hottest(window))
+        x, y = torch.tensor(sizes, dtype=torch.float64), torch.stack(figures).double().cpu()
+        slope = ((x - x.mean()) * (y - y.mean())).mean() / x.var(unbiased=False).clamp_min(_TINY)
+        slope = slope.clamp_min(0)
+        self.line.copy_(torch.stack([y.mean() - slope * x.mean(), slope]))
+        self.spread.copy_((y - self.line[0].cpu() - slope * x).square().mean().sqrt().clamp_min(_TINY))
+
+    def forward(self, anomaly_map: Tensor) -> Tensor:
+        """The hottest places of `float[h, w]`, in spreads above what is usual in an image of the size."""
+        usual = self.line[0] + self.line[1] * math.log(anomaly_map.numel())
+        return (hottest(anomaly_map) - usual) / self.spread
+
+
+def hottest(anomaly_map: Tensor) -> Tensor:
+    """Mean of the hottest 0.3 % of the places of a map, of nine at least where there are as many."""
+    places = anomaly_map.flatten()
+    count = min(len(places), max(9, int(0.003 * len(places))))
+    return places.topk(count).values.mean()
+
+
+def _bands(length: int) -> Tensor:
+    """The band of each of so many places in a row, by the distance from the nearer end: `int[length]`."""
+    place = torch.arange(length)
+    distance = torch.minimum(place, length - 1 - place)
+    band = torch.bucketize(distance, torch.tensor(_BORDERS), right=True)
+    return torch.where(place < length / 2, band, _BANDS - 1 - band)

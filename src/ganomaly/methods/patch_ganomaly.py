@@ -1,0 +1,353 @@
+"""GANomaly for patches: a latent, and so a score, for each place of an image of any size.
+
+The heart is GANomaly's (Akcay, Atapour-Abarghouei, Breckon, ACCV 2018): encoder–decoder–encoder, adversarial
+training, a score from disagreement between z and ẑ. Around it:
+
+- networks without a bottleneck over the whole image, trained on patches, applied to whole images;
+- defects made from normal images, which the generator learns to undo and the discriminator to spot
+  (`synthetic_defects`);
+- beside z − ẑ, other disagreements: of image and reconstruction, of the discriminator's features and those of normal
+  images (Roth et al., *PatchCore*, CVPR 2022, with features learned here instead of on ImageNet);
+- every signal is measured against what normal images do at that place (`normality`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import ModuleList, functional
+from torch.optim import AdamW, Optimizer
+
+from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.backbone import AdversarialOptions
+from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
+from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.losses import adversarial_loss
+from ganomaly.methods.neighbours import NeighbourBank
+from ganomaly.methods.normality import PlaceStatistics, SizeStatistics
+from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.synthetic_defects import local_contrast, with_defects
+from ganomaly.methods.updates import frozen, update
+from ganomaly.networks import (
+    LATENT_STRIDE,
+    SPOT_STRIDE,
+    STRIDE,
+    PatchDecoder,
+    PatchDiscriminator,
+    PatchEncoder,
+    in_tiles,
+    initialise_patch_weights,
+    padded_to_multiple,
+)
+
+CONTRAST_WINDOW = 31  # px, within which contrast is normalised
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
+FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, ICCV 2017)
+MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
+TILE = 768  # px
+BANK = 8000  # features kept
+SIGNALS = 7
+OUTPUTS = (LATENT_STRIDE, 4, 4, 8, SPOT_STRIDE, SPOT_STRIDE, 1)  # px between places of what `_networks` gives
+TINY = 1e-6
+
+
+class PatchGANomalyOptions(AdversarialOptions):
+    """Options of GANomaly for patches."""
+
+    nz: int = Field(default=64, ge=1)
+    """Size of the latent at each place."""
+    ngf: int = Field(default=32, ge=1)
+    """Feature channels of the first layer of encoders, the last of the decoder."""
+    ndf: int = Field(default=32, ge=1)
+    """Feature channels of the discriminator's first layer."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """AdamW's weight decay."""
+    adversarial_weight: float = Field(default=1.0, ge=0)
+    """Of the feature matching in the generator's loss."""
+    contextual_weight: float = Field(default=20.0, ge=0)
+    """Of the reconstruction in the generator's loss."""
+    encoder_weight: float = Field(default=1.0, ge=0)
+    """Of ‖z − ẑ‖² in the generator's loss."""
+    spotting_weight: float = Field(default=80.0, ge=0)
+    """Of spotting defects against telling real from reconstructed, in the discriminator's loss."""
+
+    def adamw(self, parameters: Iterable[torch.nn.Parameter]) -> AdamW:
+        """AdamW at these rates."""
+        betas = (self.beta1, self.beta2)
+        return AdamW(parameters, self.learning_rate, betas=betas, weight_decay=self.weight_decay, fused=True)
+
+
+class PatchGANomaly(Method):
+    """Encoder–decoder–encoder and discriminator over patches; seven signals at each place make the score."""
+
+    name: ClassVar[str] = "patch-ganomaly"
+    options_type: ClassVar[type[MethodOptions]] = PatchGANomalyOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "patches": Preset(
+            "GANomaly on patches, for small defects on parts: a score for each place of images of any size",
+            PatchGANomalyOptions(),
+            TrainingOptions(steps=3000, batch_size=16),
+            Patches(image_size=176, patch_size=96),
+        )
+    }
+    images_to_learn_from: ClassVar[int] = 256
+
+    options: PatchGANomalyOptions
+    channel_mean: Tensor
+    channel_spread: Tensor
+    contrast: Tensor
+    latent_mean: Tensor
+    latent_whitening: Tensor
+
+    def __init__(
+        self, options: PatchGANomalyOptions, preprocessing: Preprocessing, generator: Generator
+    ) -> None:
+        super().__init__(options, preprocessing, generator)
+        self.channels = preprocessing.channels
+        views = 2 * self.channels
+        self.encoder = PatchEncoder(views, options.ngf, options.nz)  # G_E
+        self.decoder = PatchDecoder(views, options.ngf, options.nz)  # G_D
+        self.reconstruction_encoder = PatchEncoder(views, options.ngf, options.nz)  # E
+        self.discriminator = PatchDiscriminator(views, options.ndf)  # D
+        initialise_patch_weights(self, generator)
+        self.randomness = Randomness(generator)
+        self.register_buffer("channel_mean", torch.zeros(self.channels))
+        self.register_buffer("channel_spread", torch.ones(self.channels))
+        self.register_buffer("contrast", torch.tensor(0.05))
+        self.register_buffer("latent_mean", torch.zeros(options.nz))
+        self.register_buffer("latent_whitening", torch.eye(options.nz))
+        levels = (options.ndf, 2 * options.ndf, 4 * options.ndf)  # features of D at 1/2, 1/4 and 1/8
+        self.banks = ModuleList(NeighbourBank(channels, BANK) for channels in levels)
+        self.places = PlaceStatistics(SIGNALS)
+        self.size = SizeStatistics()
+        self._rate = 1.0
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """One AdamW for the generator (G_E, G_D, E), one for the discriminator."""
+        generator = chain(
+            self.encoder.parameters(), self.decoder.parameters(), self.reconstruction_encoder.parameters()
+        )
+        return {
+            "generator": self.options.adamw(generator),
+            "discriminator": self.options.adamw(self.discriminator.parameters()),
+        }
+
+    def begin_training(self, x: Tensor) -> None:
+        """Take the scales of the images: mean and spread of each channel, and the usual local contrast."""
+        self.channel_mean.copy_(x.mean(dim=(0, 2, 3)))
+        self.channel_spread.copy_(x.std(dim=(0, 2, 3)).clamp_min(2 / 255))
+        self.contrast.fill_(local_contrast(x))
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Set the learning rate: up for a twentieth of the steps, then down to 0 along a cosine."""
+        done = step / steps
+        rising = min(1.0, (done + 1 / steps) / WARM_UP)
+        self._rate = rising * 0.5 * (1 + math.cos(math.pi * max(0.0, done - WARM_UP) / (1 - WARM_UP)))
+
+    def training_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+    ) -> dict[str, Tensor]:
+        """Put defects into the patches; G learns to undo them, D to spot them and to tell real from reconstructed."""
+        options = self.options
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * self._rate
+        random = self.randomness.next()
+        flips = [axis for axis in (2, 3) if random.random() < 0.5]
+        altered, changed = with_defects(x.flip(flips), float(self.contrast), random)
+        views, altered = self._views(x.flip(flips)), self._views(altered)
+        half = max(1, len(x) // 2)  # enough of the batch for the adversarial game
+        with precision.autocast():
+            z = self.encoder(altered)  # [N, nz, S/8, S/8]
+            x_hat = self.decoder(z)  # [N, 2C, S, S]
+            z_hat = self.reconstruction_encoder(x_hat)
+            spotted, truth = self.discriminator(torch.cat([altered, x_hat[:half].detach().to(x.dtype)]))
+            with frozen(self.discriminator):
+                *_, fake_features = self.discriminator.features(x_hat[:half])
+                with torch.no_grad():
+                    *_, real_features = self.discriminator.features(views[:half])
+        adversarial = functional.mse_loss(fake_features.float(), real_features.float())
+        contextual = functional.l1_loss(x_hat.float(), views)
+        # only where nothing was changed are both latents of the same
+        kept = 1 - functional.max_pool2d(changed, LATENT_STRIDE)
+        encoder = ((z_hat.float() - z.float()) ** 2 * kept).mean()
+        generator = (
+            options.adversarial_weight * adversarial
+            + options.contextual_weight * contextual
+            + options.encoder_weight * encoder
+        )
+        spotting = focal_loss(spotted[: len(x)].float(), functional.max_pool2d(changed, SPOT_STRIDE))
+        telling = adversarial_loss(truth[: len(x)], truth[len(x) :])
+        discriminator = options.spotting_weight * spotting + telling
+        update({"generator": generator, "discriminator": discriminator}, optimizers, precision)
+        losses = {
+            "generator": generator,
+            "adversarial": adversarial,
+            "contextual": contextual,
+            "encoder": encoder,
+            "spotting": spotting,
+            "discriminator": telling,
+        }
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def learn_normal(self, batches: Iterable[Tensor]) -> None:
+        """Fill the banks from one half of the images, and learn from the other half what is usual at a place."""
+        images = [image[None] for batch in batches for image in batch]
+        for_banks, for_places = images[::2], images[1::2] or images
+        found = [self._features(image) for image in for_banks]
+        self._learn_latent(torch.cat([each[0][0].flatten(1) for each in found], dim=1))
+        generator = Generator().manual_seed(0)
+        for level, bank in enumerate(self.banks, start=1):
+            assert isinstance(bank, NeighbourBank)
+            bank.learn([each[level][0] for each in found], generator)
+        del found
+        signals = [self._signals(self._features(image)) for image in for_places]
+        self.places.learn(signals)
+        self.size.learn(self._combined(each) for each in signals)
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """How much hotter the hottest places are than usual in a normal image of the size; softplus keeps it ≥ 0."""
+        return self.examine(x).score
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """The mean over the signals of how far each is above normal at its place, in standard deviations."""
+        anomaly_map = self.examine(x).anomaly_map
+        assert anomaly_map is not None
+        return anomaly_map
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x̂ = G_D(G_E(x))."""
+        x_hat = self.examine(x).reconstruction
+        assert x_hat is not None
+        return x_hat
+
+    def examine(self, x: Tensor) -> Findings:
+        """Judge images one by one, so that rounding does not depend on neighbours."""
+        scores, maps, reconstructions = [], [], []
+        for image in torch.split(x, 1):
+            features = self._features(image)
+            places = self._combined(self._signals(features))
+            scores.append(functional.softplus(self.size(places)))
+            whole = functional.interpolate(
+                places[None, None], scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False
+            )
+            maps.append(whole[0, :, : image.shape[2], : image.shape[3]])
+            reconstructions.append(features[-1])
+        return Findings(torch.stack(scores), torch.cat(maps), torch.cat(reconstructions))
+
+    def collapse(self, x: Tensor) -> str | None:
+        """Say so when all patches have the same latent."""
+        return same_latent(self.encoder(self._views(x)))
+
+    def _views(self, x: Tensor) -> Tensor:
+        """What the networks see, `float[N, 2C, H, W]`: the image, and the image at normalised local contrast."""
+        plain = (x - self.channel_mean[:, None, None]) / self.channel_spread[:, None, None]
+        mean = _box(x)
+        variance = (_box(x * x) - mean * mean).clamp_min(0)
+        flat = (x - mean) / (variance + self.contrast**2).sqrt()
+        return torch.cat([plain, flat], dim=1).contiguous(memory_format=torch.channels_last)
+
+    def _features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What the networks make of one image `float[1, C, H, W]`, by the names and strides of `OUTPUTS`.
+
+        The image is mirrored at its rim, and a large one is taken in tiles.
+        """
+        padded = padded_to_multiple(image, STRIDE, STRIDE)
+        outputs = in_tiles(self._networks, padded, tile=TILE, margin=MARGIN, strides=OUTPUTS)
+        height, width = image.shape[2:]
+        return tuple(
+            output[
+                :,
+                :,
+                STRIDE // stride : STRIDE // stride - (-height // stride),
+                STRIDE // stride : STRIDE // stride - (-width // stride),
+            ]
+            for output, stride in zip(outputs, OUTPUTS, strict=True)
+        )
+
+    def _networks(self, x: Tensor) -> tuple[Tensor, ...]:
+        views = self._views(x)
+        z = self.encoder(views)
+        x_hat = self.decoder(z)
+        features = self.discriminator.features(views)
+        spotted, _ = self.discriminator.verdicts(*features)
+        error = (
+            (views - x_hat).abs().unflatten(1, (2, self.channels)).mean(dim=2)
+        )  # plain, at normalised contrast
+        shown = x_hat[:, : self.channels] * self.channel_spread[:, None, None]
+        return (
+            z - self.reconstruction_encoder(x_hat),
+            _smooth(functional.avg_pool2d(features[0], 2), 3),
+            _smooth(features[1], 3),
+            _smooth(features[2], 3),
+            _smooth(spotted, 3),
+            _smooth(functional.avg_pool2d(error, SPOT_STRIDE), 5),
+            (shown + self.channel_mean[:, None, None]).clamp(-1, 1),
+        )
+
+    def _signals(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Seven signals at half the size of the image, `float[7, ⌈H/2⌉, ⌈W/2⌉]`."""
+        difference, *levels, spotted, error, _ = features
+        distance = ((difference[0].flatten(1).t() - self.latent_mean) @ self.latent_whitening).norm(dim=1)
+        latent = _smooth(distance.view(1, 1, *difference.shape[2:]), 3)
+        signals = (
+            spotted,
+            (error[:, :1] + TINY).log(),
+            (error[:, 1:] + TINY).log(),
+            (latent + TINY).log(),
+            *(
+                (bank(level[0])[None, None] + TINY).log()
+                for bank, level in zip(self.banks, levels, strict=True)
+            ),
+        )
+        size = spotted.shape[2:]
+        return torch.cat(
+            [
+                functional.interpolate(each, size=size, mode="bilinear", align_corners=False)
+                for each in signals
+            ],
+            dim=1,
+        )[0]
+
+    def _learn_latent(self, differences: Tensor) -> None:
+        """How z − ẑ, `float[nz, n]`, varies in normal images."""
+        covariance = torch.cov(differences).double().cpu().reshape(len(differences), -1)
+        ridge = 1e-4 * covariance.diagonal().mean().clamp_min(1e-12)
+        values, vectors = torch.linalg.eigh(covariance + ridge * torch.eye(len(covariance)))
+        self.latent_mean.copy_(differences.mean(dim=1))
+        self.latent_whitening.copy_(vectors * values.rsqrt())
+
+    def _combined(self, signals: Tensor) -> Tensor:
+        """From signals to one map, `float[h, w]`: what lies below the usual does not make up for what lies above."""
+        above: Tensor = self.places(signals).clamp_min(0)
+        return above.mean(dim=0)
+
+
+def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Binary cross-entropy in which places that are judged right with certainty hardly count; a scalar.
+
+    Source: Lin et al., *Focal Loss for Dense Object Detection*, ICCV 2017, eq. (4).
+    """
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    doubt = 1 - torch.exp(-cross_entropy)
+    loss: Tensor = (doubt**FOCUS * cross_entropy).mean()
+    return loss
+
+
+def _smooth(x: Tensor, window: int) -> Tensor:
+    return functional.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
+
+
+def _box(x: Tensor) -> Tensor:
+    """The mean within a window, mirrored at the rim."""
+    reach = CONTRAST_WINDOW // 2
+    padded = padded_to_multiple(x, 1, reach)
+    return functional.avg_pool2d(
+        functional.avg_pool2d(padded, (CONTRAST_WINDOW, 1), 1), (1, CONTRAST_WINDOW), 1
+    )
