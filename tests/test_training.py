@@ -16,6 +16,7 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.data import PreparedImages, open_training_images
 from ganomaly.errors import TrainingError
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
+from ganomaly.tensors import network_input
 from ganomaly.training import CHECK_EVERY, PATIENCE, TrainingProgress, train
 
 OPTIONS = GANomalyOptions(nz=8, ngf=4, ndf=4)
@@ -193,3 +194,39 @@ def test_progress_tells_losses_speed_and_time_left(normal_images):
     assert last.seconds_left == 0
     assert last.images_per_second > 0
     assert {"contextual", "adversarial", "encoder", "discriminator"} <= last.losses.keys()
+
+
+class Remembering(GANomaly):
+    """Keeps what it is shown after training."""
+
+    images_to_learn_from = 20
+
+    def learn_normal(self, batches):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.seen = torch.cat(list(batches))
+
+
+def test_after_training_a_method_learns_what_is_normal_from_training_images(normal_images):
+    prepared = PreparedImages(open_training_images(normal_images), image_size=32, channels=1)
+    chosen = prepared.usable[:30]
+    training = TrainingOptions(epochs=1, batch_size=8)
+    seen = [
+        train(Remembering, OPTIONS, PREPROCESSING, prepared, chosen, training).method.seen for _ in range(2)
+    ]
+    assert torch.equal(seen[0], seen[1])
+    assert len(seen[0]) == 20
+    pixels = np.concatenate(list(prepared.batches(iter([chosen]))))
+    known = {x.numpy().tobytes() for x in network_input(pixels, 255, torch.device("cpu"))}
+    assert {x.numpy().tobytes() for x in seen[0]} <= known
+
+
+def test_a_resumed_run_learns_what_is_normal_from_the_same_images(normal_images, tmp_path):
+    def stop(progress: TrainingProgress) -> None:
+        if progress.step == 9:
+            raise StopError
+
+    with pytest.raises(StopError):
+        run(normal_images, method=Remembering, checkpoint=tmp_path / "run", on_progress=stop)
+    resumed = run(normal_images, method=Remembering, checkpoint=tmp_path / "run")
+    assert torch.equal(resumed.method.seen, run(normal_images, method=Remembering).method.seen)
