@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +25,7 @@ _BORDERS = (
 _BANDS = 2 * (len(_BORDERS) + 1)  # from both ends
 _GRID = 12  # cells a side
 _OVERALL_SHARE = 0.2  # of the spread that is taken over all cells: a cell of its own has seen few images
+_SIZE_CLASSES = 12
 _TINY = 1e-6
 
 
@@ -100,18 +102,20 @@ class PlaceStatistics(nn.Module):
 
 
 class SizeStatistics(nn.Module):
-    """Mean and spread of a figure of an image by the number of its places.
+    """What the hottest places of an image usually are, by the number of its places.
 
-    The hottest places of a large image are hotter than those of a small one, though both are normal. A straight
-    line in the logarithm of the number of places says by how much.
+    Those of a large image are hotter than those of a small one, though both are normal: there are more of them to
+    be hot by chance. Beyond the sizes that were seen, the nearest one seen is taken.
     """
 
-    line: Tensor
+    sizes: Tensor
+    usual: Tensor
     spread: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("line", torch.zeros(2))
+        self.register_buffer("sizes", torch.arange(_SIZE_CLASSES, dtype=torch.float32))
+        self.register_buffer("usual", torch.zeros(_SIZE_CLASSES))
         self.register_buffer("spread", torch.ones(()))
 
     def learn(self, maps: Iterable[Tensor]) -> None:
@@ -125,15 +129,21 @@ class SizeStatistics(nn.Module):
                         if window.numel():
                             sizes.append(math.log(window.numel()))
                             figures.append(hottest(window))
-        x, y = torch.tensor(sizes, dtype=torch.float64), torch.stack(figures).double().cpu()
-        slope = ((x - x.mean()) * (y - y.mean())).mean() / x.var(unbiased=False).clamp_min(_TINY)
-        slope = slope.clamp_min(0)
-        self.line.copy_(torch.stack([y.mean() - slope * x.mean(), slope]))
-        self.spread.copy_((y - self.line[0].cpu() - slope * x).square().mean().sqrt().clamp_min(_TINY))
+        order = np.argsort(sizes, kind="stable")
+        x, y = np.array(sizes)[order], torch.stack(figures).double().cpu().numpy()[order]
+        # as many windows of each class as of any other
+        classes = [np.arange(len(x))] * _SIZE_CLASSES
+        if len(x) >= _SIZE_CLASSES:
+            classes = np.array_split(np.arange(len(x)), _SIZE_CLASSES)
+        self.sizes.copy_(torch.tensor([x[some].mean() for some in classes]))
+        self.usual.copy_(torch.tensor([y[some].mean() for some in classes]))
+        left = y - np.interp(x, self.sizes.cpu().numpy(), self.usual.cpu().numpy())
+        self.spread.fill_(max(float(np.sqrt(np.mean(left**2))), _TINY))
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
         """The hottest places of `float[h, w]`, in spreads above what is usual in an image of the size."""
-        usual = self.line[0] + self.line[1] * math.log(anomaly_map.numel())
+        size = math.log(anomaly_map.numel())
+        usual = float(np.interp(size, self.sizes.cpu().numpy(), self.usual.cpu().numpy()))
         return (hottest(anomaly_map) - usual) / self.spread
 
 

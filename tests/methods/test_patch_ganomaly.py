@@ -1,0 +1,119 @@
+"""GANomaly for patches: any size, no seams, defects found where they are, and a run that resumes exactly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ganomaly import GANomalyDetector
+from ganomaly.config import Preprocessing, TrainingOptions
+from ganomaly.data import PreparedImages, open_training_images
+from ganomaly.methods import patch_ganomaly
+from ganomaly.methods.patch_ganomaly import PatchGANomaly, PatchGANomalyOptions
+from ganomaly.scoring import evaluating
+from ganomaly.training import TrainingProgress, TrainingResult, train
+
+OPTIONS = PatchGANomalyOptions(nz=8, ngf=4, ndf=4)
+PREPROCESSING = Preprocessing(image_size=32, channels=1, scale=1.0)
+
+
+def cloth(n: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Woven cloth under uneven light, `uint8[n, height, width]`."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    images = []
+    for _ in range(n):
+        weave = 20 * np.sin(x * 0.9 + rng.uniform(0, 6)) + 20 * np.sin(y * 0.9 + rng.uniform(0, 6))
+        light = rng.uniform(-0.2, 0.2) * x + rng.uniform(-0.2, 0.2) * y
+        images.append(120 + weave + light + rng.normal(0, 4, (height, width)))
+    return np.clip(np.stack(images), 0, 255).astype(np.uint8)
+
+
+def fresh() -> PatchGANomaly:
+    method = PatchGANomaly(OPTIONS, PREPROCESSING, torch.Generator().manual_seed(0))
+    method.begin_training(torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    return method.eval()
+
+
+def test_the_view_of_a_place_ends_within_the_margin_of_a_tile() -> None:
+    method = fresh()
+    side = 2 * patch_ganomaly.MARGIN + 64
+    x = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    other = x.clone()
+    other[:, :, :32] = 1 - other[:, :, :32]
+    with evaluating(method):
+        before, after = method._features(x), method._features(other)
+    for one, changed, stride in zip(before, after, patch_ganomaly.OUTPUTS, strict=True):
+        far = (32 + patch_ganomaly.MARGIN) // stride
+        assert not torch.equal(one[:, :, :far], changed[:, :, :far])
+        torch.testing.assert_close(one[:, :, far:], changed[:, :, far:], rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_image_is_judged_as_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = fresh()
+    x = torch.rand(1, 1, 300, 430, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with evaluating(method):
+        whole = method.examine(x)
+        monkeypatch.setattr(patch_ganomaly, "TILE", 96)
+        tiled = method.examine(x)
+    torch.testing.assert_close(tiled.score, whole.score, rtol=1e-4, atol=1e-5)
+    assert whole.anomaly_map is not None
+    torch.testing.assert_close(tiled.anomaly_map, whole.anomaly_map, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 32), (100, 31)])
+def test_an_image_of_any_size_is_judged(size: tuple[int, int]) -> None:
+    method = fresh()
+    with evaluating(method):
+        found = method.examine(torch.zeros(1, 1, *size))
+    assert torch.isfinite(found.score).all()
+    assert found.anomaly_map is not None
+    assert found.reconstruction is not None
+    assert found.anomaly_map.shape == (1, *size)
+    assert found.reconstruction.shape == (1, 1, *size)
+
+
+def run(images: NDArray[np.uint8], **more: object) -> TrainingResult:
+    prepared = PreparedImages(open_training_images(images), image_size=32, channels=1, scale=1.0)
+    training = TrainingOptions(steps=7, batch_size=4, precision="fp32", checkpoint_seconds=0)
+    return train(PatchGANomaly, OPTIONS, PREPROCESSING, prepared, prepared.usable, training, **more)  # type: ignore[arg-type]
+
+
+class StopError(Exception):
+    """Ends a run from inside."""
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6])
+def test_a_run_stopped_at_any_step_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, stop_at: int
+) -> None:
+    images = cloth(6, 40, 50)
+
+    def stop(progress: TrainingProgress) -> None:
+        if progress.step == stop_at:
+            raise StopError
+
+    with pytest.raises(StopError):
+        run(images, checkpoint=tmp_path / "run", on_progress=stop)
+    resumed = run(images, checkpoint=tmp_path / "run").method.state_dict()
+    for name, tensor in run(images).method.state_dict().items():
+        assert torch.equal(tensor, resumed[name]), f"{name} differs"
+
+
+def test_small_defects_on_images_of_other_sizes_are_found_and_pointed_at() -> None:
+    detector = GANomalyDetector(
+        "patches",
+        epochs=40,
+        image_size=64,
+        false_alarm_rate=0.2,
+        method_options={"ngf": 8, "ndf": 8, "nz": 8},
+        seed=0,
+    ).fit(cloth(40, 64, 64))
+    normal, broken = cloth(12, 70, 90, seed=1), cloth(12, 70, 90, seed=2)
+    broken[:, 30:36, 50:56] = 60
+    normal_scores, scores = detector.anomaly_score(normal), detector.anomaly_score(broken)
+    assert np.mean(scores[:, None] > normal_scores) > 0.9
+    hottest = [np.unravel_index(detector.anomaly_map(image).argmax(), (70, 90)) for image in broken]
+    assert sum(26 <= row < 40 and 46 <= column < 60 for row, column in hottest) >= 9

@@ -1,0 +1,36 @@
+"""A large image taken in tiles gives what one pass gives."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ganomaly.networks import in_tiles, padded_to_multiple
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([8, 16, 40]))
+def test_tiles_leave_no_seam(rows: int, columns: int, tile: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    blur, halve = nn.Conv2d(2, 3, 5, padding=2), nn.Conv2d(2, 1, 4, stride=2, padding=1)
+    x = torch.rand(1, 2, 8 * rows, 8 * columns, generator=generator)
+
+    def function(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return blur(part), halve(part)
+
+    with torch.no_grad():
+        whole = function(x)
+        tiled = in_tiles(function, x, tile=tile, margin=8, strides=(1, 2))
+    for one, other in zip(whole, tiled, strict=True):
+        torch.testing.assert_close(other, one)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (17, 16), (50, 33)])
+def test_an_image_of_any_size_is_mirrored_up_to_a_multiple(size: tuple[int, int]) -> None:
+    x = torch.rand(1, 2, *size)
+    padded = padded_to_multiple(x, 16, 16)
+    assert padded.shape[2] % 16 == padded.shape[3] % 16 == 0
+    torch.testing.assert_close(padded[:, :, 16 : 16 + size[0], 16 : 16 + size[1]], x)
+    if min(size) > 1:
+        torch.testing.assert_close(padded[:, :, 15, 16 : 16 + size[1]], x[:, :, 1])
