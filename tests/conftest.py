@@ -49,7 +49,7 @@ def detector(normal_images: NDArray[np.uint8]) -> "GANomalyDetector":
     from ganomaly import GANomalyDetector
 
     return GANomalyDetector(
-        epochs=12, false_alarm_rate=0.1, precision="fp32", method_options=SMALL, seed=3
+        "paper", epochs=12, false_alarm_rate=0.1, precision="fp32", method_options=SMALL, seed=3
     ).fit(normal_images)
 
 

@@ -9,7 +9,11 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from ganomaly import DataError, GANomalyDetector, ImageError, UsageError
+from ganomaly.data import open_training_images, survey
 from ganomaly.detector import GANomalyDetector as Detector
+from ganomaly.fitting import FitSettings, SilentObserver, fit_model, suggested_preset
+from ganomaly.model_file import load_model, save_model
+from pictures import textures
 
 
 def test_importing_the_package_does_not_import_torch():
@@ -34,7 +38,9 @@ def test_the_constructor_only_stores():
 
 
 def test_fit_returns_the_detector_itself(normal_images):
-    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4, "nz": 8})
+    detector = GANomalyDetector(
+        "paper", epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4, "nz": 8}
+    )
     assert detector.fit(normal_images) is detector
 
 
@@ -96,18 +102,20 @@ def test_one_image_is_too_few():
 def test_copies_of_one_image_are_refused():
     image = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
     with pytest.raises(Exception, match=r"same latent|same score"):
-        GANomalyDetector(epochs=1, method_options={"ngf": 4, "ndf": 4}).fit(np.stack([image] * 20))
+        GANomalyDetector("paper", epochs=1, method_options={"ngf": 4, "ndf": 4}).fit(np.stack([image] * 20))
 
 
 def test_too_few_calibration_images_are_a_warning(normal_images):
-    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.001, method_options={"ngf": 4, "ndf": 4})
+    detector = GANomalyDetector(
+        "paper", epochs=1, false_alarm_rate=0.001, method_options={"ngf": 4, "ndf": 4}
+    )
     with pytest.warns(UserWarning, match="needs 999 calibration images, but only 20"):
         detector.fit(normal_images)
 
 
 def test_sixteen_bit_images_work_and_eight_bit_ones_are_then_refused(normal_images):
     twelve_bit = normal_images.astype(np.uint16) * 16
-    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4})
+    detector = GANomalyDetector("paper", epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4})
     detector.fit(twelve_bit)
     assert detector.model_.preprocessing.white_level == 4095
     assert np.isfinite(detector.anomaly_score(twelve_bit)).all()
@@ -117,11 +125,35 @@ def test_sixteen_bit_images_work_and_eight_bit_ones_are_then_refused(normal_imag
 
 def test_colour_images_work_and_keep_three_channels(normal_images):
     colour = np.stack([normal_images, normal_images[::-1], normal_images], axis=-1)
-    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4}).fit(
-        colour
-    )
+    detector = GANomalyDetector(
+        "paper", epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4}
+    ).fit(colour)
     assert detector.reconstruct(colour[:2]).shape == (2, 32, 32, 3)
 
 
 def test_the_public_name_is_the_class():
     assert GANomalyDetector is Detector
+
+
+@pytest.mark.parametrize(("side", "chosen"), [(32, "paper"), (64, "paper"), (65, "patches")])
+def test_the_preset_is_chosen_by_the_size_of_the_images(side, chosen):
+    surveyed = survey(open_training_images(np.zeros((3, side, 2 * side), np.uint8)))
+    assert suggested_preset(surveyed) == chosen
+
+
+def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
+    said = []
+
+    class Listener(SilentObserver):
+        def say(self, sentence):
+            said.append(sentence)
+
+    images = textures(12, size=80)
+    options = {"ngf": 4, "ndf": 4, "nz": 4}
+    settings = FitSettings(epochs=1, image_size=32, false_alarm_rate=0.3, method_options=options)
+    model = fit_model(images, settings, observer=Listener()).model
+    assert model.preset == "patches"
+    assert "Preset patches" in said[0]
+    assert "at 40% of their size (as asked)" in said[0]
+    save_model(model, tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").preset == "patches"

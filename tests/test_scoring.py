@@ -121,7 +121,11 @@ def test_an_unreadable_image_costs_its_own_score_only(detector, tmp_path, normal
 
 def test_a_detector_in_bf16_training_scores_in_fp32(normal_images):
     detector = GANomalyDetector(
-        epochs=1, precision="bf16", false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4, "nz": 8}
+        "paper",
+        epochs=1,
+        precision="bf16",
+        false_alarm_rate=0.2,
+        method_options={"ngf": 4, "ndf": 4, "nz": 8},
     ).fit(normal_images)
     model = detector.model_
     np.testing.assert_allclose(

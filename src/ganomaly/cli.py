@@ -101,7 +101,9 @@ def fit(
     model: Annotated[
         Path, typer.Option(help="Where to write the model, a .safetensors file.", show_default=False)
     ],
-    preset: Annotated[str, typer.Option(help="A named configuration.")] = "paper",
+    preset: Annotated[
+        str, typer.Option(help="A named configuration; auto chooses from the size of the images.")
+    ] = "auto",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the images [default: the preset's].")
     ] = None,

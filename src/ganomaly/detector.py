@@ -14,7 +14,7 @@ from ganomaly.calibration import Calibration
 from ganomaly.config import Device, Precision
 from ganomaly.data import open_images
 from ganomaly.errors import ImageError, UsageError
-from ganomaly.fitting import FitSettings, SilentObserver, fit_model
+from ganomaly.fitting import AUTO, FitSettings, SilentObserver, fit_model
 from ganomaly.model_file import Model, load_model, save_model
 from ganomaly.outputs.maps import at_image_size
 from ganomaly.scoring import BATCH_SIZE, ScoredImage, score_dataset
@@ -25,8 +25,9 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     Parameters
     ----------
-    preset : str, default='paper'
-        A named configuration; 'paper' is GANomaly as published.
+    preset : str, default='auto'
+        A named configuration; 'auto' chooses one by the size of the images, 'patches' sees parts at or near their own
+        size, 'paper' is GANomaly as published.
     epochs : int, optional
         Passes over the training images; None takes the preset's number.
     image_size : int, optional
@@ -61,14 +62,14 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     >>> import numpy as np
     >>> from ganomaly import GANomalyDetector
     >>> images = np.random.default_rng(0).integers(0, 255, size=(40, 32, 32), dtype=np.uint8)
-    >>> detector = GANomalyDetector(epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4})
+    >>> detector = GANomalyDetector("paper", epochs=1, false_alarm_rate=0.2, method_options={"ngf": 4, "ndf": 4})
     >>> detector.fit(images).predict(images).shape
     (40,)
     """
 
     def __init__(
         self,
-        preset: str = "paper",
+        preset: str = AUTO,
         *,
         epochs: int | None = None,
         image_size: int | None = None,

@@ -3,7 +3,7 @@
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from ganomaly.calibration import Calibration, CalibrationSplit, MapCalibration, split_for_calibration
-from ganomaly.config import CalibrationOptions, Device, Precision, Preprocessing, TrainingOptions
+from ganomaly.config import (
+    CalibrationOptions,
+    Device,
+    MethodOptions,
+    Precision,
+    Preprocessing,
+    TrainingOptions,
+)
 from ganomaly.data import (
     ImageDataset,
     PreparedImages,
@@ -31,12 +38,17 @@ from ganomaly.tensors import network_input
 from ganomaly.training import TrainingProgress, TrainingResult, train
 from ganomaly.version import __version__
 
+AUTO = "auto"
+SMALL_PRESET, LARGE_PRESET = "paper", "patches"
+SMALL_IMAGES = 64  # px of the shorter side; a patch of larger ones still shows parts of what they show
+
 
 @dataclass(frozen=True)
 class FitSettings:
     """What a person may choose; None takes the preset's value or what the data suggest."""
 
-    preset: str = "paper"
+    preset: str = AUTO
+    """`AUTO` chooses by the size of the images."""
     epochs: int | None = None
     image_size: int | None = None
     channels: int | None = None
@@ -128,15 +140,14 @@ def fit_model(
         In one sentence each, as early as it can be known.
     """
     observer = observer or SilentObserver()
-    method_type, preset = find_preset(settings.preset)
-    options = preset.options.checked(**{**preset.options.model_dump(), **settings.method_options})
-    training = _training_options(settings, preset)
     calibration_options = CalibrationOptions.checked(false_alarm_rate=settings.false_alarm_rate)
-    if settings.image_size is not None and preset.patches is None:
-        check_image_size(settings.image_size)
-
+    if settings.preset != AUTO:
+        _settled(settings)  # what is wrong with the options is said before anything is read
     dataset = open_training_images(data)
     surveyed = survey(dataset)
+    if settings.preset == AUTO:
+        settings = replace(settings, preset=suggested_preset(surveyed))
+    method_type, preset, options, training = _settled(settings)
     preprocessing, images = _prepare(dataset, surveyed, settings, preset, observer)
     failures = {dataset.records[i].path: why for i, why in {**surveyed.failures, **images.failures}.items()}
     split = split_for_calibration(len(images.usable), calibration_options, training.seed)
@@ -165,6 +176,20 @@ def fit_model(
     provenance = _provenance(surveyed, split, training, result)
     model = Model(result.method, settings.preset, preprocessing, calibration, provenance, map_calibration)
     return FitResult(model, failures, result)
+
+
+def suggested_preset(surveyed: Survey) -> str:
+    """The preset for images of this size: squeezed whole where they are small, in patches where they are large."""
+    return SMALL_PRESET if surveyed.median_shorter_side <= SMALL_IMAGES else LARGE_PRESET
+
+
+def _settled(settings: FitSettings) -> tuple[type[Method], Preset, MethodOptions, TrainingOptions]:
+    """Method and options that the settings mean, or `UsageError`."""
+    method_type, preset = find_preset(settings.preset)
+    options = preset.options.checked(**{**preset.options.model_dump(), **settings.method_options})
+    if settings.image_size is not None and preset.patches is None:
+        check_image_size(settings.image_size)
+    return method_type, preset, options, _training_options(settings, preset)
 
 
 def _training_options(settings: FitSettings, preset: Preset) -> TrainingOptions:

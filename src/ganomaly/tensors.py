@@ -31,6 +31,7 @@ def network_input(
     """
     # torch computes little in uint16
     known = images if images.dtype == np.uint8 else images.astype(np.float32)
+    known = known if known.flags.writeable else known.copy()  # torch warns of memory that nobody may write to
     pixels = torch.from_numpy(known).to(device, non_blocking=True).float()
     x = pixels.mul_(2 / white_level).sub_(1).clamp_(max=1)
     return x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -27,7 +27,9 @@ def assert_one_sentence(done: Done, exit_status: int, *words: str) -> None:
 
 
 def fit(data: Path, tmp_path: Path, *more: object) -> Done:
-    return ganomaly("fit", data, "--model", tmp_path / "m.safetensors", "--epochs", 1, *more)
+    return ganomaly(
+        "fit", data, "--model", tmp_path / "m.safetensors", "--preset", "paper", "--epochs", 1, *more
+    )
 
 
 def test_an_empty_folder(tmp_path):
@@ -128,7 +130,7 @@ def test_a_full_disk_keeps_the_old_files(tmp_path, normal_folder, model_path):
     scored = ganomaly_process("score", model_path, normal_folder, "--out", table, preexec_fn=limit(1000))
     assert_one_sentence(scored, FAILED, "cannot write", "t.csv")
     fitted = ganomaly_process(
-        "fit", normal_folder, "--model", model, "--epochs", 1, preexec_fn=limit(100_000)
+        "fit", normal_folder, "--model", model, "--preset", "paper", "--epochs", 1, preexec_fn=limit(100_000)
     )
     assert_one_sentence(fitted, FAILED, "cannot write", "m.safetensors")
     assert (table.read_text(), model.read_text()) == ("old", "old")

@@ -35,7 +35,18 @@ def test_help_names_every_verb_without_importing_torch():
 def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):
     model = tmp_path / "parts.safetensors"
     fitted = ganomaly(
-        "fit", labelled_folder, "--model", model, "--epochs", 2, "--false-alarm-rate", 0.1, "--seed", 1
+        "fit",
+        labelled_folder,
+        "--model",
+        model,
+        "--preset",
+        "paper",
+        "--epochs",
+        2,
+        "--false-alarm-rate",
+        0.1,
+        "--seed",
+        1,
     )
     assert fitted.returncode == 0, fitted.stderr
     assert "40 normal images" in fitted.stderr
@@ -107,7 +118,7 @@ def test_rows_are_in_input_order_with_a_row_for_the_broken_image(model_path, nor
 
 
 def test_the_same_command_goes_on_where_an_interrupted_fit_was(normal_folder, tmp_path, monkeypatch):
-    arguments = ["fit", normal_folder, "--epochs", 4, "--false-alarm-rate", 0.1]
+    arguments = ["fit", normal_folder, "--preset", "paper", "--epochs", 4, "--false-alarm-rate", 0.1]
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     assert ganomaly(*arguments, "--model", whole).returncode == 0
 

@@ -11,9 +11,9 @@ from pictures import textures
 @pytest.fixture(scope="module")
 def learned() -> GANomalyDetector:
     options = {"ngf": 16, "ndf": 16, "nz": 16, "learning_rate": 1e-3}
-    return GANomalyDetector(epochs=60, false_alarm_rate=0.05, precision="fp32", method_options=options).fit(
-        textures(200)
-    )
+    return GANomalyDetector(
+        "paper", epochs=60, false_alarm_rate=0.05, precision="fp32", method_options=options
+    ).fit(textures(200))
 
 
 def test_anomalous_images_are_told_from_new_normal_ones(learned):

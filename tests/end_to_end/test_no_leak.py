@@ -12,9 +12,9 @@ from pictures import SMALL, textures, write_images
 
 
 def fitted(folder) -> GANomalyDetector:
-    return GANomalyDetector(epochs=2, false_alarm_rate=0.1, precision="fp32", method_options=SMALL).fit(
-        folder
-    )
+    return GANomalyDetector(
+        "paper", epochs=2, false_alarm_rate=0.1, precision="fp32", method_options=SMALL
+    ).fit(folder)
 
 
 def test_the_model_is_the_same_whatever_lies_in_the_test_folder(labelled_folder):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.shared_data
 
 def test_magnetic_tiles_from_folder_to_figures(shared_data: Path):
     tiles = shared_data / "magnetic_tile"
-    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.05, method_options=SMALL).fit(tiles)
+    detector = GANomalyDetector("paper", epochs=1, false_alarm_rate=0.05, method_options=SMALL).fit(tiles)
     model = detector.model_
     assert (model.preprocessing.image_size, model.preprocessing.channels) == (64, 1)
     assert model.provenance["training_images"] + model.provenance["calibration_images"] == 761
@@ -34,6 +34,6 @@ def test_mnist_from_parquet(shared_data: Path):
     dataset = open_training_images(shared_data / "mnist")
     assert len(dataset) == 60_000
     digits = np.stack([dataset.read(index) for index in range(200)])
-    detector = GANomalyDetector(epochs=2, false_alarm_rate=0.05, method_options=SMALL).fit(digits)
+    detector = GANomalyDetector("paper", epochs=2, false_alarm_rate=0.05, method_options=SMALL).fit(digits)
     assert detector.model_.preprocessing.image_size == 32
     assert np.isfinite(detector.anomaly_score(digits)).all()
