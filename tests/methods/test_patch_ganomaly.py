@@ -44,11 +44,11 @@ def test_the_view_of_a_place_ends_within_the_margin_of_a_tile() -> None:
     other = x.clone()
     other[:, :, :32] = 1 - other[:, :, :32]
     with evaluating(method):
-        before, after = method._features(x), method._features(other)
-    for one, changed, stride in zip(before, after, patch_ganomaly.OUTPUTS, strict=True):
+        before, after = method._signals_of_tile(x), method._signals_of_tile(other)
+    for one, changed, stride in zip(before, after, (2, 1), strict=True):
         far = (32 + patch_ganomaly.MARGIN) // stride
         assert not torch.equal(one[:, :, :far], changed[:, :, :far])
-        torch.testing.assert_close(one[:, :, far:], changed[:, :, far:], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one[:, :, far:], changed[:, :, far:], rtol=1e-4, atol=1e-4)
 
 
 def test_a_large_image_is_judged_as_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ganomaly.methods.base import autocast_off
-from ganomaly.methods.updates import frozen, update
+from ganomaly.methods.updates import frozen, statistics_kept, update
 from ganomaly.networks.convolution import Conv2d
 
 
@@ -36,3 +36,13 @@ def test_what_was_frozen_before_stays_frozen():
         assert not layer.weight.requires_grad
     assert layer.weight.requires_grad
     assert not layer.bias.requires_grad
+
+
+def test_statistics_are_kept_inside_and_followed_again_outside():
+    layer = nn.BatchNorm2d(1)
+    with statistics_kept(layer):
+        layer(torch.full((2, 1, 2, 2), 9.0))
+    assert layer.running_mean is not None
+    assert layer.running_mean.item() == 0
+    layer(torch.full((2, 1, 2, 2), 9.0))
+    assert layer.running_mean.item() > 0

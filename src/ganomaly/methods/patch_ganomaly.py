@@ -31,7 +31,7 @@ from ganomaly.methods.neighbours import NeighbourBank
 from ganomaly.methods.normality import PlaceStatistics, SizeStatistics
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.synthetic_defects import local_contrast, with_defects
-from ganomaly.methods.updates import frozen, update
+from ganomaly.methods.updates import frozen, statistics_kept, update
 from ganomaly.networks import (
     LATENT_STRIDE,
     SPOT_STRIDE,
@@ -49,9 +49,8 @@ WARM_UP = 0.05  # share of the steps in which the learning rate rises
 FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, ICCV 2017)
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
-BANK = 8000  # features kept
+BANK = 2048  # features kept of each level
 SIGNALS = 7
-OUTPUTS = (LATENT_STRIDE, 4, 4, 8, SPOT_STRIDE, SPOT_STRIDE, 1)  # px between places of what `_networks` gives
 TINY = 1e-6
 
 
@@ -92,8 +91,8 @@ class PatchGANomaly(Method):
         "patches": Preset(
             "GANomaly on patches, for small defects on parts: a score for each place of images of any size",
             PatchGANomalyOptions(),
-            TrainingOptions(steps=3000, batch_size=16),
-            Patches(image_size=176, patch_size=96),
+            TrainingOptions(steps=2000, batch_size=16),
+            Patches(image_size=256, patch_size=96),
         )
     }
     images_to_learn_from: ClassVar[int] = 256
@@ -167,11 +166,13 @@ class PatchGANomaly(Method):
             z = self.encoder(altered)  # [N, nz, S/8, S/8]
             x_hat = self.decoder(z)  # [N, 2C, S, S]
             z_hat = self.reconstruction_encoder(x_hat)
-            spotted, truth = self.discriminator(torch.cat([altered, x_hat[:half].detach().to(x.dtype)]))
-            with frozen(self.discriminator):
-                *_, fake_features = self.discriminator.features(x_hat[:half])
-                with torch.no_grad():
-                    *_, real_features = self.discriminator.features(views[:half])
+            spotted, real = self.discriminator(altered)
+            with statistics_kept(self.discriminator):
+                fake, _ = self.discriminator.judge(x_hat[:half].detach())
+                with frozen(self.discriminator):
+                    _, fake_features = self.discriminator.judge(x_hat[:half])
+                    with torch.no_grad():
+                        _, real_features = self.discriminator.judge(views[:half])
         adversarial = functional.mse_loss(fake_features.float(), real_features.float())
         contextual = functional.l1_loss(x_hat.float(), views)
         # only where nothing was changed are both latents of the same
@@ -182,8 +183,8 @@ class PatchGANomaly(Method):
             + options.contextual_weight * contextual
             + options.encoder_weight * encoder
         )
-        spotting = focal_loss(spotted[: len(x)].float(), functional.max_pool2d(changed, SPOT_STRIDE))
-        telling = adversarial_loss(truth[: len(x)], truth[len(x) :])
+        spotting = focal_loss(spotted.float(), functional.max_pool2d(changed, SPOT_STRIDE))
+        telling = adversarial_loss(real, fake)
         discriminator = options.spotting_weight * spotting + telling
         update({"generator": generator, "discriminator": discriminator}, optimizers, precision)
         losses = {
@@ -200,14 +201,14 @@ class PatchGANomaly(Method):
         """Fill the banks from one half of the images, and learn from the other half what is usual at a place."""
         images = [image[None] for batch in batches for image in batch]
         for_banks, for_places = images[::2], images[1::2] or images
-        found = [self._features(image) for image in for_banks]
-        self._learn_latent(torch.cat([each[0][0].flatten(1) for each in found], dim=1))
+        found = [self._networks(padded_to_multiple(image, STRIDE, STRIDE))[:2] for image in for_banks]
+        self._learn_latent(torch.cat([difference[0].flatten(1) for difference, _ in found], dim=1))
         generator = Generator().manual_seed(0)
-        for level, bank in enumerate(self.banks, start=1):
+        for number, bank in enumerate(self.banks):
             assert isinstance(bank, NeighbourBank)
-            bank.learn([each[level][0] for each in found], generator)
+            bank.learn([levels[number][0] for _, levels in found], generator)
         del found
-        signals = [self._signals(self._features(image)) for image in for_places]
+        signals = [self._signals(image)[0] for image in for_places]
         self.places.learn(signals)
         self.size.learn(self._combined(each) for each in signals)
 
@@ -231,14 +232,14 @@ class PatchGANomaly(Method):
         """Judge images one by one, so that rounding does not depend on neighbours."""
         scores, maps, reconstructions = [], [], []
         for image in torch.split(x, 1):
-            features = self._features(image)
-            places = self._combined(self._signals(features))
+            signals, x_hat = self._signals(image)
+            places = self._combined(signals)
             scores.append(functional.softplus(self.size(places)))
             whole = functional.interpolate(
                 places[None, None], scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False
             )
             maps.append(whole[0, :, : image.shape[2], : image.shape[3]])
-            reconstructions.append(features[-1])
+            reconstructions.append(x_hat)
         return Findings(torch.stack(scores), torch.cat(maps), torch.cat(reconstructions))
 
     def collapse(self, x: Tensor) -> str | None:
@@ -253,67 +254,54 @@ class PatchGANomaly(Method):
         flat = (x - mean) / (variance + self.contrast**2).sqrt()
         return torch.cat([plain, flat], dim=1).contiguous(memory_format=torch.channels_last)
 
-    def _features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What the networks make of one image `float[1, C, H, W]`, by the names and strides of `OUTPUTS`.
+    def _signals(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The signals at half the size of an image `float[1, C, H, W]`, `float[7, ⌈H/2⌉, ⌈W/2⌉]`, and x̂.
 
         The image is mirrored at its rim, and a large one is taken in tiles.
         """
         padded = padded_to_multiple(image, STRIDE, STRIDE)
-        outputs = in_tiles(self._networks, padded, tile=TILE, margin=MARGIN, strides=OUTPUTS)
-        height, width = image.shape[2:]
-        return tuple(
-            output[
-                :,
-                :,
-                STRIDE // stride : STRIDE // stride - (-height // stride),
-                STRIDE // stride : STRIDE // stride - (-width // stride),
-            ]
-            for output, stride in zip(outputs, OUTPUTS, strict=True)
+        signals, x_hat = in_tiles(
+            self._signals_of_tile, padded, tile=TILE, margin=MARGIN, strides=(SPOT_STRIDE, 1)
         )
+        height, width = image.shape[2:]
+        rim = STRIDE // SPOT_STRIDE
+        inner = signals[0, :, rim : rim - (-height // SPOT_STRIDE), rim : rim - (-width // SPOT_STRIDE)]
+        return inner, x_hat[:, :, STRIDE : STRIDE + height, STRIDE : STRIDE + width]
 
-    def _networks(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _signals_of_tile(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The signals, `float[1, 7, H/2, W/2]`, and x̂, `float[1, C, H, W]`, of `float[1, C, H, W]`."""
+        difference, levels, spotted, error, x_hat = self._networks(x)
+        distance = ((difference[0].flatten(1).t() - self.latent_mean) @ self.latent_whitening).norm(dim=1)
+        banks = zip(self.banks, levels, strict=True)
+        signals = (
+            spotted,
+            (error[:, :1] + TINY).log(),
+            (error[:, 1:] + TINY).log(),
+            (_smooth(distance.view(1, 1, *difference.shape[2:]), 3) + TINY).log(),
+            *((bank(level[0])[None, None] + TINY).log() for bank, level in banks),
+        )
+        size = spotted.shape[2:]
+        enlarged = [
+            functional.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in signals
+        ]
+        return torch.cat(enlarged, dim=1), x_hat
+
+    def _networks(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor, Tensor, Tensor]:
+        """z − ẑ; D's features at three levels; what D spots; |x − x̂| of both views; x̂."""
         views = self._views(x)
         z = self.encoder(views)
         x_hat = self.decoder(z)
         features = self.discriminator.features(views)
         spotted, _ = self.discriminator.verdicts(*features)
-        error = (
-            (views - x_hat).abs().unflatten(1, (2, self.channels)).mean(dim=2)
-        )  # plain, at normalised contrast
+        error = (views - x_hat).abs().unflatten(1, (2, self.channels)).mean(dim=2)
         shown = x_hat[:, : self.channels] * self.channel_spread[:, None, None]
         return (
             z - self.reconstruction_encoder(x_hat),
-            _smooth(functional.avg_pool2d(features[0], 2), 3),
-            _smooth(features[1], 3),
-            _smooth(features[2], 3),
+            [_smooth(level, 3) for level in (functional.avg_pool2d(features[0], 2), *features[1:3])],
             _smooth(spotted, 3),
             _smooth(functional.avg_pool2d(error, SPOT_STRIDE), 5),
             (shown + self.channel_mean[:, None, None]).clamp(-1, 1),
         )
-
-    def _signals(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Seven signals at half the size of the image, `float[7, ⌈H/2⌉, ⌈W/2⌉]`."""
-        difference, *levels, spotted, error, _ = features
-        distance = ((difference[0].flatten(1).t() - self.latent_mean) @ self.latent_whitening).norm(dim=1)
-        latent = _smooth(distance.view(1, 1, *difference.shape[2:]), 3)
-        signals = (
-            spotted,
-            (error[:, :1] + TINY).log(),
-            (error[:, 1:] + TINY).log(),
-            (latent + TINY).log(),
-            *(
-                (bank(level[0])[None, None] + TINY).log()
-                for bank, level in zip(self.banks, levels, strict=True)
-            ),
-        )
-        size = spotted.shape[2:]
-        return torch.cat(
-            [
-                functional.interpolate(each, size=size, mode="bilinear", align_corners=False)
-                for each in signals
-            ],
-            dim=1,
-        )[0]
 
     def _learn_latent(self, differences: Tensor) -> None:
         """How z − ẑ, `float[nz, n]`, varies in normal images."""

@@ -32,6 +32,20 @@ def update(losses: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], pr
 
 
 @contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch norm as they are: what passes inside is not what will be scored."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
+
+
+@contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Spare the gradients of these networks' weights in what is computed inside; gradients pass through them."""
     learning = [

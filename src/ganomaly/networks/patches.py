@@ -86,6 +86,11 @@ class PatchDiscriminator(nn.Module):
         eighth = self.to_eighth(quarter)
         return half, quarter, eighth, self.to_sixteenth(eighth)
 
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of being real, `float[N, 1, H/16, W/16]`, and the features they come from."""
+        *_, deepest = self.features(x)
+        return self.truth(deepest), deepest
+
     def verdicts(
         self, half: Tensor, quarter: Tensor, eighth: Tensor, deepest: Tensor
     ) -> tuple[Tensor, Tensor]:
