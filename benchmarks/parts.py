@@ -1,0 +1,132 @@
+"""Parts and bags with the default preset: does it find small defects, point at them, and keep its false-alarm rate?
+
+Each seed is a row, kept as soon as it is done; a second run goes on where the first stopped.
+
+Run: python benchmarks/parts.py --data ../shared/data/magnetic_tile --out rows.jsonl [--seeds 0,1,2]
+     python benchmarks/parts.py --simulated-bags --out rows.jsonl
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+
+from ganomaly.data import ImageDataset, ImageRecord, open_test_images
+from ganomaly.data.simulated_baggage import write_simulated_baggage
+from ganomaly.evaluation import evaluate_model
+from ganomaly.fitting import FitSettings, SilentObserver, fit_model
+from ganomaly.model_file import save_model
+from ganomaly.outputs import at_image_size
+from ganomaly.scoring import ScoredImage
+from machine import describe_machine
+
+FALSE_ALARM_RATE = 0.05
+WORST = 10
+
+
+def main() -> None:
+    """Train and measure each seed that has no row yet, then print the means."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="data set folder in MVTec AD layout")
+    parser.add_argument("--simulated-bags", action="store_true", help="whole simulated bags instead")
+    parser.add_argument("--preset", default="auto")
+    parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
+    parser.add_argument("--models", type=Path, help="folder to keep the models in")
+    arguments = parser.parse_args()
+    print(describe_machine())
+    data = simulated_bags(arguments.out.parent) if arguments.simulated_bags else arguments.data
+    rows = (
+        [json.loads(line) for line in arguments.out.read_text().splitlines()]
+        if arguments.out.exists()
+        else []
+    )
+    mine = [row for row in rows if row["data"] == data.name and row["asked"] == arguments.preset]
+    for seed in map(int, arguments.seeds.split(",")):
+        if any(row["seed"] == seed for row in mine):
+            continue
+        row = measure(data, arguments.preset, seed, arguments.models)
+        mine.append(row)
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+    for figure in ("image_auroc", "pixel_auroc", "aupro", "false_alarm_rate", "fit_seconds", "worst_hit"):
+        values = [row[figure] for row in mine]
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        print(f"{data.name} {figure}: {statistics.mean(values):.3f}{spread} over {len(values)} seed(s)")
+
+
+def simulated_bags(folder: Path) -> Path:
+    """500 whole bags to train on; 200 normal and 3×60 with a threat to test."""
+    data = folder / "simulated_bags"
+    if not data.exists():
+        write_simulated_baggage(
+            data, kind="bags", n_train=500, n_test_normal=200, n_test_per_threat=60, seed=0
+        )
+    return data
+
+
+@dataclass
+class Worst:
+    """The anomalous images that score highest, and whether their hottest spot lies on the mask."""
+
+    dataset: ImageDataset
+    hits: list[tuple[float, bool]] = field(default_factory=list)
+
+    def consider(self, scored: ScoredImage, record: ImageRecord) -> None:
+        """Look at one image; normal ones among the worst are misses."""
+        if scored.score is None or scored.anomaly_map is None:
+            return
+        mask = self.dataset.read_mask(scored.index) if record.is_anomalous else None
+        hit = False
+        if mask is not None:
+            places = at_image_size(scored.anomaly_map, scored.height, scored.width)
+            hit = bool(mask[np.unravel_index(places.argmax(), places.shape)])
+        self.hits.append((scored.score, hit))
+
+    def count(self) -> int:
+        """How many of the ten worst are hit."""
+        return sum(hit for _, hit in sorted(self.hits, reverse=True)[:WORST])
+
+
+def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str, Any]:
+    """Fit as a user would, evaluate, and look where the heat is."""
+    start = time.perf_counter()
+    fitted = fit_model(
+        str(data),
+        FitSettings(preset=preset, seed=seed, false_alarm_rate=FALSE_ALARM_RATE),
+        observer=SilentObserver(),
+    )
+    fit_seconds = time.perf_counter() - start
+    model = fitted.model
+    if models is not None:
+        models.mkdir(parents=True, exist_ok=True)
+        save_model(model, models / f"{data.name}_{model.preset}_{seed}.safetensors")
+    dataset = open_test_images(str(data))
+    worst = Worst(dataset)
+    start = time.perf_counter()
+    evaluation = evaluate_model(model, dataset, on_image=worst.consider).evaluation
+    low, high = binom.interval(0.95, evaluation.n_normal, FALSE_ALARM_RATE)
+    alarms = round((evaluation.false_alarm_rate or 0) * evaluation.n_normal)
+    return {
+        "data": data.name,
+        "asked": preset,
+        "preset": model.preset,
+        "seed": seed,
+        "fit_seconds": round(fit_seconds, 1),
+        "evaluate_seconds": round(time.perf_counter() - start, 1),
+        "worst_hit": worst.count(),
+        "alarms": alarms,
+        "alarms_band": [int(low), int(high)],
+        **evaluation.to_json_dict(),
+    }
+
+
+if __name__ == "__main__":
+    main()
