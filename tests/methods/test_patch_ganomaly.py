@@ -44,7 +44,7 @@ def test_the_view_of_a_place_ends_within_the_margin_of_a_tile() -> None:
     other = x.clone()
     other[:, :, :32] = 1 - other[:, :, :32]
     with evaluating(method):
-        before, after = method._signals_of_tile(x), method._signals_of_tile(other)
+        before, after = method._signals_of_tile(0, x), method._signals_of_tile(0, other)
     for one, changed, stride in zip(before, after, (2, 1), strict=True):
         far = (32 + patch_ganomaly.MARGIN) // stride
         assert not torch.equal(one[:, :, :far], changed[:, :, :far])

@@ -6,19 +6,22 @@ training, a score from disagreement between z and ẑ. Around it:
 - networks without a bottleneck over the whole image, trained on patches, applied to whole images;
 - defects made from normal images, which the generator learns to undo and the discriminator to spot
   (`synthetic_defects`);
+- the same networks look at the image at two scales, for what is large in one is small in the other;
 - beside z − ẑ, other disagreements: of image and reconstruction, of the discriminator's features and those of normal
   images (Roth et al., *PatchCore*, CVPR 2022, with features learned here instead of on ImageNet);
 - every signal is measured against what normal images do at that place (`normality`).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import ModuleList, functional
 from torch.optim import AdamW, Optimizer
 
@@ -50,7 +53,8 @@ FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, 
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
 BANK = 2048  # features kept of each level
-SIGNALS = 7
+SCALES = 2  # each half as large as the one before
+SIGNALS = 7  # at each scale
 TINY = 1e-6
 
 
@@ -92,7 +96,7 @@ class PatchGANomaly(Method):
             "GANomaly on patches, for small defects on parts: a score for each place of images of any size",
             PatchGANomalyOptions(),
             TrainingOptions(steps=2000, batch_size=16),
-            Patches(image_size=256, patch_size=96),
+            Patches(image_size=256, patch_size=192),
         )
     }
     images_to_learn_from: ClassVar[int] = 256
@@ -101,8 +105,6 @@ class PatchGANomaly(Method):
     channel_mean: Tensor
     channel_spread: Tensor
     contrast: Tensor
-    latent_mean: Tensor
-    latent_whitening: Tensor
 
     def __init__(
         self, options: PatchGANomalyOptions, preprocessing: Preprocessing, generator: Generator
@@ -119,11 +121,8 @@ class PatchGANomaly(Method):
         self.register_buffer("channel_mean", torch.zeros(self.channels))
         self.register_buffer("channel_spread", torch.ones(self.channels))
         self.register_buffer("contrast", torch.tensor(0.05))
-        self.register_buffer("latent_mean", torch.zeros(options.nz))
-        self.register_buffer("latent_whitening", torch.eye(options.nz))
-        levels = (options.ndf, 2 * options.ndf, 4 * options.ndf)  # features of D at 1/2, 1/4 and 1/8
-        self.banks = ModuleList(NeighbourBank(channels, BANK) for channels in levels)
-        self.places = PlaceStatistics(SIGNALS)
+        self.scales = ModuleList(Normal(options.nz, options.ndf) for _ in range(SCALES))
+        self.places = PlaceStatistics(SCALES * SIGNALS)
         self.size = SizeStatistics()
         self._rate = 1.0
 
@@ -158,9 +157,9 @@ class PatchGANomaly(Method):
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * self._rate
         random = self.randomness.next()
-        flips = [axis for axis in (2, 3) if random.random() < 0.5]
-        altered, changed = with_defects(x.flip(flips), float(self.contrast), random)
-        views, altered = self._views(x.flip(flips)), self._views(altered)
+        x = _at_both_scales(x, random)
+        altered, changed = with_defects(x, float(self.contrast), random)
+        views, altered = self._views(x), self._views(altered)
         half = max(1, len(x) // 2)  # enough of the batch for the adversarial game
         with precision.autocast():
             z = self.encoder(altered)  # [N, nz, S/8, S/8]
@@ -201,13 +200,10 @@ class PatchGANomaly(Method):
         """Fill the banks from one half of the images, and learn from the other half what is usual at a place."""
         images = [image[None] for batch in batches for image in batch]
         for_banks, for_places = images[::2], images[1::2] or images
-        found = [self._networks(padded_to_multiple(image, STRIDE, STRIDE))[:2] for image in for_banks]
-        self._learn_latent(torch.cat([difference[0].flatten(1) for difference, _ in found], dim=1))
         generator = Generator().manual_seed(0)
-        for number, bank in enumerate(self.banks):
-            assert isinstance(bank, NeighbourBank)
-            bank.learn([levels[number][0] for _, levels in found], generator)
-        del found
+        for number, normal in enumerate(self.scales):
+            assert isinstance(normal, Normal)
+            normal.learn([self._networks(_prepared(image, number))[:2] for image in for_banks], generator)
         signals = [self._signals(image)[0] for image in for_places]
         self.places.learn(signals)
         self.size.learn(self._combined(each) for each in signals)
@@ -217,7 +213,7 @@ class PatchGANomaly(Method):
         return self.examine(x).score
 
     def anomaly_map(self, x: Tensor) -> Tensor:
-        """The mean over the signals of how far each is above normal at its place, in standard deviations."""
+        """How far the signals are above normal at each place, in standard deviations."""
         anomaly_map = self.examine(x).anomaly_map
         assert anomaly_map is not None
         return anomaly_map
@@ -255,36 +251,36 @@ class PatchGANomaly(Method):
         return torch.cat([plain, flat], dim=1).contiguous(memory_format=torch.channels_last)
 
     def _signals(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The signals at half the size of an image `float[1, C, H, W]`, `float[7, ⌈H/2⌉, ⌈W/2⌉]`, and x̂.
+        """The signals at half the size of an image `float[1, C, H, W]`, `float[K, ⌈H/2⌉, ⌈W/2⌉]`, and x̂.
 
-        The image is mirrored at its rim, and a large one is taken in tiles.
+        The image is mirrored at its rim, and a large one is taken in tiles. x̂ is that of the finest scale.
         """
-        padded = padded_to_multiple(image, STRIDE, STRIDE)
-        signals, x_hat = in_tiles(
-            self._signals_of_tile, padded, tile=TILE, margin=MARGIN, strides=(SPOT_STRIDE, 1)
-        )
-        height, width = image.shape[2:]
-        rim = STRIDE // SPOT_STRIDE
-        inner = signals[0, :, rim : rim - (-height // SPOT_STRIDE), rim : rim - (-width // SPOT_STRIDE)]
-        return inner, x_hat[:, :, STRIDE : STRIDE + height, STRIDE : STRIDE + width]
+        found: list[Tensor] = []
+        for number in range(SCALES):
+            padded = _prepared(image, number)
+            signals, x_hat = in_tiles(
+                partial(self._signals_of_tile, number),
+                padded,
+                tile=TILE,
+                margin=MARGIN,
+                strides=(SPOT_STRIDE, 1),
+            )
+            height, width = (-(-side // 2**number) for side in image.shape[2:])
+            rim = STRIDE // SPOT_STRIDE
+            inner = signals[:, :, rim : rim - (-height // SPOT_STRIDE), rim : rim - (-width // SPOT_STRIDE)]
+            if number == 0:
+                shown = x_hat[:, :, STRIDE : STRIDE + height, STRIDE : STRIDE + width]
+            else:
+                inner = _enlarged(inner, found[0])
+            found.append(inner)
+        return torch.cat(found, dim=1)[0], shown
 
-    def _signals_of_tile(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The signals, `float[1, 7, H/2, W/2]`, and x̂, `float[1, C, H, W]`, of `float[1, C, H, W]`."""
+    def _signals_of_tile(self, number: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The signals of a scale, `float[1, 7, H/2, W/2]`, and x̂, `float[1, C, H, W]`, of `float[1, C, H, W]`."""
         difference, levels, spotted, error, x_hat = self._networks(x)
-        distance = ((difference[0].flatten(1).t() - self.latent_mean) @ self.latent_whitening).norm(dim=1)
-        banks = zip(self.banks, levels, strict=True)
-        signals = (
-            spotted,
-            (error[:, :1] + TINY).log(),
-            (error[:, 1:] + TINY).log(),
-            (_smooth(distance.view(1, 1, *difference.shape[2:]), 3) + TINY).log(),
-            *((bank(level[0])[None, None] + TINY).log() for bank, level in banks),
-        )
-        size = spotted.shape[2:]
-        enlarged = [
-            functional.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in signals
-        ]
-        return torch.cat(enlarged, dim=1), x_hat
+        distances = self.scales[number](difference, levels)
+        signals = (spotted, *((each + TINY).log() for each in (error[:, :1], error[:, 1:], *distances)))
+        return torch.cat([_enlarged(each, spotted) for each in signals], dim=1), x_hat
 
     def _networks(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor, Tensor, Tensor]:
         """z − ẑ; D's features at three levels; what D spots; |x − x̂| of both views; x̂."""
@@ -303,18 +299,48 @@ class PatchGANomaly(Method):
             (shown + self.channel_mean[:, None, None]).clamp(-1, 1),
         )
 
-    def _learn_latent(self, differences: Tensor) -> None:
-        """How z − ẑ, `float[nz, n]`, varies in normal images."""
+    def _combined(self, signals: Tensor) -> Tensor:
+        """From signals to one map, `float[h, w]`: the root of the mean of squares of what lies above the usual."""
+        above: Tensor = self.places(signals).clamp_min(0)
+        return above.square().mean(dim=0).sqrt()
+
+
+class Normal(nn.Module):
+    """What z − ẑ and the discriminator's features are like in normal images, at one scale.
+
+    Parameters
+    ----------
+    nz, ndf : int
+        Size of the latent; feature channels of the discriminator's first layer.
+    """
+
+    latent_mean: Tensor
+    latent_whitening: Tensor
+
+    def __init__(self, nz: int, ndf: int) -> None:
+        super().__init__()
+        self.register_buffer("latent_mean", torch.zeros(nz))
+        self.register_buffer("latent_whitening", torch.eye(nz))
+        self.banks = ModuleList(NeighbourBank(channels, BANK) for channels in (ndf, 2 * ndf, 4 * ndf))
+
+    def learn(self, found: Sequence[tuple[Tensor, list[Tensor]]], generator: Generator) -> None:
+        """Learn from z − ẑ, `float[1, nz, h, w]`, and features at three levels, of each of some normal images."""
+        differences = torch.cat([difference[0].flatten(1) for difference, _ in found], dim=1)
         covariance = torch.cov(differences).double().cpu().reshape(len(differences), -1)
         ridge = 1e-4 * covariance.diagonal().mean().clamp_min(1e-12)
         values, vectors = torch.linalg.eigh(covariance + ridge * torch.eye(len(covariance)))
         self.latent_mean.copy_(differences.mean(dim=1))
         self.latent_whitening.copy_(vectors * values.rsqrt())
+        for number, bank in enumerate(self.banks):
+            assert isinstance(bank, NeighbourBank)
+            bank.learn([levels[number][0] for _, levels in found], generator)
 
-    def _combined(self, signals: Tensor) -> Tensor:
-        """From signals to one map, `float[h, w]`: what lies below the usual does not make up for what lies above."""
-        above: Tensor = self.places(signals).clamp_min(0)
-        return above.mean(dim=0)
+    def forward(self, difference: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
+        """How far from normal z − ẑ and the features of each level are, `float[1, 1, h, w]` each."""
+        rows = (difference[0].flatten(1).t() - self.latent_mean) @ self.latent_whitening
+        latent = rows.norm(dim=1).view(1, 1, *difference.shape[2:])
+        banks = zip(self.banks, levels, strict=True)
+        return [_smooth(latent, 3), *(bank(level[0])[None, None] for bank, level in banks)]
 
 
 def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -326,6 +352,33 @@ def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
     doubt = 1 - torch.exp(-cross_entropy)
     loss: Tensor = (doubt**FOCUS * cross_entropy).mean()
     return loss
+
+
+def _at_both_scales(x: Tensor, random: np.random.Generator) -> Tensor:
+    """Half of the patches made half as large, and as large a part of each of the others: `float[N, C, S/2, S/2]`.
+
+    Each is mirrored or not, by chance.
+    """
+    half = x.shape[-1] // 2
+    seen = []
+    for number, patch in enumerate(x):
+        top, left = (int(random.integers(half + 1)) for _ in range(2))
+        part = patch[:, top : top + half, left : left + half]
+        chosen = part if number % 2 else functional.avg_pool2d(patch, 2)
+        seen.append(chosen.flip([axis for axis in (1, 2) if random.random() < 0.5]))
+    return torch.stack(seen)
+
+
+def _prepared(image: Tensor, number: int) -> Tensor:
+    """An image at one of the scales, mirrored at its rim."""
+    factor = 2**number
+    if factor > 1:
+        image = functional.avg_pool2d(padded_to_multiple(image, factor, 0), factor)
+    return padded_to_multiple(image, STRIDE, STRIDE)
+
+
+def _enlarged(x: Tensor, like: Tensor) -> Tensor:
+    return functional.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _smooth(x: Tensor, window: int) -> Tensor:
