@@ -8,6 +8,7 @@ from ganomaly.data.datasets import ImageArrays, ImageFiles
 from ganomaly.data.decoding import SUFFIXES, decode_image, read_header
 from ganomaly.data.encoded_image import EncodedImage, ImageHeader, Pixels
 from ganomaly.data.image_dataset import ImageDataset, ImageRecord
+from ganomaly.data.labelled_arrays import CIFAR10_NAMES, LabelledArrays, load_labelled_arrays
 from ganomaly.data.opening import NORMAL_NAMES, open_images, open_test_images, open_training_images
 from ganomaly.data.parquet import ParquetImages
 from ganomaly.data.prepared import DecodedBatch, PreparedImages, decode_ahead
@@ -15,6 +16,7 @@ from ganomaly.data.resizing import resize_image
 from ganomaly.data.survey import Survey, agreed_channels, suggested_image_size, survey
 
 __all__ = [
+    "CIFAR10_NAMES",
     "NORMAL_NAMES",
     "SUFFIXES",
     "DecodedBatch",
@@ -24,6 +26,7 @@ __all__ = [
     "ImageFiles",
     "ImageHeader",
     "ImageRecord",
+    "LabelledArrays",
     "ParquetImages",
     "Pixels",
     "PreparedImages",
@@ -31,6 +34,7 @@ __all__ = [
     "agreed_channels",
     "decode_ahead",
     "decode_image",
+    "load_labelled_arrays",
     "open_images",
     "open_test_images",
     "open_training_images",
