@@ -3,6 +3,7 @@
 from ganomaly.errors import UsageError
 from ganomaly.methods.anogan import AnoGAN
 from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
+from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
 from ganomaly.methods.egbad import EGBAD
 from ganomaly.methods.f_anogan import FAnoGAN
 from ganomaly.methods.ganomaly import GANomaly
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method]] = {
     for method in (
         GANomaly,  # Akcay et al., ACCV 2018
         PatchGANomaly,  # GANomaly for patches of images of any size
+        ContrastiveGANomaly,  # GANomaly for small images of many kinds
         AnoGAN,  # Schlegl et al., IPMI 2017
         EGBAD,  # Zenati et al., 2018
         VAE,  # Kingma & Welling, ICLR 2014; scored after An & Cho, 2015

@@ -1,0 +1,171 @@
+"""Small images with one class anomalous: image AUROC after training on the other classes, without their labels.
+
+Test: the normal test images, and every image of the anomalous class from train and test. Each run is a plain `fit`
+with `--false-alarm-rate 0.05`, calibration included, so its false alarms on the normal test images are told too.
+
+Run: python benchmarks/small_images.py --data ../shared/data/mnist --out mnist.jsonl [--classes 0,1] [--seeds 0,1,2]
+A run that stands in the file already is not done again.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganomaly.data import ParquetImages, PreparedImages, open_training_images
+from ganomaly.fitting import FitSettings, fit_model
+from ganomaly.metrics import image_auroc
+from ganomaly.model_file import Model
+from ganomaly.scoring import BATCH_SIZE, evaluating
+from ganomaly.tensors import network_input
+from machine import describe_machine
+
+FALSE_ALARM_RATE = 0.05
+
+Images = tuple[NDArray[np.uint8], NDArray[np.str_]]
+
+
+def main() -> None:
+    """Train and print a line for each class and seed, and the mean and the worst class at the end."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with the train and test parquet files"
+    )
+    parser.add_argument("--classes", help="anomalous classes, separated by commas; all if not given")
+    parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
+    parser.add_argument("--threads", type=int, help="threads of the processor; all if not given")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one for each run; added to")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    print(describe_machine())
+    splits = {split: load(arguments.data, split) for split in ("train", "test")}
+    classes = (
+        arguments.classes.split(",")
+        if arguments.classes
+        else sorted(set(splits["test"][1]), key=_numbers_first)
+    )
+    known = {_identity(row): row for row in _read(arguments.out)}
+    rows = []
+    for seed in map(int, arguments.seeds.split(",")):
+        for anomalous in classes:
+            asked = {
+                "data": arguments.data.name,
+                "preset": arguments.preset,
+                "class": anomalous,
+                "seed": seed,
+            }
+            row = known.get(_identity(asked))
+            if row is None:
+                row = asked | measure(splits, anomalous, seed, arguments.preset)
+                row["threads"] = torch.get_num_threads()
+                with arguments.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            rows.append(row)
+            print(_line(row), flush=True)
+    print(_summary(rows))
+
+
+def load(folder: Path, split: str) -> Images:
+    """Decode a split: images `uint8[N, H, W(, C)]` and their classes."""
+    dataset = ParquetImages(sorted(folder.rglob(f"*{split}*.parquet")))
+    images = np.stack([dataset.read(index) for index in range(len(dataset))]).astype(np.uint8, copy=False)
+    return images, np.array([str(record.kind) for record in dataset.records])
+
+
+def measure(splits: Mapping[str, Images], anomalous: str, seed: int, preset: str) -> dict[str, Any]:
+    """Fit on the train images of the other classes, and score the test images."""
+    (train_images, train_classes), (test_images, test_classes) = splits["train"], splits["test"]
+    start = time.perf_counter()
+    fitted = fit_model(
+        train_images[train_classes != anomalous],
+        FitSettings(preset=preset, seed=seed, false_alarm_rate=FALSE_ALARM_RATE),
+    )
+    fit_seconds = time.perf_counter() - start
+    more = train_images[train_classes == anomalous]
+    is_anomalous = np.concatenate([test_classes == anomalous, np.ones(len(more), bool)])
+    start = time.perf_counter()
+    scores = score(fitted.model, np.concatenate([test_images, more]))
+    score_seconds = time.perf_counter() - start
+    threshold = fitted.model.calibration.threshold
+    return {
+        "auroc": image_auroc(scores, is_anomalous),
+        "false_alarms": float((scores[~is_anomalous] > threshold).mean()),
+        "detected": float((scores[is_anomalous] > threshold).mean()),
+        "normal": int((~is_anomalous).sum()),
+        "anomalous": int(is_anomalous.sum()),
+        "train_seconds": fitted.training.seconds,
+        "fit_seconds": fit_seconds,
+        "score_seconds": score_seconds,
+        "precision": fitted.training.precision,
+    }
+
+
+def score(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Anomaly scores `float[N]`, as `ganomaly score` has them."""
+    preprocessing = model.preprocessing
+    prepared = PreparedImages(
+        open_training_images(images),
+        image_size=preprocessing.image_size,
+        scale=preprocessing.scale,
+        channels=preprocessing.channels,
+    )
+    device = next(model.method.parameters()).device
+    batches = np.array_split(prepared.usable, range(BATCH_SIZE, len(prepared.usable), BATCH_SIZE))
+    with evaluating(model.method):
+        scores = [
+            model.method.anomaly_score(network_input(pixels, preprocessing.white_level, device))
+            .double()
+            .cpu()
+            for pixels in prepared.batches(iter(batches))
+        ]
+    return np.concatenate([part.numpy() for part in scores])
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['data']} class {row['class']} anomalous, preset {row['preset']}, seed {row['seed']}: "
+        f"AUROC {row['auroc']:.4f}; false alarms {row['false_alarms']:.4f} at {FALSE_ALARM_RATE}, "
+        f"detected {row['detected']:.4f}; training {row['train_seconds']:.0f} s, fit in all "
+        f"{row['fit_seconds']:.0f} s, scoring {row['normal'] + row['anomalous']} images "
+        f"{row['score_seconds']:.0f} s ({row['precision']}, {row['threads']} threads)"
+    )
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    """Mean over the classes, and the worst, each as the mean over its seeds."""
+    means = {
+        each: float(np.mean([row["auroc"] for row in rows if row["class"] == each]))
+        for each in {row["class"] for row in rows}
+    }
+    worst = min(means, key=lambda each: means[each])
+    alarms = float(np.mean([row["false_alarms"] for row in rows]))
+    return (
+        f"mean of {len(means)} classes {np.mean(list(means.values())):.4f}, worst {means[worst]:.4f} ({worst}); "
+        f"false alarms {alarms:.4f}"
+    )
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("data", "preset", "class", "seed"))
+
+
+def _numbers_first(name: str) -> tuple[bool, int, str]:
+    return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What the preset for small images claims beyond the contract of all methods."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ganomaly.config import Preprocessing, TrainingOptions
+from ganomaly.data import PreparedImages, open_training_images
+from ganomaly.methods.contrastive_ganomaly import (
+    WEIGHTS,
+    ContrastiveGANomaly,
+    ContrastiveGANomalyOptions,
+    contrastive_loss,
+)
+from ganomaly.metrics import image_auroc
+from ganomaly.scoring import evaluating
+from ganomaly.training import train
+
+OPTIONS = ContrastiveGANomalyOptions(nz=8, ngf=4, ndf=8, embedding=16)
+
+
+def make(size: int = 32) -> ContrastiveGANomaly:
+    preprocessing = Preprocessing(image_size=size, channels=1)
+    return ContrastiveGANomaly(OPTIONS, preprocessing, torch.Generator().manual_seed(0))
+
+
+def kinds_of_images(kinds: list[int], n: int, seed: int = 0) -> np.ndarray:
+    """Bars `uint8[N, 32, 32]`; the kind is their number, and where they lie is left to chance."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 40, (n * len(kinds), 32, 32))
+    for image, kind in zip(images, np.repeat(kinds, n), strict=True):
+        for _ in range(kind):
+            top = random.integers(0, 29)
+            image[top : top + 3, 4:28] = 220
+    return images.astype(np.uint8)
+
+
+def as_input(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(images).float()[:, None] / 127.5 - 1
+
+
+def test_the_contrastive_loss_is_that_of_simclr():
+    embedding = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    rows = embedding.double().numpy()
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    losses = []
+    for i in range(6):
+        likeness = np.exp(rows @ rows[i] / 0.3)
+        losses.append(-math.log(likeness[(i + 3) % 6] / (likeness.sum() - likeness[i])))
+    assert float(contrastive_loss(embedding, 0.3)) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_the_score_is_the_weighted_mean_of_the_signals_above_the_usual():
+    method = make().eval()
+    with torch.no_grad():
+        method.learn_normal([as_input(kinds_of_images([1, 2], 30))])
+        x = as_input(kinds_of_images([3], 4))
+        shown, embedding, difference = method._features(x)
+        plain, white, embedded = method.neighbourhoods
+        signals = [plain(shown), white(shown), embedded(embedding), difference]
+        above = [
+            (signal.log() - method.usual[i]) / method.spread[i] * WEIGHTS[i]
+            for i, signal in enumerate(signals)
+        ]
+        expected = functional.softplus(torch.stack(above).sum(dim=0) / sum(WEIGHTS))
+        torch.testing.assert_close(method.anomaly_score(x), expected)
+
+
+def test_what_is_usual_is_learnt_from_images_that_are_not_compared_with():
+    method = make().eval()
+    images = as_input(kinds_of_images([1, 2], 30))
+    with torch.no_grad():
+        method.learn_normal(torch.split(images, 16))
+        plain = method.neighbourhoods[0]
+        assert int(plain.kept) == 50
+        distances = plain(method._features(images[:10])[0])
+    torch.testing.assert_close(method.usual[0], distances.log().mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_few_images_are_enough_for_finite_scores(n):
+    method = make().eval()
+    with torch.no_grad():
+        method.learn_normal([as_input(kinds_of_images([1], n))])
+        scores = method.anomaly_score(as_input(kinds_of_images([1, 5], 3)))
+    assert torch.isfinite(scores).all()
+    assert (scores >= 0).all()
+
+
+def test_after_learning_a_score_still_does_not_depend_on_the_batch():
+    method = make().eval()
+    images = as_input(kinds_of_images([1, 2, 3], 40))
+    with evaluating(method):
+        method.learn_normal([images])
+        together = method.anomaly_score(images).numpy()
+        alone = np.concatenate([method.anomaly_score(image[None]).numpy() for image in images])
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_larger_images_get_narrower_networks():
+    weights = [sum(p.numel() for p in make(size).discriminator.parameters()) for size in (32, 64)]
+    assert weights[1] < 1.5 * weights[0]
+
+
+def test_images_of_another_kind_stand_out_after_a_short_training():
+    normal = kinds_of_images([1, 4], 150)
+    prepared = PreparedImages(open_training_images(normal), image_size=32, channels=1)
+    training = TrainingOptions(steps=40, batch_size=32, precision="fp32")
+    preprocessing = Preprocessing(image_size=32, channels=1)
+    method = train(ContrastiveGANomaly, OPTIONS, preprocessing, prepared, prepared.usable, training).method
+    test = np.concatenate([kinds_of_images([1, 4], 30, seed=1), kinds_of_images([0, 9], 30, seed=2)])
+    with evaluating(method):
+        scores = method.anomaly_score(as_input(test)).numpy()
+    assert image_auroc(scores, np.repeat([False, True], 60)) > 0.9
