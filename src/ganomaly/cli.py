@@ -207,6 +207,72 @@ def evaluate(
     )
 
 
+class ProtocolName(StrEnum):
+    """How a benchmark measures."""
+
+    clean = "clean"
+    published = "published"
+
+
+@app.command()
+def benchmark(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="mnist, cifar10, baggage (simulated), or any name for a folder in MVTec AD layout.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for rows and tables.", show_default=False)],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the images; not needed for simulated baggage.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas; options in brackets: ganomaly[nz=50;ngf=32].")
+    ] = "ganomaly,egbad,vae",
+    classes: Annotated[
+        str | None, typer.Option(help="Classes that count as anomalous, separated by commas [default: all].")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the images [default: the preset's].")
+    ] = None,
+    protocol: Annotated[
+        ProtocolName, typer.Option(help="clean, or what the authors' released code did (it leaks).")
+    ] = ProtocolName.clean,
+    train_images: Annotated[int | None, typer.Option(min=2, help="Train on so many images only.")] = None,
+    test_images: Annotated[int | None, typer.Option(min=2, help="Test on about so many images only.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the network input in pixels [default: from the data].")
+    ] = None,
+    precision: Annotated[PrecisionName, typer.Option(help="How training computes.")] = PrecisionName.auto,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time.")] = 1,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows as JSON.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Compare methods on a data set: each class, method and seed is a row that is kept as soon as it is done."""
+    from ganomaly import commands
+
+    commands.benchmark(
+        _console(),
+        name,
+        data,
+        out,
+        methods=methods,
+        classes=classes,
+        seeds=seeds,
+        protocol=protocol.value,
+        epochs=epochs,
+        train_images=train_images,
+        test_images=test_images,
+        image_size=image_size,
+        precision=precision.value,
+        jobs=jobs,
+        json_path=json_path,
+    )
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for images, model and report.")] = Path("demo"),

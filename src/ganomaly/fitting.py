@@ -183,6 +183,25 @@ def suggested_preset(surveyed: Survey) -> str:
     return SMALL_PRESET if surveyed.median_shorter_side <= SMALL_IMAGES else LARGE_PRESET
 
 
+def framing(preset: Preset, surveyed: Survey, image_size: int | None) -> tuple[int, float | None]:
+    """Side of the network's square, or of its patches, and the factor by which images are made smaller, if any.
+
+    Parameters
+    ----------
+    preset : Preset
+        Whether it takes squares or patches.
+    surveyed : Survey
+        How large the images are.
+    image_size : int, optional
+        What the user asked for; the data and the preset decide if left out.
+    """
+    if preset.patches is None:
+        return image_size or suggested_image_size(surveyed), None
+    wanted = image_size or preset.patches.image_size
+    patch_size = min(preset.patches.patch_size, max(32, wanted // 16 * 16))  # networks halve it four times
+    return patch_size, min(1.0, wanted / math.sqrt(surveyed.median_height * surveyed.median_width))
+
+
 def _settled(settings: FitSettings) -> tuple[type[Method], Preset, MethodOptions, TrainingOptions]:
     """Method and options that the settings mean, or `UsageError`."""
     method_type, preset = find_preset(settings.preset)
@@ -204,14 +223,7 @@ def _prepare(
     dataset: ImageDataset, surveyed: Survey, settings: FitSettings, preset: Preset, observer: Observer
 ) -> tuple[Preprocessing, PreparedImages]:
     """Choose size and channels of the network input, and decode."""
-    if preset.patches is None:
-        image_size, scale = settings.image_size or suggested_image_size(surveyed), None
-    else:
-        wanted = settings.image_size or preset.patches.image_size
-        image_size = min(
-            preset.patches.patch_size, max(32, wanted // 16 * 16)
-        )  # networks halve it four times
-        scale = min(1.0, wanted / math.sqrt(surveyed.median_height * surveyed.median_width))
+    image_size, scale = framing(preset, surveyed, settings.image_size)
     channels = agreed_channels(surveyed, settings.channels)
     images = PreparedImages(
         dataset,

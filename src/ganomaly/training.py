@@ -99,6 +99,7 @@ def train(
     resume: bool = True,
     fingerprint: str = "",
     on_progress: Callable[[TrainingProgress], None] = lambda _: None,
+    on_epoch: Callable[[Method], None] = lambda _: None,
 ) -> TrainingResult:
     """Train a method on normal images.
 
@@ -120,6 +121,8 @@ def train(
         Identity of the data; a checkpoint of other data is refused.
     on_progress : callable
         Called after each step.
+    on_epoch : callable
+        Called with the method after each epoch; it must leave the weights as they are.
 
     Raises
     ------
@@ -154,6 +157,7 @@ def train(
         if checkpoint is None
         else lambda: save_checkpoint(checkpoint, identity, method, optimizers, state)
     )
+    run.on_epoch = on_epoch
     run.to_the_end()
     return TrainingResult(method.eval(), precision, state.seconds, run.wait_share(), tuple(state.messages))
 
@@ -181,6 +185,7 @@ class _Run:
         self.steps_per_epoch = len(indices) * images.patches_per_image // self.batch_size
         self.steps = training.steps or training.epochs * self.steps_per_epoch
         self.save: Callable[[], None] | None = None
+        self.on_epoch: Callable[[Method], None] = lambda _: None
         self.losses: dict[str, float] = {}
         self.first_step = state.step
         self.seconds_before = state.seconds
@@ -243,6 +248,7 @@ class _Run:
         if losses:
             self._look_finite(losses)
         self._look_for_collapse()
+        self.on_epoch(self.method)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Indices of the batches of an epoch, `int[steps, batch]`; they follow from seed and epoch alone."""

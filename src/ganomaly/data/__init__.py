@@ -7,7 +7,7 @@ decoding; `PreparedImages` gives batches to train on, `decode_ahead` batches to 
 from ganomaly.data.datasets import ImageArrays, ImageFiles
 from ganomaly.data.decoding import SUFFIXES, decode_image, read_header
 from ganomaly.data.encoded_image import EncodedImage, ImageHeader, Pixels
-from ganomaly.data.image_dataset import ImageDataset, ImageRecord
+from ganomaly.data.image_dataset import ChosenImages, ImageDataset, ImageRecord
 from ganomaly.data.labelled_arrays import CIFAR10_NAMES, LabelledArrays, load_labelled_arrays
 from ganomaly.data.opening import NORMAL_NAMES, open_images, open_test_images, open_training_images
 from ganomaly.data.parquet import ParquetImages
@@ -19,6 +19,7 @@ __all__ = [
     "CIFAR10_NAMES",
     "NORMAL_NAMES",
     "SUFFIXES",
+    "ChosenImages",
     "DecodedBatch",
     "EncodedImage",
     "ImageArrays",

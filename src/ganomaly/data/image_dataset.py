@@ -173,3 +173,32 @@ class JoinedImages(ImageDataset):
     def _found(self, index: int) -> tuple[ImageDataset, int]:
         number = bisect_right(self._starts, index) - 1
         return self._parts[number], index - self._starts[number]
+
+
+class ChosenImages(ImageDataset):
+    """Some images of a dataset, in the order they are asked for.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        Where they come from.
+    indices : ndarray
+        `int[n]`.
+    """
+
+    def __init__(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> None:
+        self.name = dataset.name
+        self._dataset, self._indices = dataset, [int(index) for index in indices]
+        self.records = LazySequence(len(indices), lambda place: dataset.records[self._indices[place]])
+
+    def open(self, index: int) -> AbstractContextManager[EncodedImage]:
+        """Open an image of the dataset."""
+        return self._dataset.open(self._indices[index])
+
+    def identity(self, index: int) -> bytes:
+        """Identity that the image has in the dataset."""
+        return self._dataset.identity(self._indices[index])
+
+    def read_mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Mask that the image has in the dataset."""
+        return self._dataset.read_mask(self._indices[index])

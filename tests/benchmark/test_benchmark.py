@@ -1,0 +1,227 @@
+"""The grid keeps each row, goes on after a kill, mixes nothing, and measures what it says."""
+
+import csv
+import json
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ganomaly.benchmark import (
+    Budget,
+    Cell,
+    MethodSpec,
+    RowFile,
+    Source,
+    grid,
+    result_table,
+    run_cell,
+    run_grid,
+)
+from ganomaly.benchmark.published import PublishedProtocol
+from ganomaly.benchmark.tables import as_latex, as_markdown
+from ganomaly.config import Preprocessing
+from ganomaly.data import open_images
+from ganomaly.errors import UsageError
+from ganomaly.methods import METHODS
+from pictures import textures
+from shell import ganomaly
+
+SMALL = "ganomaly[nz=4;ngf=4;ndf=4]"
+CONTRACT = {
+    *("method", "dataset", "anomaly_class", "seed", "epochs", "protocol", "auroc", "average_precision"),
+    *("train_seconds", "score_ms_per_batch"),
+}
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """A tiny MNIST: stripes are all digits but 1, which has a blob."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for name, n, seed in (("train", 60, 0), ("t10k", 30, 1)):
+        labels = np.arange(n, dtype=np.uint8) % 10
+        images = textures(n, seed=seed, size=28)
+        images[labels == 1] = textures(int((labels == 1).sum()), seed=seed, size=28, blob=True)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return folder
+
+
+def cell(folder: Path, anomaly_class: str = "1", **more: object) -> Cell:
+    values = {"budget": Budget(epochs=1), "precision": "fp32", **more}
+    return Cell(Source("mnist", folder), (anomaly_class,), MethodSpec.parsed(SMALL), 0, **values)  # type: ignore[arg-type]
+
+
+def test_a_cell_tests_on_every_image_of_the_class_and_trains_on_none(digits: Path) -> None:
+    problem = Source("mnist", digits).problem(("1",))
+    assert len(problem.train) == 54
+    assert len(problem.test) == 30 + 6
+    assert problem.classes["1"].sum() == 3 + 6
+    row = run_cell(cell(digits))[0]
+    assert row.keys() >= CONTRACT
+    assert (row["method"], row["anomaly_class"], row["n_normal"], row["n_anomalous"]) == (SMALL, "1", 27, 9)
+    assert 0 <= row["auroc"] <= 1
+
+
+def test_the_same_cell_gives_the_same_figures(digits: Path) -> None:
+    assert run_cell(cell(digits))[0]["auroc"] == run_cell(cell(digits))[0]["auroc"]
+
+
+def test_a_cut_test_set_keeps_the_shares_of_the_classes(digits: Path) -> None:
+    row = run_cell(cell(digits, budget=Budget(1, train_images=20, test_images=12)))[0]
+    assert (row["n_train"], row["n_normal"], row["n_anomalous"]) == (20, 9, 3)
+
+
+def test_a_second_run_computes_only_what_is_missing(digits: Path, tmp_path: Path) -> None:
+    def cells(classes: list[str]) -> list[Cell]:
+        methods = [MethodSpec.parsed(SMALL)]
+        return grid(Source("mnist", digits), methods, classes, [0], budget=Budget(1), precision="fp32")
+
+    first = run_grid(cells(["0", "1"]), RowFile(tmp_path / "out"))
+    path = tmp_path / "out" / "rows.jsonl"
+    written = path.read_text()
+    with path.open("a") as file:
+        file.write('{"torn": ')
+    done: list[int] = []
+    both = run_grid(cells(["0", "1", "2"]), RowFile(tmp_path / "out"), on_done=done.append)
+    assert done == [2, 3]
+    assert both[:2] == first
+    assert path.read_text().startswith(written)
+    assert len(RowFile(tmp_path / "out").rows) == 3
+
+
+def test_rows_of_another_budget_are_not_mixed_in(digits: Path, tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "out")
+    run_grid([cell(digits)], rows)
+    assert rows.has(cell(digits))
+    assert not rows.has(cell(digits, budget=Budget(epochs=2)))
+    assert not rows.has(cell(digits, budget=Budget(1, test_images=12)))
+    assert not rows.has(cell(digits, protocol="published"))
+
+
+def test_a_cell_that_fails_is_a_row_and_the_others_go_on(digits: Path, tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "out")
+    found = run_grid([cell(digits, image_size=33), cell(digits)], rows)
+    assert "33 does not fit" in found[0]["error"]
+    assert "error" not in found[1]
+    assert not rows.has(cell(digits, image_size=33))
+
+
+def test_jobs_side_by_side_find_the_same(digits: Path, tmp_path: Path) -> None:
+    cells = [cell(digits, name) for name in ("0", "1")]
+    alone = run_grid(cells, RowFile(tmp_path / "alone"))
+    together = run_grid(cells, RowFile(tmp_path / "together"), jobs=2)
+    assert [row["auroc"] for row in alone] == pytest.approx([row["auroc"] for row in together], abs=0.05)
+
+
+def test_a_killed_run_loses_at_most_its_cell(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        *(sys.executable, "-m", "ganomaly", "benchmark", "mnist", "--data", str(digits), "--out", str(out)),
+        *("--methods", SMALL, "--classes", "0,1,2,3,4", "--epochs", "3", "--precision", "fp32"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    rows = out / "rows.jsonl"
+    while process.poll() is None and not (rows.exists() and rows.read_bytes().endswith(b"\n")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = RowFile(out).rows
+    assert 1 <= len(before) < 5
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert RowFile(out).rows[: len(before)] == before
+    assert len(RowFile(out).rows) == 5
+
+
+def test_the_published_protocol_gives_other_figures_and_is_labelled(digits: Path) -> None:
+    clean = run_cell(cell(digits))[0]
+    published = run_cell(cell(digits, protocol="published"))[0]
+    assert published["protocol"] == "published"
+    assert published["best_epoch"] == 1
+    assert 0 <= published["f1_at_0.2"] <= 1
+    assert published["auroc"] != clean["auroc"]
+
+
+def test_a_look_at_the_test_set_leaves_training_alone() -> None:
+    preprocessing = Preprocessing(image_size=32, channels=1)
+    options = MethodSpec.parsed(SMALL).resolved()[2]
+    method = METHODS["ganomaly"](options, preprocessing, torch.Generator().manual_seed(0))
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    test = open_images(textures(20, size=32))
+    look = PublishedProtocol(test, np.arange(20), preprocessing, {"x": np.array([0.0, 1.0] * 10)}, 0)
+    look.look(method)
+    for name, tensor in method.state_dict().items():
+        if "num_batches_tracked" not in name:
+            assert torch.equal(tensor, before[name]), f"{name} was changed by a look at the test set"
+
+
+def test_no_other_part_of_the_package_knows_the_published_protocol() -> None:
+    import ganomaly
+
+    for path in Path(ganomaly.__file__).parent.rglob("*.py"):
+        if path.parent.name != "benchmark":
+            assert "PublishedProtocol" not in path.read_text(), path
+
+
+def test_a_folder_is_trained_on_once_for_all_its_kinds(labelled_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = ganomaly(
+        *("benchmark", "parts", "--data", labelled_folder, "--out", out, "--methods", SMALL, "--epochs", 1),
+        *("--json", tmp_path / "rows.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["anomaly_class"] for row in rows] == ["blob", "overall"]
+    assert rows[0]["train_seconds"] == rows[1]["train_seconds"]
+    assert len(list(csv.DictReader((out / "rows.csv").open()))) == 2
+    assert "toprule" in (out / "table.tex").read_text()
+    assert SMALL in (out / "table.md").read_text()
+
+
+def row(method: str, anomaly_class: str, seed: int, auroc: float) -> dict[str, object]:
+    known = {"dataset": "mnist", "protocol": "clean", "epochs": 1, "train_images": 100}
+    return {"method": method, "anomaly_class": anomaly_class, "seed": seed, "auroc": auroc, **known}
+
+
+def test_tables_give_mean_and_deviation_and_say_the_budget() -> None:
+    classes = (("x", 0.5), ("y", 0.7))
+    rows = [row("a", name, seed, value + seed / 10) for seed in (0, 1) for name, value in classes]
+    table = result_table([*rows, row("b_c", "x", 0, 0.25)])
+    assert table.text("a", "x") == ".550 ± .071"
+    assert table.text("a", "mean") == ".650 ± .071"
+    assert table.text("b_c", "x") == ".250"
+    assert table.text("b_c", "mean") == "–"
+    assert "train images 100" in as_markdown(table)
+    assert r"b\_c & .250 & -- & --" in as_latex(table)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "ganomaly[nz=0]", "ganomaly[what=3]", "ganomaly[nz"])
+def test_a_method_that_cannot_be_is_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError):
+        MethodSpec.parsed(text)
+
+
+@pytest.mark.parametrize("more", [["--classes", "11"], ["--methods", "nonsense"], ["--seeds", "x"]])
+def test_wrong_usage_is_said_before_any_work(digits: Path, tmp_path: Path, more: list[str]) -> None:
+    done = ganomaly("benchmark", "mnist", "--data", digits, "--out", tmp_path / "out", *more)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_data_that_must_be_named_is_asked_for(tmp_path: Path) -> None:
+    done = ganomaly("benchmark", "mnist", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "--data" in done.stderr
