@@ -1,8 +1,8 @@
 """What the authors' released code did, to compare with; it leaks, and exists here only.
 
 At the end of each epoch the test set is scored with batch norm in training mode, so that statistics of the test
-images take part in every score; scores are scaled to [0, 1] by their least and greatest over the test set; the best epoch by
-test AUROC is reported, and verdicts are taken at 0.2.
+images take part in every score; scores are scaled to [0, 1] by their least and greatest over the test set; the best
+epoch by test AUROC is reported, and verdicts are taken at 0.2.
 """
 
 from collections.abc import Mapping
