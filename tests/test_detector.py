@@ -135,7 +135,7 @@ def test_the_public_name_is_the_class():
     assert GANomalyDetector is Detector
 
 
-@pytest.mark.parametrize(("side", "chosen"), [(32, "paper"), (64, "paper"), (65, "patches")])
+@pytest.mark.parametrize(("side", "chosen"), [(32, "small"), (64, "small"), (65, "patches")])
 def test_the_preset_is_chosen_by_the_size_of_the_images(side, chosen):
     surveyed = survey(open_training_images(np.zeros((3, side, 2 * side), np.uint8)))
     assert suggested_preset(surveyed) == chosen

@@ -39,7 +39,7 @@ from ganomaly.training import TrainingProgress, TrainingResult, train
 from ganomaly.version import __version__
 
 AUTO = "auto"
-SMALL_PRESET, LARGE_PRESET = "paper", "patches"
+SMALL_PRESET, LARGE_PRESET = "small", "patches"
 SMALL_IMAGES = 64  # px of the shorter side; a patch of larger ones still shows parts of what they show
 
 
