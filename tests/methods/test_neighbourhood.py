@@ -1,4 +1,4 @@
-"""Distances are those to the nearest normal features, as scikit-learn finds them."""
+"""Distances are those to the nearest normal features, and those between them, as scikit-learn finds them."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from ganomaly.methods.neighbourhood import NEIGHBOURS, RIDGE, Neighbourhood
+from ganomaly.methods.neighbourhood import NEIGHBOURS, RIDGE, SURROUNDINGS, Neighbourhood
 
 
 def cloud(n: int, seed: int, channels: int = 6) -> torch.Tensor:
@@ -18,9 +18,11 @@ def on_the_sphere(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def nearest(normal: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    found = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(normal)
-    return found.kneighbors(asked)[0].mean(axis=1)
+def ratio(normal: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    found = NearestNeighbors(n_neighbors=SURROUNDINGS).fit(normal)
+    apart = found.kneighbors(n_neighbors=NEIGHBOURS)[0].mean(axis=1)
+    distance, around = found.kneighbors(asked)
+    return distance[:, :NEIGHBOURS].mean(axis=1) / np.sqrt(apart[around].mean(axis=1))
 
 
 def learnt(normal: torch.Tensor, dimensions: int, whiten: bool) -> Neighbourhood:
@@ -31,7 +33,7 @@ def learnt(normal: torch.Tensor, dimensions: int, whiten: bool) -> Neighbourhood
 
 def test_without_whitening_they_are_between_directions():
     normal, asked = cloud(400, 0), cloud(700, 1)
-    expected = nearest(on_the_sphere(normal.numpy()), on_the_sphere(asked.numpy()))
+    expected = ratio(on_the_sphere(normal.numpy()), on_the_sphere(asked.numpy()))
     np.testing.assert_allclose(learnt(normal, 6, False)(asked).numpy(), expected, rtol=1e-4)
 
 
@@ -41,7 +43,7 @@ def test_with_whitening_all_principal_directions_count_alike():
     pca = PCA(4).fit(rows)
     variance = pca.explained_variance_ * (len(rows) - 1) / len(rows)
     scale = np.sqrt(variance + RIDGE * variance.mean())
-    expected = nearest(
+    expected = ratio(
         *(on_the_sphere(projected / scale) for projected in (pca.transform(rows), pca.transform(other)))
     )
     np.testing.assert_allclose(learnt(normal, 4, True)(asked).numpy(), expected, rtol=1e-3)

@@ -6,8 +6,8 @@ training, a score from disagreement between z and ẑ. Around it:
 - the discriminator learns by itself what images show, beside telling real from rebuilt, as in Chen et al.,
   *Self-Supervised GANs via Auxiliary Rotation Loss*, CVPR 2019, but from pairs of views (Chen et al., *A Simple
   Framework for Contrastive Learning*, ICML 2020);
-- beside z − ẑ, an image is judged by how far its features lie from those of the nearest normal images (Bergman,
-  Cohen, Hoshen, *Deep Nearest Neighbor Anomaly Detection*, 2020), since simple anomalies are rebuilt well.
+- beside z − ẑ, an image is judged by how far its features lie from those of the nearest normal images, and how dense
+  those lie there (`neighbourhood`), since simple anomalies are rebuilt well.
 
 What was tried, and what did not help, stands in `docs/experiments.md`.
 """
@@ -216,7 +216,8 @@ class ContrastiveGANomaly(Method):
     def anomaly_score(self, x: Tensor) -> Tensor:
         """A(x): the weighted mean over the signals of log(signal), in spreads above its mean in normal images.
 
-        Signals are the distances to the nearest normal images, and ‖z − ẑ‖. Softplus keeps the score ≥ 0.
+        Signals are the distances to the nearest normal images, for the density there, and ‖z − ẑ‖. Softplus keeps
+        the score ≥ 0.
         """
         above = (self._signals(self._features(x)) - self.usual) / self.spread
         weights = above.new_tensor(WEIGHTS)
@@ -256,7 +257,7 @@ class ContrastiveGANomaly(Method):
         return shown.mean(dim=0), embedding.mean(dim=0), difference.norm(dim=1)
 
     def _signals(self, features: Sequence[Tensor]) -> Tensor:
-        """Logarithms of four distances, `float[N, 4]`."""
+        """Logarithms of the signals, `float[N, 4]`."""
         distances = [
             neighbourhood(each)
             for neighbourhood, each in zip(self.neighbourhoods, self._compared(features), strict=True)

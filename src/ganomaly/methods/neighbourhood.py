@@ -1,16 +1,18 @@
-"""How far an image's features lie from those of normal images.
+"""How far an image's features lie from those of normal images, for a place where they lie so dense.
 
 After Bergman, Cohen, Hoshen, *Deep Nearest Neighbor Anomaly Detection*, 2020, arXiv:2002.10445, with features learned
-from the normal images themselves.
+from the normal images themselves; and halfway to the local outlier factor (Breunig et al., *LOF*, SIGMOD 2000), which
+divides by how far the neighbours are apart: simple images lie dense, so that a distance alone calls them normal.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-NEIGHBOURS = 20
+NEIGHBOURS = 10  # to which the distance is taken
+SURROUNDINGS = 50  # that tell how dense normal images lie there
 RIDGE = 0.1  # of the mean variance, added to all: directions in which little varies must not decide
-_TINY = 1e-12
+_TINY = 1e-6
 _AT_ONCE = 512  # features compared with the kept ones at a time, which bounds memory
 
 
@@ -33,6 +35,7 @@ class Neighbourhood(nn.Module):
     axes: Tensor
     bank: Tensor
     kept: Tensor
+    apart: Tensor
 
     def __init__(self, channels: int, size: int, dimensions: int, whiten: bool) -> None:
         super().__init__()
@@ -42,25 +45,39 @@ class Neighbourhood(nn.Module):
         self.register_buffer("axes", torch.eye(channels, dimensions))
         self.register_buffer("bank", torch.zeros(size, dimensions))
         self.register_buffer("kept", torch.tensor(0))
+        self.register_buffer("apart", torch.zeros(size))  # mean distance of each to its own neighbours
 
     def learn(self, features: Tensor) -> None:
         """Keep features of normal images, `float[n, channels]`, 1 ≤ n ≤ `size`."""
         self._learn_axes(functional.normalize(features.double().cpu(), dim=1))
-        self.kept.fill_(len(features))
-        self.bank.zero_()[: len(features)] = self._rows(features)
+        n = len(features)
+        rows = self._rows(features)
+        self.kept.fill_(n)
+        self.bank.zero_()[:n] = rows
+        numbers = torch.arange(n, device=rows.device)
+        parts = zip(torch.split(rows, _AT_ONCE), torch.split(numbers, _AT_ONCE), strict=True)
+        self.apart.zero_()[:n] = torch.cat([self._nearest(some, own)[0] for some, own in parts])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Mean distance to the 20 nearest kept features, from 0 to 2: `float[N, channels]` to `float[N]`.
+        """Distance to the nearest kept features over the square root of how far those around are apart.
 
-        Before anything is kept, that to the origin.
+        Parameters
+        ----------
+        features : Tensor
+            `float[N, channels]`.
+
+        Returns
+        -------
+        Tensor
+            `float[N]`, ≥ 0: the mean distance to the 10 nearest, and as how far apart count the mean distances of the
+            50 nearest to their own 10. Before anything is kept, the distance to the origin.
         """
-        bank = self.bank[: max(1, int(self.kept))]
-        distances = []
+        ratios = []
         for rows in torch.split(self._rows(features), _AT_ONCE):
-            index = (rows @ bank.t()).topk(min(NEIGHBOURS, len(bank)), dim=1).indices
-            # by differences, since 1 − cosine would be rounded the more the nearer they are
-            distances.append((rows[:, None] - bank[index]).norm(dim=2).mean(dim=1))
-        return torch.cat(distances)
+            distance, around = self._nearest(rows)
+            apart = self.apart[around].mean(dim=1) if self.kept > 1 else torch.ones_like(distance)
+            ratios.append(distance / apart.clamp_min(_TINY).sqrt())
+        return torch.cat(ratios)
 
     def _learn_axes(self, features: Tensor) -> None:
         dimensions = self.axes.shape[1]
@@ -75,3 +92,19 @@ class Neighbourhood(nn.Module):
 
     def _rows(self, features: Tensor) -> Tensor:
         return functional.normalize((functional.normalize(features, dim=1) - self.mean) @ self.axes, dim=1)
+
+    def _nearest(self, rows: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean distance to the nearest kept features, `float[N]`, and which lie around, `int[N, k]`.
+
+        `own` are the numbers of the rows themselves, which are no neighbours of their own.
+        """
+        bank = self.bank[: max(1, int(self.kept))]
+        likeness = rows @ bank.t()
+        others = len(bank)
+        if own is not None and others > 1:
+            likeness[torch.arange(len(own), device=own.device), own] = -torch.inf
+            others -= 1
+        around = likeness.topk(min(SURROUNDINGS, others), dim=1).indices
+        # by differences, since 1 − cosine would be rounded the more the nearer they are
+        distance = (rows[:, None] - bank[around[:, :NEIGHBOURS]]).norm(dim=2).mean(dim=1)
+        return distance, around
