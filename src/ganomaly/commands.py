@@ -28,6 +28,7 @@ from ganomaly.benchmark import (
     result_table,
     run_grid,
     split_methods,
+    write_figures,
     write_tables,
 )
 from ganomaly.config import Precision
@@ -244,7 +245,7 @@ def benchmark(
         rows = run_grid(cells, kept, jobs=jobs, on_done=count)
     table = result_table(rows)
     console.print_table(_benchmark_table(table))
-    written = write_tables(table, rows, out)
+    written = write_tables(table, rows, out) + write_figures(table, rows, out)
     if json_path is not None:
         with written_whole(json_path) as part:
             part.write_text(json.dumps({"rows": [row for row in rows if ERROR not in row]}, indent=2) + "\n")

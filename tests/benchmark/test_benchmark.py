@@ -24,6 +24,7 @@ from ganomaly.benchmark import (
     result_table,
     run_cell,
     run_grid,
+    write_figures,
 )
 from ganomaly.benchmark.published import PublishedProtocol
 from ganomaly.benchmark.tables import as_latex, as_markdown
@@ -206,6 +207,23 @@ def test_tables_give_mean_and_deviation_and_say_the_budget() -> None:
     assert table.text("b_c", "mean") == "–"
     assert "train images 100" in as_markdown(table)
     assert r"b\_c & .250 & -- & --" in as_latex(table)
+
+
+def test_figures_are_drawn_for_what_there_is(tmp_path: Path) -> None:
+    rows = [
+        row(f"ganomaly[nz={nz}]", name, seed, 0.5 + nz / 1000 + seed / 50) | {"score_ms_per_batch": 2.0 * nz}
+        for nz in (50, 100)
+        for name in ("x", "y")
+        for seed in (0, 1)
+    ]
+    drawn = write_figures(result_table(rows), rows, tmp_path)
+    assert {path.name for path in drawn} == {"auroc.png", "run_time.png", "auroc_nz.png"}
+    few = [row("vae", "x", 0, 0.5) | {"score_ms_per_batch": 1.0}]
+    assert {path.name for path in write_figures(result_table(few), few, tmp_path)} == {
+        "auroc.png",
+        "run_time.png",
+    }
+    assert write_figures(result_table([]), [], tmp_path) == []
 
 
 @pytest.mark.parametrize("text", ["nonsense", "ganomaly[nz=0]", "ganomaly[what=3]", "ganomaly[nz"])

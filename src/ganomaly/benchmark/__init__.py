@@ -5,6 +5,7 @@
 """
 
 from ganomaly.benchmark.cells import Budget, Cell, MethodSpec, Protocol, run_cell, split_methods
+from ganomaly.benchmark.figures import write_figures
 from ganomaly.benchmark.grid import grid, run_grid
 from ganomaly.benchmark.problems import ARRAYS, BAGGAGE, OVERALL, Problem, Source
 from ganomaly.benchmark.rows import ERROR, RowFile
@@ -30,5 +31,6 @@ __all__ = [
     "run_cell",
     "run_grid",
     "split_methods",
+    "write_figures",
     "write_tables",
 ]

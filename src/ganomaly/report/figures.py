@@ -76,7 +76,7 @@ def roc_figure(scores: ArrayLike, is_anomalous: ArrayLike, auroc: float) -> Figu
     if not truth.any() or truth.all():
         raise UsageError("a ROC curve needs both normal and anomalous images")
     false_alarms, found, _ = roc_curve(truth, np.asarray(scores, dtype=np.float64))
-    figure, axes = _figure(4.2, 4.2)
+    figure, axes = quiet_figure(4.2, 4.2)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     axes.plot(false_alarms, found, color=ANOMALOUS, linewidth=2, clip_on=False, zorder=3)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
@@ -116,7 +116,7 @@ def score_histogram(
     everything = np.concatenate([calibration, values, [threshold]])
     if len(everything) == 1 or not np.isfinite(everything).all():
         raise UsageError("a histogram needs scores, and they and the threshold must be finite numbers")
-    figure, axes = _figure(7.2, 3.4)
+    figure, axes = quiet_figure(7.2, 3.4)
     edges = _bin_edges(everything, threshold, axes)
     if is_anomalous is None:
         second = values > threshold
@@ -219,7 +219,7 @@ def figure_to_svg(figure: Figure) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def quiet_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Make a figure of this size in inches, with quiet axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()

@@ -1,0 +1,145 @@
+"""Figures of a benchmark, as in the publication: AUROC per class, AUROC over an option, run time.
+
+Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, figures 3 to 5 and table 2.
+"""
+
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ganomaly.benchmark.rows import ERROR
+from ganomaly.benchmark.tables import MEAN, ResultTable
+from ganomaly.report.figures import quiet_figure, save_figure
+
+# Okabe and Ito's colours, which every kind of colour vision tells apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+MARKERS = "osD^vP*X"
+_OPTION = re.compile(r"(?P<name>[\w-]+)\[(?P<options>.*)\]")
+
+
+def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Draw what the rows are enough for, and return the files.
+
+    `auroc.png` needs one row; `auroc_<option>.png` a method at two values of an option at least;
+    `run_time.png` one row.
+    """
+    whole = [row for row in rows if ERROR not in row and row["auroc"] is not None]
+    if not whole:
+        return []
+    figures = {"auroc": per_class(table), "run_time": run_times(whole)}
+    figures |= {f"auroc_{name}": over_option(table, name) for name in _swept(table)}
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        save_figure(figure, paths[-1])
+    return paths
+
+
+def per_class(table: ResultTable) -> Figure:
+    """AUROC of each method on each class: the mean over seeds, and a bar of one standard deviation."""
+    names = list(table.classes)
+    figure, axes = quiet_figure(max(4.2, 0.75 * len(names) + 2.2), 3.6)
+    width = 0.7 / max(1, len(table.methods))
+    for number, method in enumerate(table.methods):
+        offset = (number - (len(table.methods) - 1) / 2) * width
+        known = [
+            (place, table.cells[method, name])
+            for place, name in enumerate(names)
+            if (method, name) in table.cells
+        ]
+        axes.errorbar(
+            [place + offset for place, _ in known],
+            [statistics.mean(values) for _, values in known],
+            yerr=[statistics.stdev(values) if len(values) > 1 else 0 for _, values in known],
+            linestyle="none",
+            marker=MARKERS[number % len(MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            markersize=5,
+            capsize=2,
+            label=method,
+        )
+    axes.axhline(0.5, color="#63656B", linewidth=0.8, linestyle=(0, (3, 3)))
+    axes.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 6 else 0)
+    if MEAN in names:
+        axes.axvline(names.index(MEAN) - 0.5, color="#E2E1DC")
+    axes.set_ylabel("AUROC")
+    axes.set_xlabel("Class that counts as anomalous")
+    _legend(axes)
+    return figure
+
+
+def over_option(table: ResultTable, option: str) -> Figure:
+    """AUROC over the values of one option, a line for each class."""
+    figure, axes = quiet_figure(4.6, 3.6)
+    points = sorted((float(value), method) for method, value in _values(table, option).items())
+    for number, name in enumerate(table.classes):
+        known = [
+            (value, table.cells[method, name]) for value, method in points if (method, name) in table.cells
+        ]
+        if not known:
+            continue
+        x = np.array([value for value, _ in known])
+        mean = np.array([statistics.mean(values) for _, values in known])
+        spread = np.array([statistics.stdev(values) if len(values) > 1 else 0 for _, values in known])
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(x, mean, marker=MARKERS[number % len(MARKERS)], color=colour, markersize=4, label=name)
+        axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel(option.replace("_", " "))
+    axes.set_ylabel("AUROC")
+    _legend(axes)
+    return figure
+
+
+def run_times(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Milliseconds to score a batch of 64, the median over the rows of each method, on a logarithmic axis."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    medians = [
+        statistics.median(row["score_ms_per_batch"] for row in rows if row["method"] == name)
+        for name in methods
+    ]
+    figure, axes = quiet_figure(5.2, 0.42 * len(methods) + 1.2)
+    axes.barh(range(len(methods)), medians, color=COLOURS[0], height=0.6)
+    axes.set_yticks(range(len(methods)), methods)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(min(medians) / 3, max(medians) * 4)
+    for place, value in enumerate(medians):
+        axes.text(value * 1.1, place, f"{value:,.1f} ms", va="center", fontsize=8)
+    axes.set_xlabel("Milliseconds to score 64 images")
+    return figure
+
+
+def _swept(table: ResultTable) -> list[str]:
+    """Options that some method was run at two values of, all else as in its preset."""
+    names = {name for method in table.methods for name in _single_option(method)}
+    return sorted(name for name in names if len(set(_values(table, name).values())) > 1)
+
+
+def _values(table: ResultTable, option: str) -> dict[str, str]:
+    """Methods that differ from their preset in this option alone, and its number."""
+    found = {method: _single_option(method).get(option, "") for method in table.methods}
+    return {method: value for method, value in found.items() if _is_number(value)}
+
+
+def _single_option(method: str) -> dict[str, str]:
+    match = _OPTION.fullmatch(method)
+    pairs = [pair.split("=", 1) for pair in match["options"].split(";")] if match else []
+    return {pairs[0][0]: pairs[0][1]} if len(pairs) == 1 else {}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
