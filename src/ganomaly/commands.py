@@ -68,8 +68,10 @@ def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resum
     save_model(result.model, path)
     checkpoint.unlink(missing_ok=True)
     calibration, training = result.model.calibration, result.training
+    provenance = result.model.provenance
+    work = f"{provenance['steps']} steps" if provenance["steps"] else f"{provenance['epochs']} epochs"
     console.say(
-        f"trained {result.model.provenance['epochs']} epochs in {training.seconds:.0f} s ({training.precision}); "
+        f"trained {work} in {training.seconds:.0f} s ({training.precision}); "
         f"threshold φ = {calibration.threshold:.4g} for a false-alarm rate of {calibration.attained_rate:.2g}, "
         f"from {len(calibration.scores)} calibration images; wrote {path}"
     )
