@@ -5,10 +5,13 @@ Nothing heavy is imported until a verb needs it, so that `ganomaly --help` answe
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -20,12 +23,13 @@ if TYPE_CHECKING:
     from ganomaly.progress import Console
 
 UNREADABLE_IMAGES = 3
+INTERRUPTED = 130  # what shells expect
 
 
 class InterruptionError(GANomalyError):
     """The user pressed Ctrl-C."""
 
-    exit_status = 130  # what shells expect
+    exit_status = INTERRUPTED
 
 
 class _Verbs(TyperGroup):
@@ -124,8 +128,9 @@ def fit(
     debug: Debug = False,
 ) -> None:
     """Learn from normal images, and write a model."""
-    from ganomaly import commands
-    from ganomaly.fitting import FitSettings
+    with _starting():
+        from ganomaly import commands
+        from ganomaly.fitting import FitSettings
 
     settings = FitSettings(
         preset=preset,
@@ -163,7 +168,8 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Judge images with a model: one row for each, in input order."""
-    from ganomaly import commands
+    with _starting():
+        from ganomaly import commands
 
     _leave(
         commands.score(
@@ -192,7 +198,8 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model on labelled images: normal ones and anomalous ones, kind by kind."""
-    from ganomaly import commands
+    with _starting():
+        from ganomaly import commands
 
     _leave(
         commands.evaluate(
@@ -252,7 +259,8 @@ def benchmark(
     debug: Debug = False,
 ) -> None:
     """Compare methods on a data set: each class, method and seed is a row that is kept as soon as it is done."""
-    from ganomaly import commands
+    with _starting():
+        from ganomaly import commands
 
     commands.benchmark(
         _console(),
@@ -279,7 +287,8 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run the whole job on simulated X-ray baggage: make images, train, evaluate, report."""
-    from ganomaly import commands
+    with _starting():
+        from ganomaly import commands
 
     _leave(commands.demo(_console(), out))
 
@@ -291,7 +300,8 @@ def info(
     debug: Debug = False,
 ) -> None:
     """Tell what a model file holds and where it comes from."""
-    from ganomaly.model_file import describe_model
+    with _starting():
+        from ganomaly.model_file import describe_model
 
     description = describe_model(model)
     if as_json:
@@ -317,6 +327,28 @@ def main() -> None:
             1,
             error if debug else None,
         )
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Import in this block: Ctrl-C ends the process at once, since nothing was begun that must be put in order.
+
+    A `KeyboardInterrupt` would now and then be lost there: some packages swallow what goes wrong in an import.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # whoever started us has seen to it, or it is to be ignored
+        yield
+        return
+    signal.signal(signal.SIGINT, _leave_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave_at_once(*_: object) -> NoReturn:
+    os.write(2, b"ganomaly: interrupted before anything was begun\n")
+    os._exit(INTERRUPTED)
 
 
 def _console() -> "Console":

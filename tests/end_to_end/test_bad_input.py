@@ -14,6 +14,8 @@ from pictures import textures, write_images
 from shell import Done, ganomaly, ganomaly_process
 
 FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
+# shells start what runs in the background with Ctrl-C switched off, tests included
+CTRL_C_HEARD = ["env", "--default-signal=INT"]
 
 
 def assert_one_sentence(done: Done, exit_status: int, *words: str) -> None:
@@ -150,7 +152,7 @@ def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_fold
         "--epochs",
         "100000",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*CTRL_C_HEARD, *command], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert any(line.startswith("epoch") for line in process.stderr), "training never began"
     process.send_signal(signal.SIGINT)
@@ -159,6 +161,24 @@ def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_fold
     assert "Traceback" not in said
     assert "goes on from its last checkpoint" in said
     assert model.read_text() == "old"
+
+
+def test_ctrl_c_while_starting_is_not_lost_in_an_import_that_swallows_it():
+    swallowing = """
+import os, signal
+from ganomaly.cli import _starting
+with _starting():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        pass
+print("went on")
+"""
+    done = subprocess.run(
+        [*CTRL_C_HEARD, sys.executable, "-c", swallowing], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (INTERRUPTED, "")
+    assert done.stderr == "ganomaly: interrupted before anything was begun\n"
 
 
 def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_debug(
