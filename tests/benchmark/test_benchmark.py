@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,9 +61,9 @@ def digits(tmp_path: Path) -> Path:
     return folder
 
 
-def cell(folder: Path, anomaly_class: str = "1", **more: object) -> Cell:
-    values = {"budget": Budget(epochs=1), "precision": "fp32", **more}
-    return Cell(Source("mnist", folder), (anomaly_class,), MethodSpec.parsed(SMALL), 0, **values)  # type: ignore[arg-type]
+def cell(folder: Path, anomaly_class: str = "1", **more: Any) -> Cell:
+    values: dict[str, Any] = {"budget": Budget(epochs=1), "precision": "fp32", **more}
+    return Cell(Source("mnist", folder), (anomaly_class,), MethodSpec.parsed(SMALL), 0, **values)
 
 
 def test_a_cell_tests_on_every_image_of_the_class_and_trains_on_none(digits: Path) -> None:

@@ -1,6 +1,7 @@
 """GANomaly for patches: any size, no seams, defects found where they are, and a run that resumes exactly."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,10 +76,10 @@ def test_an_image_of_any_size_is_judged(size: tuple[int, int]) -> None:
     assert found.reconstruction.shape == (1, 1, *size)
 
 
-def run(images: NDArray[np.uint8], **more: object) -> TrainingResult:
+def run(images: NDArray[np.uint8], **more: Any) -> TrainingResult:
     prepared = PreparedImages(open_training_images(images), image_size=32, channels=1, scale=1.0)
     training = TrainingOptions(steps=7, batch_size=4, precision="fp32", checkpoint_seconds=0)
-    return train(PatchGANomaly, OPTIONS, PREPROCESSING, prepared, prepared.usable, training, **more)  # type: ignore[arg-type]
+    return train(PatchGANomaly, OPTIONS, PREPROCESSING, prepared, prepared.usable, training, **more)
 
 
 class StopError(Exception):

@@ -3,13 +3,16 @@
 One backbone for all keeps a comparison about the methods, not about their networks.
 """
 
+import math
 from collections.abc import Iterable
 
 from pydantic import Field
 from torch.nn import Parameter
-from torch.optim import Adam
+from torch.optim import Adam, AdamW
 
 from ganomaly.config import MethodOptions
+
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
 class BackboneOptions(MethodOptions):
@@ -36,3 +39,24 @@ class AdversarialOptions(BackboneOptions):
 
     ndf: int = Field(default=64, ge=1)
     """Feature channels of the discriminator's first layer."""
+
+
+class ScheduledOptions(AdversarialOptions):
+    """Options of a backbone with a discriminator whose learning rate rises and falls while it is trained."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """AdamW's weight decay."""
+
+    def adamw(self, parameters: Iterable[Parameter]) -> AdamW:
+        """AdamW at these rates."""
+        betas = (self.beta1, self.beta2)
+        return AdamW(parameters, self.learning_rate, betas=betas, weight_decay=self.weight_decay, fused=True)
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """The learning rate after so many steps of all."""
+        done = step / steps
+        rising = min(1.0, (done + 1 / steps) / WARM_UP)
+        falling = 0.5 * (1 + math.cos(math.pi * max(0.0, done - WARM_UP) / (1 - WARM_UP)))
+        return self.learning_rate * rising * falling

@@ -5,7 +5,7 @@ A method owns its networks, its losses and its score, and nothing else: no loops
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -210,8 +210,3 @@ class _FullPrecision:
 
     def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
         tensor.backward(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch does not type it
-
-
-def batch_norms(module: nn.Module) -> Iterator[nn.BatchNorm2d]:
-    """All batch-norm layers below `module`."""
-    return (layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d))

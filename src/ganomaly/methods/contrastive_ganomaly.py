@@ -12,7 +12,6 @@ training, a score from disagreement between z and ẑ. Around it:
 What was tried, and what did not help, stands in `docs/experiments.md`.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import ClassVar
@@ -21,20 +20,19 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import AdversarialOptions
+from ganomaly.methods.backbone import ScheduledOptions
 from ganomaly.methods.base import Method, Precision, Preset
 from ganomaly.methods.collapse import same_latent
 from ganomaly.methods.losses import adversarial_loss
 from ganomaly.methods.neighbourhood import Neighbourhood
 from ganomaly.methods.randomness import Randomness
-from ganomaly.methods.updates import frozen, update
+from ganomaly.methods.updates import frozen, set_learning_rate, update
 from ganomaly.methods.views import mirrored_is_alike, random_views
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
 
-WARM_UP = 0.05  # share of the steps in which the learning rate rises
 BANK = 10_000  # images whose features are kept
 DIMENSIONS = 128  # principal directions of features that are kept
 WEIGHTS = (1.0, 1.0, 1.0, 0.25)  # of the signals: features, whitened, embedding whitened, ‖z − ẑ‖
@@ -43,7 +41,7 @@ SMALLEST_SPREAD = 1e-2
 USUAL_SIZE = 32  # px; networks for larger images begin with fewer channels
 
 
-class ContrastiveGANomalyOptions(AdversarialOptions):
+class ContrastiveGANomalyOptions(ScheduledOptions):
     """Options of GANomaly for small images."""
 
     nz: int = Field(default=64, ge=1)
@@ -55,7 +53,7 @@ class ContrastiveGANomalyOptions(AdversarialOptions):
     embedding: int = Field(default=128, ge=1)
     """Numbers in which two views of an image shall agree."""
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
+    """AdamW's highest."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
     """AdamW's second decay rate."""
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -74,11 +72,6 @@ class ContrastiveGANomalyOptions(AdversarialOptions):
     """τ of the contrastive loss."""
     smallest_crop: float = Field(default=0.3, gt=0, le=1)
     """Share of the area that a view shows at least."""
-
-    def adamw(self, parameters: Iterable[nn.Parameter]) -> AdamW:
-        """AdamW at these rates."""
-        betas = (self.beta1, self.beta2)
-        return AdamW(parameters, self.learning_rate, betas=betas, weight_decay=self.weight_decay, fused=True)
 
 
 class ContrastiveGANomaly(Method):
@@ -133,7 +126,7 @@ class ContrastiveGANomaly(Method):
         )
         self.register_buffer("usual", torch.zeros(len(WEIGHTS)))
         self.register_buffer("spread", torch.ones(len(WEIGHTS)))
-        self._rate = 1.0
+        self._rate = options.learning_rate
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One AdamW for the generator (G_E, G_D, E), one for the discriminator."""
@@ -154,18 +147,14 @@ class ContrastiveGANomaly(Method):
 
     def begin_step(self, step: int, steps: int) -> None:
         """Set the learning rate: up for a twentieth of the steps, then down to 0 along a cosine."""
-        done = step / steps
-        rising = min(1.0, (done + 1 / steps) / WARM_UP)
-        self._rate = rising * 0.5 * (1 + math.cos(math.pi * done))
+        self._rate = self.options.rate_at(step, steps)
 
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
     ) -> dict[str, Tensor]:
         """D pairs the views of images and tells them from rebuilt ones; G rebuilds some of the views."""
         options = self.options
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * self._rate
+        set_learning_rate(optimizers, self._rate)
         twice = torch.cat([x, x])
         views = random_views(twice, options.smallest_crop, bool(self.mirror), self.randomness)
         some = max(1, int(options.rebuilt_share * len(x)))

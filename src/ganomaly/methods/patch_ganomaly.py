@@ -12,7 +12,6 @@ training, a score from disagreement between z and ẑ. Around it:
 - every signal is measured against what normal images do at that place (`normality`).
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -23,10 +22,10 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import ModuleList, functional
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import AdversarialOptions
+from ganomaly.methods.backbone import ScheduledOptions
 from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
 from ganomaly.methods.collapse import same_latent
 from ganomaly.methods.losses import adversarial_loss
@@ -34,7 +33,7 @@ from ganomaly.methods.neighbours import NeighbourBank
 from ganomaly.methods.normality import PlaceStatistics, SizeStatistics
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.synthetic_defects import local_contrast, with_defects
-from ganomaly.methods.updates import frozen, statistics_kept, update
+from ganomaly.methods.updates import frozen, set_learning_rate, statistics_kept, update
 from ganomaly.networks import (
     LATENT_STRIDE,
     SPOT_STRIDE,
@@ -48,7 +47,6 @@ from ganomaly.networks import (
 )
 
 CONTRAST_WINDOW = 31  # px, within which contrast is normalised
-WARM_UP = 0.05  # share of the steps in which the learning rate rises
 FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, ICCV 2017)
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
@@ -58,7 +56,7 @@ SIGNALS = 7  # at each scale
 TINY = 1e-6
 
 
-class PatchGANomalyOptions(AdversarialOptions):
+class PatchGANomalyOptions(ScheduledOptions):
     """Options of GANomaly for patches."""
 
     nz: int = Field(default=64, ge=1)
@@ -67,10 +65,6 @@ class PatchGANomalyOptions(AdversarialOptions):
     """Feature channels of the first layer of encoders, the last of the decoder."""
     ndf: int = Field(default=32, ge=1)
     """Feature channels of the discriminator's first layer."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
-    weight_decay: float = Field(default=1e-4, ge=0)
-    """AdamW's weight decay."""
     adversarial_weight: float = Field(default=1.0, ge=0)
     """Of the feature matching in the generator's loss."""
     contextual_weight: float = Field(default=20.0, ge=0)
@@ -79,11 +73,6 @@ class PatchGANomalyOptions(AdversarialOptions):
     """Of ‖z − ẑ‖² in the generator's loss."""
     spotting_weight: float = Field(default=80.0, ge=0)
     """Of spotting defects against telling real from reconstructed, in the discriminator's loss."""
-
-    def adamw(self, parameters: Iterable[torch.nn.Parameter]) -> AdamW:
-        """AdamW at these rates."""
-        betas = (self.beta1, self.beta2)
-        return AdamW(parameters, self.learning_rate, betas=betas, weight_decay=self.weight_decay, fused=True)
 
 
 class PatchGANomaly(Method):
@@ -124,7 +113,7 @@ class PatchGANomaly(Method):
         self.scales = ModuleList(Normal(options.nz, options.ndf) for _ in range(SCALES))
         self.places = PlaceStatistics(SCALES * SIGNALS)
         self.size = SizeStatistics()
-        self._rate = 1.0
+        self._rate = options.learning_rate
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One AdamW for the generator (G_E, G_D, E), one for the discriminator."""
@@ -144,18 +133,14 @@ class PatchGANomaly(Method):
 
     def begin_step(self, step: int, steps: int) -> None:
         """Set the learning rate: up for a twentieth of the steps, then down to 0 along a cosine."""
-        done = step / steps
-        rising = min(1.0, (done + 1 / steps) / WARM_UP)
-        self._rate = rising * 0.5 * (1 + math.cos(math.pi * max(0.0, done - WARM_UP) / (1 - WARM_UP)))
+        self._rate = self.options.rate_at(step, steps)
 
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
     ) -> dict[str, Tensor]:
         """Put defects into the patches; G learns to undo them, D to spot them and to tell real from reconstructed."""
         options = self.options
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * self._rate
+        set_learning_rate(optimizers, self._rate)
         random = self.randomness.next()
         x = _at_both_scales(x, random)
         altered, changed = with_defects(x, float(self.contrast), random)

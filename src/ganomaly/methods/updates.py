@@ -31,6 +31,13 @@ def update(losses: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], pr
         optimizers[name].step()
 
 
+def set_learning_rate(optimizers: Mapping[str, Optimizer], rate: float) -> None:
+    """Let the next steps be so long."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Leave the running statistics of batch norm as they are: what passes inside is not what will be scored."""
