@@ -19,7 +19,7 @@ def test_the_ratio_is_that_of_plain_nearest_neighbours() -> None:
     asked = cloud(10, 3, 0, 9)
     bank = NeighbourBank(2, 90)
     bank.learn([as_features(image) for image in images], torch.Generator().manual_seed(0))
-    found = bank(as_features(asked)).flatten().numpy()
+    found = bank(as_features(asked)[None]).flatten().numpy()
 
     rows = torch.cat(images).numpy()
     image = np.repeat(np.arange(3), 30)
@@ -45,10 +45,10 @@ def test_what_lies_off_a_dense_cloud_is_farther_out_than_what_lies_in_a_thin_one
     mixed = [torch.cat([dense[part::4], thin[part::4]]) for part in range(4)]
     bank.learn([as_features(image) for image in mixed], torch.Generator().manual_seed(0))
     off_dense, in_thin = torch.tensor([[0.6, 0.0]]), torch.tensor([[20.5, 20.5]])
-    assert bank(as_features(off_dense)) > 3 * bank(as_features(in_thin))
+    assert bank(as_features(off_dense)[None]) > 3 * bank(as_features(in_thin)[None])
 
 
 def test_a_bank_larger_than_what_there_is_is_filled() -> None:
     bank = NeighbourBank(2, 50)
     bank.learn([as_features(cloud(5, 1, 0, 0))], torch.Generator().manual_seed(0))
-    assert torch.isfinite(bank(as_features(cloud(4, 1, 0, 1)))).all()
+    assert torch.isfinite(bank(as_features(cloud(4, 1, 0, 1))[None])).all()

@@ -18,7 +18,7 @@ def test_a_rim_that_is_always_hot_is_usual_whatever_the_size() -> None:
 
     statistics = PlaceStatistics(2)
     statistics.learn([image(seed) for seed in range(40)])
-    measured = statistics(image(99))
+    measured = statistics(image(99)[None])[0]
     assert abs(float(measured[:, :3].mean())) < 0.3
     assert 0.7 < float(measured[:, :3].std()) < 1.3
     assert abs(float(measured[:, 10:].mean())) < 0.1
@@ -32,7 +32,7 @@ def test_a_corner_that_is_always_hot_is_usual_where_images_lie_alike() -> None:
 
     statistics = PlaceStatistics(2)
     statistics.learn([image(seed) for seed in range(20)])
-    measured = statistics(image(99))
+    measured = statistics(image(99)[None])[0]
     assert float(measured[:, 28:36, 28:36].mean()) < 1
 
 
@@ -41,14 +41,14 @@ def test_an_odd_place_stands_out() -> None:
     statistics.learn([noise(32, 32, seed) for seed in range(20)])
     odd = noise(32, 32, 99)
     odd[:, 10, 10] = 9
-    assert statistics(odd)[:, 10, 10].min() > 7
+    assert statistics(odd[None])[0, :, 10, 10].min() > 7
 
 
 def test_large_normal_images_score_like_small_ones() -> None:
     statistics = SizeStatistics()
     statistics.learn(noise(120, 120, seed)[0] for seed in range(20))
-    small = np.array([float(statistics(noise(40, 40, seed)[0])) for seed in range(100, 140)])
-    large = np.array([float(statistics(noise(300, 300, seed)[0])) for seed in range(200, 220)])
+    small = np.array([float(statistics(noise(40, 40, seed)[:1])) for seed in range(100, 140)])
+    large = np.array([float(statistics(noise(300, 300, seed)[:1])) for seed in range(200, 220)])
     assert abs(small.mean() - large.mean()) < 1.0
     # without the correction they are far apart
     assert hottest(noise(300, 300, 1)[0]) > hottest(noise(20, 20, 1)[0]) + 0.5
@@ -59,5 +59,5 @@ def test_statistics_of_a_single_small_image_are_finite() -> None:
     image = noise(2, 3, 0)
     places.learn([image])
     size.learn([image[0]])
-    assert torch.isfinite(places(image)).all()
-    assert torch.isfinite(size(image[0]))
+    assert torch.isfinite(places(image[None])).all()
+    assert torch.isfinite(size(image[:1]))

@@ -18,7 +18,7 @@ def resize_image(image: Pixels, size: int | tuple[int, int], channels: int) -> P
     """Bring a whole image to another size, and its channels to the number asked for.
 
     Nothing is cropped: a defect at the rim must stay visible. Bilinear with antialiasing, as
-    `PIL.Image.resize(…, BILINEAR)`.
+    `PIL.Image.resize(…, BILINEAR)`, the width first.
 
     Parameters
     ----------
@@ -68,6 +68,8 @@ def _resized(image: Pixels, height: int, width: int) -> Pixels:
     channels = image.shape[2]
     if image.dtype == np.uint8 and channels in (1, 3):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        # width first, then height: left to itself, Pillow's order depends on its version, and so would the last bit
+        picture = picture.resize((width, image.shape[0]), Image.Resampling.BILINEAR)
         resized: NDArray[np.uint8] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
         return resized.reshape(height, width, channels)
     planes = [_resized_plane(image[..., channel], height, width) for channel in range(channels)]

@@ -92,6 +92,8 @@ class Method(nn.Module, ABC):
     """The method's own options."""
     presets: ClassVar[Mapping[str, Preset]]
     """Named configurations; the names are unique over all methods."""
+    exportable: ClassVar[bool] = True
+    """Whether `examine` is tensors alone, from the image to the score, so that an exported graph can hold it."""
     images_to_learn_from: ClassVar[int] = 0
     """How many training images `learn_normal` wants at most; 0 if it does nothing."""
 

@@ -238,7 +238,12 @@ class ContrastiveGANomaly(Method):
 
         Features are those of the image and of its mirror image together, where mirrored images are of the kind.
         """
-        both = [x, x.flip(3)] if self.mirror else [x]
+        if (
+            torch.compiler.is_exporting()
+        ):  # a graph has no choice; the mean of an image with itself is the image
+            both = [x, torch.where(self.mirror, x.flip(3), x)]
+        else:
+            both = [x, x.flip(3)] if self.mirror else [x]
         shown = torch.stack([pooled(self._judge(each)[1]) for each in both])
         embedding = torch.stack([self.projection(each) for each in shown])
         z = self.encoder(x)

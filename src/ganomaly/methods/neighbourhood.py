@@ -34,17 +34,16 @@ class Neighbourhood(nn.Module):
     mean: Tensor
     axes: Tensor
     bank: Tensor
-    kept: Tensor
     apart: Tensor
 
     def __init__(self, channels: int, size: int, dimensions: int, whiten: bool) -> None:
         super().__init__()
         dimensions = min(dimensions, channels)
         self.whiten = whiten
+        self.kept = 0  # a number and no tensor: shapes follow from it
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("axes", torch.eye(channels, dimensions))
         self.register_buffer("bank", torch.zeros(size, dimensions))
-        self.register_buffer("kept", torch.tensor(0))
         self.register_buffer("apart", torch.zeros(size))  # mean distance of each to its own neighbours
 
     def learn(self, features: Tensor) -> None:
@@ -52,7 +51,7 @@ class Neighbourhood(nn.Module):
         self._learn_axes(functional.normalize(features.double().cpu(), dim=1))
         n = len(features)
         rows = self._rows(features)
-        self.kept.fill_(n)
+        self.kept = n
         self.bank.zero_()[:n] = rows
         numbers = torch.arange(n, device=rows.device)
         parts = zip(torch.split(rows, _AT_ONCE), torch.split(numbers, _AT_ONCE), strict=True)
@@ -73,11 +72,22 @@ class Neighbourhood(nn.Module):
             50 nearest to their own 10. Before anything is kept, the distance to the origin.
         """
         ratios = []
-        for rows in torch.split(self._rows(features), _AT_ONCE):
+        everything = self._rows(features)
+        # a graph has no loop over a number that only its input tells
+        parts = [everything] if torch.compiler.is_exporting() else torch.split(everything, _AT_ONCE)
+        for rows in parts:
             distance, around = self._nearest(rows)
             apart = self.apart[around].mean(dim=1) if self.kept > 1 else torch.ones_like(distance)
             ratios.append(distance / apart.clamp_min(_TINY).sqrt())
         return torch.cat(ratios)
+
+    def get_extra_state(self) -> Tensor:
+        """What the state dict keeps beside the tensors: how many features are kept, `int64[]`."""
+        return torch.tensor(self.kept)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take what `get_extra_state` gave."""
+        self.kept = int(state)
 
     def _learn_axes(self, features: Tensor) -> None:
         dimensions = self.axes.shape[1]
@@ -98,9 +108,9 @@ class Neighbourhood(nn.Module):
 
         `own` are the numbers of the rows themselves, which are no neighbours of their own.
         """
-        bank = self.bank[: max(1, int(self.kept))]
+        others = max(1, self.kept)
+        bank = self.bank[:others]
         likeness = rows @ bank.t()
-        others = len(bank)
         if own is not None and others > 1:
             likeness[torch.arange(len(own), device=own.device), own] = -torch.inf
             others -= 1

@@ -74,13 +74,16 @@ class NeighbourBank(nn.Module):
         self.apart.copy_(known.clamp_min(_TINY))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Mean distance to the nearest three over how far those are apart: `float[K, h, w]` to `float[h, w]`."""
-        rows = (features.flatten(1).t() - self.mean) @ self.whitening
-        ratios = []
-        for some in torch.split(rows, _AT_ONCE):
-            distance, index = _nearest(torch.cdist(some, self.bank))
-            ratios.append(distance.mean(dim=1) / self.apart[index].mean(dim=1))
-        return torch.cat(ratios).view(features.shape[1:])
+        """Mean distance to the nearest three over how far they are apart: `float[N, K, h, w]` to `float[N, h, w]`."""
+        n, channels, height, width = features.shape
+        rows = (features.permute(0, 2, 3, 1).reshape(-1, channels) - self.mean) @ self.whitening
+        # a graph has no loop over a number that only its input tells
+        parts = [rows] if torch.compiler.is_exporting() else torch.split(rows, _AT_ONCE)
+        return torch.cat([self._ratios(some) for some in parts]).view(n, height, width)
+
+    def _ratios(self, rows: Tensor) -> Tensor:
+        distance, index = _nearest(torch.cdist(rows, self.bank))
+        return distance.mean(dim=1) / self.apart[index].mean(dim=1)
 
 
 def _nearest(distance: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class PlaceStatistics(nn.Module):
         """Take the statistics of normal images, `float[C, h, w]` each."""
         for axis in (0, 1):
             self._learn_edges(maps, axis)
-            maps = [self._without_edges(each, axis) for each in maps]
+            maps = [self._without_edges(each[None], axis)[0] for each in maps]
         cells = torch.stack([functional.adaptive_avg_pool2d(each, _GRID) for each in maps])
         squares = torch.stack([functional.adaptive_avg_pool2d(each * each, _GRID) for each in maps])
         self.grid_mean.copy_(cells.mean(dim=0))
@@ -67,11 +67,11 @@ class PlaceStatistics(nn.Module):
         self.grid_spread.copy_(((1 - _OVERALL_SHARE) * smooth + _OVERALL_SHARE * overall).sqrt())
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Measure maps `float[C, h, w]` in spreads above the mean of their places."""
+        """Measure maps `float[N, C, h, w]` in spreads above the mean of their places."""
         for axis in (0, 1):
             maps = self._without_edges(maps, axis)
         mean, spread = (
-            functional.interpolate(grid[None], size=maps.shape[1:], mode="bilinear", align_corners=False)[0]
+            functional.interpolate(grid[None], size=maps.shape[2:], mode="bilinear", align_corners=False)
             for grid in (self.grid_mean, self.grid_spread)
         )
         return (maps - mean) / spread
@@ -96,7 +96,7 @@ class PlaceStatistics(nn.Module):
         self.edge_spread[axis] = (square - mean**2).clamp_min(_TINY).sqrt()
 
     def _without_edges(self, maps: Tensor, axis: int) -> Tensor:
-        band = _bands(maps.shape[1 + axis]).to(maps.device)
+        band = _bands(maps.shape[2 + axis]).to(maps.device)
         mean, spread = self.edge_mean[axis][:, band], self.edge_spread[axis][:, band]  # [C, h or w]
         return (maps - mean.unsqueeze(2 - axis)) / spread.unsqueeze(2 - axis)
 
@@ -141,22 +141,28 @@ class SizeStatistics(nn.Module):
         self.spread.fill_(max(float(np.sqrt(np.mean(left**2))), _TINY))
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
-        """The hottest places of `float[h, w]`, in spreads above what is usual in an image of the size."""
-        size = math.log(anomaly_map.numel())
-        usual = float(np.interp(size, self.sizes.cpu().numpy(), self.usual.cpu().numpy()))
+        """The hottest places of `float[N, h, w]`, in spreads above what is usual for the size: `float[N]`."""
+        size = torch.ones_like(anomaly_map).sum(dim=(1, 2)).log()
+        # linear between the sizes; as tensors throughout, so that an exported graph does it for any size
+        steps = self.sizes.diff().clamp_min(_TINY)
+        done = ((size[:, None] - self.sizes[:-1]) / steps).clamp(0, 1)  # [N, classes − 1]
+        usual = self.usual[0] + done @ self.usual.diff()
         return (hottest(anomaly_map) - usual) / self.spread
 
 
 def hottest(anomaly_map: Tensor) -> Tensor:
-    """Mean of the hottest 0.3 % of the places of a map, of nine at least where there are as many."""
-    places = anomaly_map.flatten()
-    count = min(len(places), max(9, int(0.003 * len(places))))
-    return places.topk(count).values.mean()
+    """Mean of the hottest 0.3 % of the places of a map `float[…, h, w]`, of nine at least where there are as many."""
+    places = anomaly_map.flatten(-2)
+    n = places.shape[-1]
+    # min and max, for a number that an exported graph does not know beforehand either
+    at_least = torch.sym_max(9, 3 * n // 1000)  # type: ignore[no-untyped-call]  # torch does not type it
+    count = torch.sym_min(n, at_least)  # type: ignore[no-untyped-call]
+    return places.topk(count).values.mean(dim=-1)
 
 
 def _bands(length: int) -> Tensor:
     """The band of each of so many places in a row, by the distance from the nearer end: `int[length]`."""
     place = torch.arange(length)
     distance = torch.minimum(place, length - 1 - place)
-    band = torch.bucketize(distance, torch.tensor(_BORDERS), right=True)
+    band = (distance[:, None] >= torch.tensor(_BORDERS)).sum(dim=1)
     return torch.where(place < length / 2, band, _BANDS - 1 - band)

@@ -13,6 +13,7 @@ training, a score from disagreement between z and ẑ. Around it:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from itertools import chain
 from typing import ClassVar
@@ -190,8 +191,8 @@ class PatchGANomaly(Method):
             assert isinstance(normal, Normal)
             normal.learn([self._networks(_prepared(image, number))[:2] for image in for_banks], generator)
         signals = [self._signals(image)[0] for image in for_places]
-        self.places.learn(signals)
-        self.size.learn(self._combined(each) for each in signals)
+        self.places.learn([each[0] for each in signals])
+        self.size.learn(self._combined(each)[0] for each in signals)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """How much hotter the hottest places are than usual in a normal image of the size; softplus keeps it ≥ 0."""
@@ -210,18 +211,11 @@ class PatchGANomaly(Method):
         return x_hat
 
     def examine(self, x: Tensor) -> Findings:
-        """Judge images one by one, so that rounding does not depend on neighbours."""
-        scores, maps, reconstructions = [], [], []
-        for image in torch.split(x, 1):
-            signals, x_hat = self._signals(image)
-            places = self._combined(signals)
-            scores.append(functional.softplus(self.size(places)))
-            whole = functional.interpolate(
-                places[None, None], scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False
-            )
-            maps.append(whole[0, :, : image.shape[2], : image.shape[3]])
-            reconstructions.append(x_hat)
-        return Findings(torch.stack(scores), torch.cat(maps), torch.cat(reconstructions))
+        """Judge images one by one, so that neither rounding nor memory depends on neighbours."""
+        if torch.compiler.is_exporting():
+            return self._findings(x)
+        found = [self._findings(image) for image in torch.split(x, 1)]
+        return Findings(*(torch.cat(each) for each in zip(*map(astuple, found), strict=True)))
 
     def collapse(self, x: Tensor) -> str | None:
         """Say so when all patches have the same latent."""
@@ -235,33 +229,42 @@ class PatchGANomaly(Method):
         flat = (x - mean) / (variance + self.contrast**2).sqrt()
         return torch.cat([plain, flat], dim=1).contiguous(memory_format=torch.channels_last)
 
-    def _signals(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The signals at half the size of an image `float[1, C, H, W]`, `float[K, ⌈H/2⌉, ⌈W/2⌉]`, and x̂.
+    def _findings(self, x: Tensor) -> Findings:
+        """Judge images of one size."""
+        signals, x_hat = self._signals(x)
+        places = self._combined(signals)
+        whole = functional.interpolate(
+            places[:, None], scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False
+        )
+        anomaly_map = whole[:, 0, : x.shape[2], : x.shape[3]]
+        return Findings(functional.softplus(self.size(places)), anomaly_map, x_hat)
 
-        The image is mirrored at its rim, and a large one is taken in tiles. x̂ is that of the finest scale.
+    def _signals(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The signals at half the size of images `float[N, C, H, W]`, `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`, and x̂.
+
+        Images are mirrored at their rim, and large ones are taken in tiles. x̂ is that of the finest scale.
         """
         found: list[Tensor] = []
         for number in range(SCALES):
-            padded = _prepared(image, number)
-            signals, x_hat = in_tiles(
-                partial(self._signals_of_tile, number),
-                padded,
-                tile=TILE,
-                margin=MARGIN,
-                strides=(SPOT_STRIDE, 1),
-            )
-            height, width = (-(-side // 2**number) for side in image.shape[2:])
+            of_tile = partial(self._signals_of_tile, number)
+            padded = _prepared(x, number)
+            if torch.compiler.is_exporting():
+                signals, x_hat = of_tile(padded)
+            else:
+                signals, x_hat = in_tiles(of_tile, padded, tile=TILE, margin=MARGIN, strides=(SPOT_STRIDE, 1))
+            height, width = (_divided(side, 2**number) for side in x.shape[2:])
             rim = STRIDE // SPOT_STRIDE
-            inner = signals[:, :, rim : rim - (-height // SPOT_STRIDE), rim : rim - (-width // SPOT_STRIDE)]
+            below, right = (rim + _divided(side, SPOT_STRIDE) for side in (height, width))
+            inner = signals[:, :, rim:below, rim:right]
             if number == 0:
                 shown = x_hat[:, :, STRIDE : STRIDE + height, STRIDE : STRIDE + width]
             else:
                 inner = _enlarged(inner, found[0])
             found.append(inner)
-        return torch.cat(found, dim=1)[0], shown
+        return torch.cat(found, dim=1), shown
 
     def _signals_of_tile(self, number: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The signals of a scale, `float[1, 7, H/2, W/2]`, and x̂, `float[1, C, H, W]`, of `float[1, C, H, W]`."""
+        """The signals of a scale, `float[N, 7, H/2, W/2]`, and x̂, `float[N, C, H, W]`, of `float[N, C, H, W]`."""
         difference, levels, spotted, error, x_hat = self._networks(x)
         distances = self.scales[number](difference, levels)
         signals = (spotted, *((each + TINY).log() for each in (error[:, :1], error[:, 1:], *distances)))
@@ -285,9 +288,9 @@ class PatchGANomaly(Method):
         )
 
     def _combined(self, signals: Tensor) -> Tensor:
-        """From signals to one map, `float[h, w]`: the root of the mean of squares of what lies above the usual."""
+        """From signals to one map, `float[N, h, w]`: the root of the mean of squares of what lies above the usual."""
         above: Tensor = self.places(signals).clamp_min(0)
-        return above.square().mean(dim=0).sqrt()
+        return above.square().mean(dim=1).sqrt()
 
 
 class Normal(nn.Module):
@@ -321,11 +324,10 @@ class Normal(nn.Module):
             bank.learn([levels[number][0] for _, levels in found], generator)
 
     def forward(self, difference: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
-        """How far from normal z − ẑ and the features of each level are, `float[1, 1, h, w]` each."""
-        rows = (difference[0].flatten(1).t() - self.latent_mean) @ self.latent_whitening
-        latent = rows.norm(dim=1).view(1, 1, *difference.shape[2:])
+        """How far from normal z − ẑ and the features of each level are, `float[N, 1, h, w]` each."""
+        latent = ((difference.permute(0, 2, 3, 1) - self.latent_mean) @ self.latent_whitening).norm(dim=3)
         banks = zip(self.banks, levels, strict=True)
-        return [_smooth(latent, 3), *(bank(level[0])[None, None] for bank, level in banks)]
+        return [_smooth(latent[:, None], 3), *(bank(level)[:, None] for bank, level in banks)]
 
 
 def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -360,6 +362,11 @@ def _prepared(image: Tensor, number: int) -> Tensor:
     if factor > 1:
         image = functional.avg_pool2d(padded_to_multiple(image, factor, 0), factor)
     return padded_to_multiple(image, STRIDE, STRIDE)
+
+
+def _divided(side: int, by: int) -> int:
+    """Rounded up; of whole numbers above 0 only, since a graph and Python round others differently."""
+    return (side + by - 1) // by
 
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `float[N, C, H, W]`."""
-        if x.device.type != "cpu":
+        if not _here(x):
             return super().forward(x)
         x, weight = _in_working_precision(x, self.weight)
         y: Tensor = _Convolution.apply(x, weight, self.stride[0], self.padding[0])  # type: ignore[no-untyped-call]
@@ -33,13 +33,18 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve `float[N, C, H, W]`, transposed."""
-        if x.device.type != "cpu" or output_size is not None:
+        if not _here(x) or output_size is not None:
             return super().forward(x, output_size)
         x, weight = _in_working_precision(x, self.weight)
         y: Tensor = _TransposedConvolution.apply(  # type: ignore[no-untyped-call]
             x, weight, self.stride[0], self.padding[0]
         )
         return y
+
+
+def _here(x: Tensor) -> bool:
+    """Whether the matrix products pay: on a processor, and not in a graph for somebody else's kernels."""
+    return x.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
 def _in_working_precision(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

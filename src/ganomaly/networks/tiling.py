@@ -67,13 +67,16 @@ def padded_to_multiple(x: Tensor, multiple: int, margin: int) -> Tensor:
     """
     height, width = x.shape[2:]
     rows, columns = (
-        _mirrored(side, margin, margin + -side % multiple).to(x.device) for side in (height, width)
+        _mirrored(side, margin, margin + (multiple - side % multiple) % multiple).to(x.device)
+        for side in (height, width)
     )
     return x[:, :, rows][:, :, :, columns]
 
 
 def _mirrored(side: int, before: int, after: int) -> Tensor:
     """Indices that run back and forth over `side` places, the outermost counted once; `int[n]`."""
-    period = max(2 * (side - 1), 1)
+    # as tensors, which an exported graph can take the remainder of; the sum of ones is the side
+    last = torch.ones(side, dtype=torch.int64).sum() - 1
+    period = (2 * last).clamp(min=1)
     place = torch.arange(-before, side + after) % period
-    return torch.where(place < side, place, period - place)
+    return torch.where(place <= last, place, period - place)

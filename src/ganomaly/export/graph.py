@@ -1,0 +1,158 @@
+"""The whole way from the user's pixels to the verdict as one PyTorch module, which is what gets exported.
+
+Everything that scoring does around the networks is done here with tensors alone, so that a graph holds it: resizing
+as Pillow does it, normalisation, the method's score and map, calibration and threshold.
+"""
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from ganomaly.errors import UsageError
+from ganomaly.model_file import Model
+
+LARGEST_SIDE = 16_384  # px, up to which the size of the network's input is checked to be that of scoring
+LARGEST_QUOTIENT = 2**20
+_WEIGHT_BITS, _LOW_BITS = 22, 11
+
+
+class InferenceGraph(nn.Module):
+    """From images to verdicts.
+
+    Parameters
+    ----------
+    model : Model
+        On the processor, in eval mode.
+
+    Raises
+    ------
+    UsageError
+        If the method searches while it scores, so that no graph can hold it.
+    """
+
+    calibration_scores: Tensor
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        if not model.method.exportable:
+            raise UsageError(
+                f"the method {model.method.name} searches by gradients for each image, which no graph can hold; "
+                "export a model of another method"
+            )
+        self.method = model.method
+        self.preprocessing = model.preprocessing
+        scale = model.preprocessing.scale
+        self.scale = None if scale is None else as_fraction(scale)
+        self.register_buffer("calibration_scores", torch.from_numpy(model.calibration.scores).float())
+
+    def forward(self, image: Tensor, threshold: Tensor) -> dict[str, Tensor]:
+        """Judge images.
+
+        Parameters
+        ----------
+        image : Tensor
+            `uint8` or `uint16` `[N, H, W, C]`, the user's pixels.
+        threshold : Tensor
+            `float[1]`, φ.
+
+        Returns
+        -------
+        dict of str to Tensor
+            `score` and `p_value` `float[N]`, `is_anomaly` `bool[N]`, and where the method has them `anomaly_map`
+            `float[N, H, W]` at the size of the image, and `reconstruction` `uint8[N, h, w, C]`.
+        """
+        pixels = image.permute(0, 3, 1, 2).float()
+        height, width = pixels.shape[2:]
+        rounded = self.preprocessing.bits == 8 and self.preprocessing.channels in (1, 3)
+        pixels = resized(pixels, *self._network_size(height, width), rounded=rounded)
+        if not rounded:
+            pixels = pixels.round()
+        found = self.method.examine((pixels * (2 / self.preprocessing.white_level) - 1).clamp(max=1))
+        score = found.score.float()
+        reached = (self.calibration_scores >= score[:, None]).sum(dim=1)
+        outputs = {
+            "score": score,
+            "p_value": (1 + reached).float() / (1 + len(self.calibration_scores)),
+            "is_anomaly": score > threshold,
+        }
+        if found.anomaly_map is not None:
+            outputs["anomaly_map"] = resized(found.anomaly_map[:, None], height, width)[:, 0]
+        if found.reconstruction is not None:
+            shown = ((found.reconstruction + 1) * 127.5).round().clamp(0, 255)
+            outputs["reconstruction"] = shown.permute(0, 2, 3, 1).to(torch.uint8)
+        return outputs
+
+    def _network_size(self, height: int, width: int) -> tuple[int, int]:
+        if self.scale is None:
+            return self.preprocessing.image_size, self.preprocessing.image_size
+        above, below = self.scale.numerator, self.scale.denominator
+        # rounded to the nearest; the very numbers that scoring takes, which `as_fraction` has seen to
+        sides = ((2 * above * side + below) // (2 * below) for side in (height, width))
+        high, wide = (torch.sym_max(1, side) for side in sides)  # type: ignore[no-untyped-call]
+        return high, wide
+
+
+def as_fraction(scale: float) -> Fraction:
+    """A fraction of small numbers that makes each side exactly as many pixels as the scale does in scoring."""
+    most = 1
+    while most <= LARGEST_QUOTIENT:
+        fraction = Fraction(scale).limit_denominator(most)
+        above, below = fraction.numerator, fraction.denominator
+        if all(
+            (2 * above * side + below) // (2 * below) == round(scale * side)
+            for side in range(1, LARGEST_SIDE)
+        ):
+            return fraction
+        most *= 2
+    raise UsageError(f"the scale {scale!r} of this model cannot be exported; train with another --image-size")
+
+
+def resized(x: Tensor, height: int, width: int, *, rounded: bool = False) -> Tensor:
+    """Resize `float[N, C, H, W]` as Pillow's antialiased bilinear filter does.
+
+    Parameters
+    ----------
+    x : Tensor
+        Pixels.
+    height, width : int
+        Of the result.
+    rounded : bool
+        Whether the pixels are whole numbers from 0 to 255, and each of the two passes ends in such numbers too.
+    """
+    for axis, size in ((3, width), (2, height)):
+        matrix = filter_matrix(x.shape[axis], size)
+        x = _in_whole_numbers(x, matrix, axis) if rounded else _filtered(x, matrix, axis)
+    return x
+
+
+def filter_matrix(n_in: int, n_out: int) -> Tensor:
+    """How much each of so many places counts in each new one: `float[n_out, n_in]`, rows add up to 1.
+
+    The triangle over |x − centre| / support, in whole numbers until the end, so that little is rounded.
+    """
+    source = 2 * torch.arange(n_in) + 1
+    centre = 2 * torch.arange(n_out) + 1
+    support = 2 * torch.sym_max(n_in, n_out)  # type: ignore[no-untyped-call]  # torch does not type it
+    weights = (support - (source * n_out - centre[:, None] * n_in).abs()).clamp(min=0).double()
+    matrix: Tensor = weights / weights.sum(dim=1, keepdim=True)
+    return matrix
+
+
+def _filtered(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """Apply a filter `float[n_out, n_in]` along the height or the width of `float[N, C, H, W]`."""
+    matrix = matrix.float()
+    return x @ matrix.t() if axis == 3 else matrix @ x
+
+
+def _in_whole_numbers(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """The same for 8-bit pixels with the very numbers of Pillow, whose weights have 22 bits.
+
+    Half of the bits at a time: then 32-bit floating point gets each sum exactly, in whatever order it adds.
+    """
+    weights = (matrix * 2**_WEIGHT_BITS + 0.5).floor()
+    high = (weights / 2**_LOW_BITS).floor()
+    low = weights - high * 2**_LOW_BITS
+    total = _filtered(x, high, axis).int() * 2**_LOW_BITS + _filtered(x, low, axis).int()
+    pixels = torch.div(total + 2 ** (_WEIGHT_BITS - 1), 2**_WEIGHT_BITS, rounding_mode="floor")
+    return pixels.clamp(0, 255).float()
