@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.config import Precision, Preprocessing, TrainingOptions
-from ganomaly.data import ParquetImages, PreparedImages, open_training_images
+from ganomaly.data import PreparedImages, open_training_images
+from ganomaly.data.parquet import ParquetImages
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
 from ganomaly.scoring import evaluating

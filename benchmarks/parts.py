@@ -23,7 +23,7 @@ from ganomaly.evaluation import evaluate_model
 from ganomaly.fitting import FitSettings, SilentObserver, fit_model
 from ganomaly.model_file import save_model
 from ganomaly.outputs import at_image_size
-from ganomaly.scoring import ScoredImage
+from ganomaly.scored_image import ScoredImage
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.data import ParquetImages, PreparedImages, open_training_images
+from ganomaly.data import PreparedImages, open_training_images
+from ganomaly.data.parquet import ParquetImages
 from ganomaly.fitting import FitSettings, fit_model
 from ganomaly.metrics import image_auroc
 from ganomaly.model_file import Model
-from ganomaly.scoring import BATCH_SIZE, evaluating
+from ganomaly.scored_image import BATCH_SIZE
+from ganomaly.scoring import evaluating
 from ganomaly.tensors import network_input
 from machine import describe_machine
 

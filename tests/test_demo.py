@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ganomaly import commands, demo
+from ganomaly import demo
+from ganomaly.commands.demo import demo as run_demo
 from ganomaly.fitting import FitSettings
 from ganomaly.progress import Console
 
@@ -22,7 +23,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_makes_images_a_model_figures_and_a_report(small_demo, tmp_path, capsys):
-    assert commands.demo(Console(), tmp_path / "demo")
+    assert run_demo(Console(), tmp_path / "demo")
     made = {path.name for path in (tmp_path / "demo").iterdir()}
     assert made == {"baggage", "baggage.safetensors", "evaluation.json", "report.html", "figures"}
     figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())

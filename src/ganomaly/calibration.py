@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 from ganomaly.config import CalibrationOptions
 from ganomaly.errors import DataError, TrainingError
@@ -206,8 +205,8 @@ class Calibration:
         target = math.log(1 / MEDIAN_NORMALIZED_SCORE - 1)
         steepness = target / max(log_threshold - log_median, tiny)
         steepness = min(max(steepness, STEEPNESS_LIMITS[0]), STEEPNESS_LIMITS[1])
-        with np.errstate(divide="ignore"):
-            return np.asarray(expit(steepness * (np.log(score) - log_threshold)))
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.asarray(1 / (1 + np.exp(-steepness * (np.log(score) - log_threshold))))
 
     def shortfall(self) -> str | None:
         """One sentence if there are too few calibration images for the asked rate, else None."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ganomaly.errors import GANomalyError
+from ganomaly.errors import GANomalyError, package_needed
 from ganomaly.version import __version__
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def fit(
 ) -> None:
     """Learn from normal images, and write a model."""
     with _starting():
-        from ganomaly import commands
+        from ganomaly.commands.fit import fit as run
         from ganomaly.fitting import FitSettings
 
     settings = FitSettings(
@@ -142,7 +142,7 @@ def fit(
         precision=precision.value,
         false_alarm_rate=false_alarm_rate,
     )
-    _leave(commands.fit(_console(), data, model, settings, resume=resume))
+    _leave(run(_console(), data, model, settings, resume=resume))
 
 
 @app.command()
@@ -169,10 +169,10 @@ def score(
 ) -> None:
     """Judge images with a model: one row for each, in input order."""
     with _starting():
-        from ganomaly import commands
+        from ganomaly.commands.score import score as run
 
     _leave(
-        commands.score(
+        run(
             _console(),
             model,
             images,
@@ -199,10 +199,10 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images: normal ones and anomalous ones, kind by kind."""
     with _starting():
-        from ganomaly import commands
+        from ganomaly.commands.evaluate import evaluate as run
 
     _leave(
-        commands.evaluate(
+        run(
             _console(),
             model,
             data,
@@ -260,9 +260,9 @@ def benchmark(
 ) -> None:
     """Compare methods on a data set: each class, method and seed is a row that is kept as soon as it is done."""
     with _starting():
-        from ganomaly import commands
+        from ganomaly.commands.benchmark import benchmark as run
 
-    commands.benchmark(
+    run(
         _console(),
         name,
         data,
@@ -281,6 +281,38 @@ def benchmark(
     )
 
 
+class ExportFormatName(StrEnum):
+    """What an exported graph is written as."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+@app.command()
+def export(
+    model: ModelPath,
+    out: Annotated[
+        Path,
+        typer.Option(help="Where to write the graph: .onnx, or .xml for OpenVINO.", show_default=False),
+    ],
+    file_format: Annotated[
+        ExportFormatName, typer.Option("--format", help="For ONNX Runtime, or for OpenVINO.")
+    ] = ExportFormatName.onnx,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute the networks in 8 bits, and say what that costs.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="What the model was fitted on, for --int8.", show_default=False)
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a model as one graph, from the user's pixels to the verdict, that runs without ganomaly and PyTorch."""
+    with _starting():
+        from ganomaly.commands.export import export as run
+
+    run(_console(), model, out, file_format.value, int8=int8, data=data)
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for images, model and report.")] = Path("demo"),
@@ -288,9 +320,9 @@ def demo(
 ) -> None:
     """Run the whole job on simulated X-ray baggage: make images, train, evaluate, report."""
     with _starting():
-        from ganomaly import commands
+        from ganomaly.commands.demo import demo as run
 
-    _leave(commands.demo(_console(), out))
+    _leave(run(_console(), out))
 
 
 @app.command()
@@ -336,14 +368,17 @@ def _starting() -> Iterator[None]:
     A `KeyboardInterrupt` would now and then be lost there: some packages swallow what goes wrong in an import.
     """
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # whoever started us has seen to it, or it is to be ignored
-        yield
-        return
-    signal.signal(signal.SIGINT, _leave_at_once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with package_needed("this"):
+        if (
+            before is not signal.default_int_handler
+        ):  # whoever started us has seen to it, or it is to be ignored
+            yield
+            return
+        signal.signal(signal.SIGINT, _leave_at_once)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _leave_at_once(*_: object) -> NoReturn:

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ganomaly.errors import UsageError
 
+AUTO = "auto"
+"""The preset that is chosen by the size of the images."""
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 

@@ -7,17 +7,15 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.exceptions import NotFittedError
 
 from ganomaly.calibration import Calibration
-from ganomaly.config import Device, Precision
+from ganomaly.config import AUTO, Device, Precision
 from ganomaly.data import open_images
 from ganomaly.errors import ImageError, UsageError
-from ganomaly.fitting import AUTO, FitSettings, SilentObserver, fit_model
-from ganomaly.model_file import Model, load_model, save_model
+from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
+from ganomaly.judges import load_judge
 from ganomaly.outputs.maps import at_image_size
-from ganomaly.scoring import BATCH_SIZE, ScoredImage, score_dataset
+from ganomaly.scored_image import BATCH_SIZE, Judge, ScoredImage
 
 
 class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -47,7 +45,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     Attributes
     ----------
-    model_ : Model
+    model_ : Judge
         The trained method with its preprocessing, calibration and provenance.
     offset_ : float
         −φ: `decision_function` is `score_samples` minus this.
@@ -109,6 +107,8 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         GANomalyError
             In one sentence, if the images or the options cannot be used, or training fails.
         """
+        from ganomaly.fitting import FitSettings, WarningObserver, fit_model
+
         settings = FitSettings(
             preset=self.preset,
             epochs=self.epochs,
@@ -120,10 +120,10 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             false_alarm_rate=self.false_alarm_rate,
             method_options=dict(self.method_options or {}),
         )
-        result = fit_model(images, settings, observer=_WarningObserver())
+        result = fit_model(images, settings, observer=WarningObserver())
         for path, why in result.failures.items():
             warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
-        self.model_ = result.model
+        self.model_: Judge = result.model
         return self
 
     @property
@@ -183,7 +183,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         if scored.error is not None:
             raise ImageError(scored.error)
         if scored.anomaly_map is None:
-            raise UsageError(f"the method {self._model.method.name} has no anomaly map")
+            raise UsageError(f"the method {self._model.method_name} has no anomaly map")
         return at_image_size(scored.anomaly_map, scored.height, scored.width)
 
     def reconstruct(self, images: Any) -> NDArray[np.uint8]:
@@ -201,7 +201,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             if scored.error is not None:
                 raise ImageError(scored.error)
             if scored.reconstruction is None:
-                raise UsageError(f"the method {self._model.method.name} does not reconstruct")
+                raise UsageError(f"the method {self._model.method_name} does not reconstruct")
             pictures.append(scored.reconstruction)
         return np.stack(pictures)
 
@@ -212,12 +212,21 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         ------
         OutputError
             If it cannot be written.
+        UsageError
+            If the model was loaded from an exported graph.
         """
-        save_model(self._model, path)
+        from ganomaly.model_file import Model, save_model
+
+        model = self._model
+        if not isinstance(model, Model):
+            raise UsageError(
+                "this model was loaded from an exported graph, which is saved already; copy its file"
+            )
+        save_model(model, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a model that `save` or `ganomaly fit` wrote.
+        """Read a model that `save`, `ganomaly fit` or `ganomaly export` wrote; the last needs no PyTorch.
 
         Raises
         ------
@@ -226,7 +235,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         ModelFileError
             If it is truncated, foreign, newer than this package, or was changed.
         """
-        model = load_model(path)
+        model = load_judge(path)
         detector = cls(
             preset=model.preset,
             epochs=model.provenance.get("epochs"),
@@ -234,7 +243,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             channels=model.preprocessing.channels,
             seed=model.provenance.get("seed", 0),
             false_alarm_rate=model.calibration.false_alarm_rate,
-            method_options=model.method.options.model_dump(),
+            method_options=dict(model.method_options),
         )
         detector.model_ = model
         return detector
@@ -247,12 +256,13 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         )
 
     @property
-    def _model(self) -> Model:
+    def _model(self) -> Judge:
         if not hasattr(self, "model_"):
             raise NotFittedError(
                 "this GANomalyDetector has no model yet; call fit with normal images, or load"
             )
-        return self.model_
+        model: Judge = self.model_
+        return model
 
     @property
     def _calibration(self) -> Calibration:
@@ -261,19 +271,5 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def _scored(self, images: Any, *, pictures: bool = False) -> Iterator[tuple[ScoredImage, str]]:
         model = self._model
         dataset = open_images(images)
-        for scored in score_dataset(
-            model.method,
-            model.preprocessing,
-            dataset,
-            batch_size=BATCH_SIZE,
-            device=self.device,
-            pictures=pictures,
-        ):
+        for scored in model.judge(dataset, batch_size=BATCH_SIZE, device=self.device, pictures=pictures):
             yield scored, dataset.records[scored.index].path
-
-
-class _WarningObserver(SilentObserver):
-    """Passes on what a user must know before trusting the result."""
-
-    def warn(self, sentence: str) -> None:
-        warnings.warn(sentence, stacklevel=4)

@@ -4,6 +4,9 @@ Every error says what was found, what was expected and what to do, in one senten
 The command line catches `GANomalyError` once, prints the sentence and exits with `exit_status`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class GANomalyError(Exception):
     """The run failed; the message is one sentence for the user."""
@@ -35,3 +38,20 @@ class ModelFileError(GANomalyError):
 
 class OutputError(GANomalyError):
     """A result cannot be written: no such folder, no permission, a full disk."""
+
+
+@contextmanager
+def package_needed(what: str) -> Iterator[None]:
+    """Import in this block what not every install has; `what` needs it.
+
+    Raises
+    ------
+    UsageError
+        That says which package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{what} needs {error.name}, which is not installed here; pip install {error.name}"
+        ) from error

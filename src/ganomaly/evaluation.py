@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from ganomaly.data import ImageDataset, ImageRecord
 from ganomaly.errors import DataError, ImageError
 from ganomaly.metrics import Evaluation, PixelTally, image_metrics
-from ganomaly.model_file import Model
 from ganomaly.outputs.maps import at_image_size
-from ganomaly.scoring import BATCH_SIZE, ScoredImage, score_dataset
+from ganomaly.scored_image import BATCH_SIZE, Judge, ScoredImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ class EvaluatedImages:
 
 
 def evaluate_model(
-    model: Model,
+    model: Judge,
     dataset: ImageDataset,
     *,
     batch_size: int = BATCH_SIZE,
@@ -69,9 +68,7 @@ def evaluate_model(
     kinds: list[str | None] = []
     failures: dict[str, str] = {}
     pixels = PixelTally()
-    for scored in score_dataset(
-        model.method, model.preprocessing, dataset, batch_size=batch_size, pictures=True
-    ):
+    for scored in model.judge(dataset, batch_size=batch_size, pictures=True):
         record = dataset.records[scored.index]
         on_image(scored, record)
         if scored.score is None:

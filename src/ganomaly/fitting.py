@@ -2,6 +2,7 @@
 
 import math
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ganomaly.calibration import Calibration, CalibrationSplit, MapCalibration, split_for_calibration
 from ganomaly.config import (
+    AUTO,
     CalibrationOptions,
     Device,
     MethodOptions,
@@ -22,6 +24,7 @@ from ganomaly.config import (
     TrainingOptions,
 )
 from ganomaly.data import (
+    ChosenImages,
     ImageDataset,
     PreparedImages,
     Survey,
@@ -30,15 +33,16 @@ from ganomaly.data import (
     suggested_image_size,
     survey,
 )
+from ganomaly.errors import UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.model_file import Model
 from ganomaly.networks import check_image_size
-from ganomaly.scoring import BATCH_SIZE, evaluating
+from ganomaly.scored_image import BATCH_SIZE
+from ganomaly.scoring import evaluating
 from ganomaly.tensors import network_input
 from ganomaly.training import TrainingProgress, TrainingResult, train
 from ganomaly.version import __version__
 
-AUTO = "auto"
 SMALL_PRESET, LARGE_PRESET = "small", "patches"
 SMALL_IMAGES = 64  # px of the shorter side; a patch of larger ones still shows parts of what they show
 
@@ -90,6 +94,14 @@ class SilentObserver:
 
     def trained(self, progress: TrainingProgress) -> None:
         """Ignore it."""
+
+
+class WarningObserver(SilentObserver):
+    """Passes on, as a warning, what a user must know before trusting the result."""
+
+    def warn(self, sentence: str) -> None:
+        """Warn whoever called `GANomalyDetector.fit`."""
+        warnings.warn(sentence, stacklevel=4)
 
 
 @dataclass(frozen=True)
@@ -176,6 +188,34 @@ def fit_model(
     provenance = _provenance(surveyed, split, training, result)
     model = Model(result.method, settings.preset, preprocessing, calibration, provenance, map_calibration)
     return FitResult(model, failures, result)
+
+
+def calibration_images(model: Model, data: Any) -> ImageDataset:
+    """The normal images that were kept out of training when a model was fitted.
+
+    Parameters
+    ----------
+    model : Model
+        What was fitted.
+    data
+        What it was fitted on, as for `fit_model`.
+
+    Raises
+    ------
+    UsageError
+        If these are other images.
+    """
+    dataset = open_training_images(data)
+    surveyed = survey(dataset)
+    if surveyed.fingerprint != model.provenance.get("data_fingerprint"):
+        raise UsageError(f"{dataset.name} does not hold the images that the model learned from; name those")
+    known = model.preprocessing
+    images = PreparedImages(
+        dataset, image_size=known.image_size, scale=known.scale, channels=known.channels, surveyed=surveyed
+    )
+    options = CalibrationOptions.checked(false_alarm_rate=model.calibration.false_alarm_rate)
+    split = split_for_calibration(len(images.usable), options, model.provenance["seed"])
+    return ChosenImages(dataset, images.usable[split.calibration])
 
 
 def suggested_preset(surveyed: Survey) -> str:

@@ -7,7 +7,7 @@ A checksum over all of it tells a file that was changed by hand.
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import Preprocessing
+from ganomaly.config import Device, Preprocessing
+from ganomaly.data import ImageDataset
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
 from ganomaly.methods import Method, find_method
+from ganomaly.scored_image import BATCH_SIZE, ScoredImage
+from ganomaly.scoring import score_dataset
 from ganomaly.tensor_files import write_safetensors
 from ganomaly.tensors import in_channels_last
 
@@ -56,6 +59,29 @@ class Model:
     calibration: Calibration
     provenance: Mapping[str, Any]
     map_calibration: MapCalibration | None = None
+
+    @property
+    def method_name(self) -> str:
+        """The method, by its name on the command line."""
+        return self.method.name
+
+    @property
+    def method_options(self) -> Mapping[str, Any]:
+        """The method's options."""
+        return self.method.options.model_dump()
+
+    def judge(
+        self,
+        dataset: ImageDataset,
+        *,
+        batch_size: int = BATCH_SIZE,
+        device: Device = "auto",
+        pictures: bool = False,
+    ) -> Iterator[ScoredImage]:
+        """Score all images of a dataset; parameters are those of `score_dataset`."""
+        return score_dataset(
+            self.method, self.preprocessing, dataset, batch_size=batch_size, device=device, pictures=pictures
+        )
 
 
 def save_model(model: Model, path: str | Path) -> None:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganomaly.calibration import MapCalibration
-from ganomaly.outputs import overlay
-from ganomaly.scoring import ScoredImage
+from ganomaly.outputs import at_image_size, overlay
+from ganomaly.scored_image import ScoredImage
 
 DIFFERENCE_GAIN = 2
 HEAT_MAP = "heat map"
@@ -45,5 +45,6 @@ def panels(
         small = None
         if mask is not None:
             small = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-        found[HEAT_MAP] = overlay(scored.image, scored.anomaly_map, map_calibration, small)
+        anomaly_map = at_image_size(scored.anomaly_map, height, width)
+        found[HEAT_MAP] = overlay(scored.image, anomaly_map, map_calibration, small)
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.console
 from rich.progress import (
@@ -17,7 +17,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ganomaly.training import TrainingProgress
+if TYPE_CHECKING:
+    from ganomaly.training import TrainingProgress
 
 
 class Console:
@@ -109,7 +110,7 @@ class FittingDisplay:
             self._decoding = self._bars.add_task("decoding", total=total)
         self._bars.update(self._decoding, completed=done)
 
-    def trained(self, progress: TrainingProgress) -> None:
+    def trained(self, progress: "TrainingProgress") -> None:
         """Move the bar of training."""
         if self._training is None:
             self._training = self._bars.add_task("training", total=progress.steps)

@@ -6,11 +6,9 @@ depend on its neighbours. Computation is fp32, whatever training was, so that ve
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ganomaly.config import Device, Preprocessing
@@ -18,39 +16,8 @@ from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead
 from ganomaly.devices import choose_device
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Findings, Method
+from ganomaly.scored_image import BATCH_SIZE, ScoredImage
 from ganomaly.tensors import displayable, network_input
-
-BATCH_SIZE = 64
-
-
-@dataclass(frozen=True)
-class ScoredImage:
-    """One image after scoring.
-
-    Attributes
-    ----------
-    index : int
-        Its position in the dataset.
-    score : float or None
-        A(x); None if the image could not be read.
-    error : str or None
-        Why it could not be read.
-    height, width : int
-        Size of the user's image in pixels; 0 if it could not be read.
-    image, reconstruction : ndarray or None
-        `uint8[h, w, C]` network input and its reconstruction, where pictures were asked for.
-    anomaly_map : ndarray or None
-        `float32[h, w]`, where pictures were asked for and the method has one.
-    """
-
-    index: int
-    score: float | None
-    error: str | None = None
-    height: int = 0
-    width: int = 0
-    image: NDArray[np.uint8] | None = None
-    reconstruction: NDArray[np.uint8] | None = None
-    anomaly_map: NDArray[np.float32] | None = None
 
 
 def score_dataset(

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ganomaly.data import ParquetImages, open_images, open_test_images, open_training_images, survey
+from ganomaly.data import open_images, open_test_images, open_training_images, survey
 from ganomaly.data import parquet as parquet_module
+from ganomaly.data.parquet import ParquetImages
 from ganomaly.errors import DataError, ImageError
 
 

@@ -108,7 +108,7 @@ def test_larger_images_get_narrower_networks():
 def test_images_of_another_kind_stand_out_after_a_short_training():
     normal = kinds_of_images([1, 4], 150)
     prepared = PreparedImages(open_training_images(normal), image_size=32, channels=1)
-    training = TrainingOptions(steps=40, batch_size=32, precision="fp32")
+    training = TrainingOptions(steps=60, batch_size=32, precision="fp32")
     preprocessing = Preprocessing(image_size=32, channels=1)
     method = train(ContrastiveGANomaly, OPTIONS, preprocessing, prepared, prepared.usable, training).method
     upright = kinds_of_images([4], 30, seed=2).swapaxes(1, 2)

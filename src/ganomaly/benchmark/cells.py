@@ -19,7 +19,8 @@ from ganomaly.errors import UsageError
 from ganomaly.fitting import framing
 from ganomaly.methods import Method, find_method
 from ganomaly.metrics import image_metrics
-from ganomaly.scoring import BATCH_SIZE, evaluating, score_dataset
+from ganomaly.scored_image import BATCH_SIZE
+from ganomaly.scoring import evaluating, score_dataset
 from ganomaly.tensors import network_input
 from ganomaly.training import train
 from ganomaly.version import __version__

@@ -10,7 +10,6 @@ from ganomaly.data.encoded_image import EncodedImage, ImageHeader, Pixels
 from ganomaly.data.image_dataset import ChosenImages, ImageDataset, ImageRecord
 from ganomaly.data.labelled_arrays import CIFAR10_NAMES, LabelledArrays, load_labelled_arrays
 from ganomaly.data.opening import NORMAL_NAMES, open_images, open_test_images, open_training_images
-from ganomaly.data.parquet import ParquetImages
 from ganomaly.data.prepared import DecodedBatch, PreparedImages, decode_ahead
 from ganomaly.data.resizing import resize_image
 from ganomaly.data.survey import Survey, agreed_channels, suggested_image_size, survey
@@ -28,7 +27,6 @@ __all__ = [
     "ImageHeader",
     "ImageRecord",
     "LabelledArrays",
-    "ParquetImages",
     "Pixels",
     "PreparedImages",
     "Survey",

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.data.parquet import ParquetImages
-from ganomaly.errors import DataError, UsageError
+from ganomaly.errors import DataError, UsageError, package_needed
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_SIDE = 32
@@ -105,6 +104,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def _from_parquet(files: Sequence[Path]) -> LabelledArrays:
+    with package_needed("parquet"):
+        from ganomaly.data.parquet import ParquetImages
     dataset = ParquetImages(files)
     images = [dataset.read(index) for index in range(len(dataset))]
     if len({image.shape for image in images}) != 1 or images[0].dtype != np.uint8:

@@ -8,7 +8,7 @@ called `ground_truth`, and what is hidden, is no image.
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from ganomaly.data.datasets import ImageArrays, ImageFile, ImageFiles
 from ganomaly.data.decoding import SUFFIXES
 from ganomaly.data.folders import MASK_FOLDER, FolderContent, list_folder, subfolders
 from ganomaly.data.image_dataset import ImageDataset, JoinedImages
-from ganomaly.data.parquet import ParquetImages
-from ganomaly.errors import DataError, UsageError
+from ganomaly.errors import DataError, UsageError, package_needed
+
+if TYPE_CHECKING:
+    from ganomaly.data.parquet import ParquetImages
 
 NORMAL_NAMES = ("good", "normal", "ok")
 """Names of folders and labels that mean normal, in any case."""
@@ -76,7 +78,7 @@ def open_test_images(data: Any) -> ImageDataset:
     if path.is_dir():
         return _test_folder(path)
     if path.suffix.lower() == ".parquet":
-        return _labelled_rows(ParquetImages([path]))
+        return _labelled_rows(_parquet([path]))
     raise DataError(f"{path} is one file without a label; to evaluate, give {_LAYOUTS}")
 
 
@@ -100,7 +102,7 @@ def open_images(sources: Any) -> ImageDataset:
 
 
 _FolderOpener = Callable[[Path], ImageDataset]
-_RowChoice = Callable[[ParquetImages], ParquetImages]
+_RowChoice = Callable[["ParquetImages"], "ParquetImages"]
 
 
 def _opened(data: Any, open_folder: _FolderOpener, choose_rows: _RowChoice) -> ImageDataset:
@@ -124,7 +126,7 @@ def _opened_path(path: Path, open_folder: _FolderOpener, choose_rows: _RowChoice
     if path.is_dir():
         return open_folder(path)
     if path.suffix.lower() == ".parquet":
-        return choose_rows(ParquetImages([path]))
+        return choose_rows(_parquet([path]))
     return ImageFiles([ImageFile(path, path.name)], str(path))
 
 
@@ -252,23 +254,29 @@ def _nothing_in(folder: Path, content: FolderContent) -> DataError:
 # --- parquet ---------------------------------------------------------------------------------------------
 
 
-def _parquet_of_split(root: Path, content: FolderContent, split: str) -> ParquetImages:
+def _parquet(files: Sequence[Path], name: str | None = None) -> "ParquetImages":
+    with package_needed("parquet"):
+        from ganomaly.data.parquet import ParquetImages
+    return ParquetImages(files, name)
+
+
+def _parquet_of_split(root: Path, content: FolderContent, split: str) -> "ParquetImages":
     """Open the parquet files whose path names the split; all of them if none does."""
     if not content.parquet:
         raise _nothing_in(root, content)
     of_split = [path for path in content.parquet if split in _label(path, root).casefold()]
     files = of_split or content.parquet
-    return ParquetImages(files, str(files[0]) if len(files) == 1 else f"{root} ({len(files)} parquet files)")
+    return _parquet(files, str(files[0]) if len(files) == 1 else f"{root} ({len(files)} parquet files)")
 
 
-def _normal_rows(images: ParquetImages) -> ParquetImages:
+def _normal_rows(images: "ParquetImages") -> "ParquetImages":
     normal = [kind for kind in images.kinds if _is_normal(kind)]
     if not normal and images.label_is_boolean:
         normal = [kind for kind in images.kinds if kind == "False"]
     return images.only(normal) if normal else images
 
 
-def _labelled_rows(images: ParquetImages) -> ParquetImages:
+def _labelled_rows(images: "ParquetImages") -> "ParquetImages":
     kinds = images.kinds
     normal = [kind for kind in kinds if _is_normal(kind)] or [
         kind for kind in kinds if kind in _NORMAL_LABELS

@@ -387,7 +387,8 @@ def _decode_one(dataset: ImageDataset, wanted: _NetworkInput, index: int, decode
                 f"{wanted.bits}-bit images; convert it"
             )
         height, width, channels = wanted.shape(header.height, header.width)
-        pixels = image.decode(max(height, width))
+        # at a common scale decoded whole, as an exported graph gets it; a square takes what libjpeg makes smaller
+        pixels = image.decode(None if wanted.scale is not None else max(height, width))
     try:
         small = resize_image(pixels, (height, width), channels)
     except ImageError as error:

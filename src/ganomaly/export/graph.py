@@ -6,15 +6,19 @@ as Pillow does it, normalisation, the method's score and map, calibration and th
 
 from fractions import Fraction
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ganomaly.errors import UsageError
+from ganomaly.exported_model import OUTPUTS
 from ganomaly.model_file import Model
 
+ROUNDING = 1e-5  # relative; scores of the graph and of the model differ by less
 LARGEST_SIDE = 16_384  # px, up to which the size of the network's input is checked to be that of scoring
 LARGEST_QUOTIENT = 2**20
-_WEIGHT_BITS, _LOW_BITS = 22, 11
+_HALF = 2**11  # of the 22 bits
 
 
 class InferenceGraph(nn.Module):
@@ -44,9 +48,14 @@ class InferenceGraph(nn.Module):
         self.preprocessing = model.preprocessing
         scale = model.preprocessing.scale
         self.scale = None if scale is None else as_fraction(scale)
-        self.register_buffer("calibration_scores", torch.from_numpy(model.calibration.scores).float())
+        self.register_buffer("calibration_scores", torch.from_numpy(calibration_scores(model)).float())
 
-    def forward(self, image: Tensor, threshold: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, threshold: Tensor) -> tuple[Tensor, ...]:
+        """What `judged` gives, in the order of `OUTPUTS`."""
+        found = self.judged(image, threshold)
+        return tuple(found[name] for name in OUTPUTS if name in found)
+
+    def judged(self, image: Tensor, threshold: Tensor) -> dict[str, Tensor]:
         """Judge images.
 
         Parameters
@@ -91,6 +100,14 @@ class InferenceGraph(nn.Module):
         sides = ((2 * above * side + below) // (2 * below) for side in (height, width))
         high, wide = (torch.sym_max(1, side) for side in sides)  # type: ignore[no-untyped-call]
         return high, wide
+
+
+def calibration_scores(model: Model) -> NDArray[np.float64]:
+    """Those of the model, and a trifle: an image that calibrated it must not exceed itself by a rounding error.
+
+    Kernels add in different orders, so that the score of the graph differs from that of the model in the last digits.
+    """
+    return np.asarray(model.calibration.scores * (1 + ROUNDING))
 
 
 def as_fraction(scale: float) -> Fraction:
@@ -150,9 +167,9 @@ def _in_whole_numbers(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
 
     Half of the bits at a time: then 32-bit floating point gets each sum exactly, in whatever order it adds.
     """
-    weights = (matrix * 2**_WEIGHT_BITS + 0.5).floor()
-    high = (weights / 2**_LOW_BITS).floor()
-    low = weights - high * 2**_LOW_BITS
-    total = _filtered(x, high, axis).int() * 2**_LOW_BITS + _filtered(x, low, axis).int()
-    pixels = torch.div(total + 2 ** (_WEIGHT_BITS - 1), 2**_WEIGHT_BITS, rounding_mode="floor")
-    return pixels.clamp(0, 255).float()
+    weights = (matrix * _HALF**2 + 0.5).floor()
+    high = (weights / _HALF).floor()
+    low = weights - high * _HALF
+    carried = (_filtered(x, low, axis) / _HALF).floor()
+    pixels = ((_filtered(x, high, axis) + carried + _HALF / 2) / _HALF).floor()
+    return pixels.clamp(0, 255)

@@ -48,6 +48,7 @@ class AnoGAN(Method):
 
     name: ClassVar[str] = "anogan"
     options_type: ClassVar[type[MethodOptions]] = AnoGANOptions
+    exportable: ClassVar[bool] = False  # its score is a search by gradients
     presets: ClassVar[Mapping[str, Preset]] = {
         "anogan": Preset(
             "AnoGAN as published in 2017: 500 steps of search for each image, so scoring is slow",

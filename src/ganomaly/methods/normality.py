@@ -97,7 +97,9 @@ class PlaceStatistics(nn.Module):
 
     def _without_edges(self, maps: Tensor, axis: int) -> Tensor:
         band = _bands(maps.shape[2 + axis]).to(maps.device)
-        mean, spread = self.edge_mean[axis][:, band], self.edge_spread[axis][:, band]  # [C, h or w]
+        mean, spread = (
+            of[axis].index_select(1, band) for of in (self.edge_mean, self.edge_spread)
+        )  # [C, h or w]
         return (maps - mean.unsqueeze(2 - axis)) / spread.unsqueeze(2 - axis)
 
 

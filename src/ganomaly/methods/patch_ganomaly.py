@@ -13,7 +13,6 @@ training, a score from disagreement between z and ẑ. Around it:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
 from functools import partial
 from itertools import chain
 from typing import ClassVar
@@ -215,7 +214,8 @@ class PatchGANomaly(Method):
         if torch.compiler.is_exporting():
             return self._findings(x)
         found = [self._findings(image) for image in torch.split(x, 1)]
-        return Findings(*(torch.cat(each) for each in zip(*map(astuple, found), strict=True)))
+        parts = [(each.score, each.anomaly_map, each.reconstruction) for each in found]
+        return Findings(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
     def collapse(self, x: Tensor) -> str | None:
         """Say so when all patches have the same latent."""

@@ -70,7 +70,7 @@ def padded_to_multiple(x: Tensor, multiple: int, margin: int) -> Tensor:
         _mirrored(side, margin, margin + (multiple - side % multiple) % multiple).to(x.device)
         for side in (height, width)
     )
-    return x[:, :, rows][:, :, :, columns]
+    return x.index_select(2, rows).index_select(3, columns)
 
 
 def _mirrored(side: int, before: int, after: int) -> Tensor:

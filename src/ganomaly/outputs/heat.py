@@ -4,12 +4,14 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion
 
 from ganomaly.calibration import MapCalibration
 from ganomaly.data import Pixels
+from ganomaly.errors import package_needed
 
-COLOURS = "inferno"
+# of Matplotlib's inferno, from cold to hot; all others lie between two of them
+COLOURS = """000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d04545 e35933 f1711f f98c0a fcaa0f f9c932
+f2e865 fcffa4"""
 MOST_OPAQUE = 0.75  # the image stays visible under the greatest heat
 OUTLINE = (0, 255, 255)  # cyan, which neither the heat nor an image in gray has
 
@@ -46,6 +48,9 @@ def overlay(
     shown = in_colour(image) * (1 - opacity) + colours * opacity
     picture: NDArray[np.uint8] = np.rint(shown).astype(np.uint8)
     if mask is not None and mask.any():
+        with package_needed("the outline of a mask"):
+            from scipy.ndimage import binary_dilation, binary_erosion
+
         width = max(1, min(mask.shape) // 256)
         rim = binary_dilation(mask, iterations=width) & ~binary_erosion(
             mask, iterations=width, border_value=1
@@ -69,6 +74,8 @@ def as_8_bit(pixels: Pixels, white_level: int) -> NDArray[np.uint8]:
 
 @cache
 def _colours() -> NDArray[np.float32]:
-    from matplotlib import colormaps  # not needed before the first overlay, and slow to import
-
-    return np.asarray(colormaps[COLOURS](np.arange(256))[:, :3] * 255, dtype=np.float32)
+    """From cold to hot, `float32[256, 3]`."""
+    known = np.array([list(bytes.fromhex(colour)) for colour in COLOURS.split()])
+    place = np.linspace(0, len(known) - 1, 256)
+    channels = [np.interp(place, np.arange(len(known)), channel) for channel in known.T]
+    return np.stack(channels, axis=1).astype(np.float32)

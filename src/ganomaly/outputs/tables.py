@@ -7,11 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ganomaly.calibration import Calibration
-from ganomaly.errors import UsageError
+from ganomaly.errors import UsageError, package_needed
 from ganomaly.files import check_writable, written_whole
 
 ROWS_PER_GROUP = 4096  # rows that a Parquet table holds in memory at once
@@ -46,16 +43,6 @@ class ScoreRow:
 
 
 COLUMNS = [column.name for column in fields(ScoreRow)]
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("score", pa.float64()),
-        ("normalized_score", pa.float64()),
-        ("p_value", pa.float64()),
-        ("is_anomaly", pa.bool_()),
-        ("error", pa.string()),
-    ]
-)
 
 
 def score_row(path: str, score: float | None, error: str | None, calibration: Calibration) -> ScoreRow:
@@ -124,11 +111,18 @@ def _json_lines(part: Path) -> Iterator[Callable[[ScoreRow], None]]:
 
 @contextmanager
 def _parquet(part: Path) -> Iterator[Callable[[ScoreRow], None]]:
-    with pq.ParquetWriter(part, SCHEMA) as writer:
+    with package_needed("a table in parquet"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+    numbers = dict.fromkeys(("score", "normalized_score", "p_value"), pa.float64())
+    types = {"path": pa.string(), **numbers, "is_anomaly": pa.bool_(), "error": pa.string()}
+    schema = pa.schema([(name, types[name]) for name in COLUMNS])
+    with pq.ParquetWriter(part, schema) as writer:
         waiting: list[dict[str, object]] = []
 
         def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(waiting, SCHEMA))
+            writer.write_table(pa.Table.from_pylist(waiting, schema))
             waiting.clear()
 
         def write(row: ScoreRow) -> None:

@@ -4,18 +4,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import ArrayLike
 
-from ganomaly.errors import UsageError
+from ganomaly.errors import UsageError, package_needed
 from ganomaly.files import written_whole
-from ganomaly.metrics import Evaluation, image_metrics
 from ganomaly.outputs.tables import ScoreRow
 from ganomaly.report.thumbnails import Panels, ThumbnailStore
 from ganomaly.version import __version__
+
+if TYPE_CHECKING:
+    from ganomaly.metrics import Evaluation
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class ReportBuilder:
         self._thumbnails.offer(len(self._rows), row.score, row.labelled_anomalous, panels)
         self._rows.append(row)
 
-    def write(self, path: str | Path, *, evaluation: Evaluation | None = None) -> None:
+    def write(self, path: str | Path, *, evaluation: "Evaluation | None" = None) -> None:
         """Write the report, whole or not at all.
 
         Parameters
@@ -143,10 +145,12 @@ class ReportBuilder:
         with written_whole(path) as part, part.open("w", encoding="utf-8", errors="replace") as file:
             file.writelines(page)
 
-    def _evaluated(self) -> Evaluation | None:
+    def _evaluated(self) -> "Evaluation | None":
         labelled = [row for row in self._rows if row.labelled_anomalous is not None]
         if not labelled:
             return None
+        with package_needed("a report on labelled images"):
+            from ganomaly.metrics import image_metrics
         return image_metrics(
             np.array([row.score for row in labelled], dtype=np.float64),
             np.array([row.labelled_anomalous for row in labelled], dtype=np.bool_),
@@ -154,7 +158,7 @@ class ReportBuilder:
             [row.kind for row in labelled],
         )
 
-    def _numbers(self, evaluation: Evaluation | None) -> dict[str, Any]:
+    def _numbers(self, evaluation: "Evaluation | None") -> dict[str, Any]:
         """Everything but the pictures, by column, since that is shorter than by row."""
         return {
             "threshold": self._threshold,

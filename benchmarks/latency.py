@@ -1,0 +1,84 @@
+"""How long one image takes from JPEG file to verdict and map, with the default preset: p50 and p99.
+
+The network is that of the preset `patches`, trained for a moment on noise: time does not depend on what it learned.
+
+Run: python benchmarks/latency.py [--size 256] [--repeats 100]
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ganomaly import GANomalyDetector
+from ganomaly.data import open_images
+from ganomaly.export import as_onnx, in_8_bits, write_graph
+from ganomaly.judges import load_judge
+from ganomaly.model_file import load_model
+from ganomaly.scored_image import Judge
+from machine import describe_machine
+
+
+def models(folder: Path, size: int) -> dict[str, Judge]:
+    """The model, and the graphs that were exported from it."""
+    images = np.random.default_rng(0).integers(0, 255, (40, size, size), dtype=np.uint8)
+    path = folder / "model.safetensors"
+    GANomalyDetector("patches", epochs=1, false_alarm_rate=0.1).fit(images).save(path)
+    model = load_model(path)
+    whole = as_onnx(model)
+    quantised = in_8_bits(whole, model, open_images(images[:8]))
+    for name, graph in (("whole", whole), ("int8", quantised)):
+        write_graph(graph, folder / f"{name}.onnx", "onnx")
+        write_graph(graph, folder / f"{name}.xml", "openvino")
+    return {
+        "ganomaly, PyTorch": load_judge(path),
+        "ONNX Runtime": load_judge(folder / "whole.onnx"),
+        "ONNX Runtime, int8": load_judge(folder / "int8.onnx"),
+        "OpenVINO": load_judge(folder / "whole.xml"),
+        "OpenVINO, int8": load_judge(folder / "int8.xml"),
+    }
+
+
+def milliseconds(judge: Judge, path: Path) -> float:
+    """Time one image, from its file on."""
+    start = time.perf_counter()
+    (scored,) = judge.judge(open_images([path]), pictures=True)
+    assert scored.score is not None
+    return 1000 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=100)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        judges = models(folder, arguments.size)
+        picture = folder / "image.jpg"
+        y, x = np.mgrid[: arguments.size, : arguments.size] / 9
+        pixels = 127 + 60 * np.sin(x) * np.cos(y) + np.random.default_rng(1).normal(0, 9, x.shape)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(picture, quality=90)
+        times: dict[str, list[float]] = {name: [] for name in judges}
+        for judge in judges.values():
+            for _ in range(3):
+                milliseconds(judge, picture)  # warm up
+        for _ in range(arguments.repeats):
+            for name, judge in judges.items():
+                times[name].append(milliseconds(judge, picture))
+    print(describe_machine())
+    print(
+        f"preset patches, one gray JPEG of {arguments.size}×{arguments.size} px, from the file to score, verdict and "
+        f"map; {arguments.repeats} alternating runs"
+    )
+    for name, values in times.items():
+        p50, p99 = np.percentile(values, [50, 99])
+        print(f"{name:20} p50 {p50:6.1f} ms, p99 {p99:6.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the verbs of the command line do, once their arguments are read: a module each, imported when it is needed."""

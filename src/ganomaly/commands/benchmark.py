@@ -1,0 +1,98 @@
+"""`ganomaly benchmark`."""
+
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from ganomaly.benchmark import (
+    BAGGAGE,
+    ERROR,
+    Budget,
+    Protocol,
+    ResultTable,
+    RowFile,
+    Source,
+    grid,
+    result_table,
+    run_grid,
+    split_methods,
+    write_figures,
+    write_tables,
+)
+from ganomaly.config import Precision
+from ganomaly.errors import TrainingError, UsageError
+from ganomaly.files import check_writable, written_whole
+from ganomaly.progress import Console
+
+
+def benchmark(
+    console: Console,
+    name: str,
+    data: Path | None,
+    out: Path,
+    *,
+    methods: str,
+    classes: str | None,
+    seeds: str,
+    protocol: Protocol,
+    epochs: int | None,
+    train_images: int | None,
+    test_images: int | None,
+    image_size: int | None,
+    precision: Precision,
+    jobs: int,
+    json_path: Path | None,
+) -> None:
+    """Compare methods; a second call with the same options goes on where the first stopped."""
+    if data is None and name != BAGGAGE:
+        raise UsageError(f"say where the images of {name} are, with --data FOLDER")
+    if json_path is not None:
+        check_writable(json_path)
+    specs = split_methods(methods)
+    chosen = None if classes is None else [part.strip() for part in classes.split(",")]
+    cells = grid(
+        Source(name, data if data is not None else out),
+        specs,
+        chosen,
+        _numbers(seeds),
+        protocol=protocol,
+        budget=Budget(epochs, train_images, test_images),
+        image_size=image_size,
+        precision=precision,
+    )
+    kept = RowFile(out)
+    with console.counting(len(cells), "cells") as count:
+        rows = run_grid(cells, kept, jobs=jobs, on_done=count)
+    table = result_table(rows)
+    console.print_table(_benchmark_table(table))
+    written = write_tables(table, rows, out) + write_figures(table, rows, out)
+    if json_path is not None:
+        with written_whole(json_path) as part:
+            part.write_text(json.dumps({"rows": [row for row in rows if ERROR not in row]}, indent=2) + "\n")
+        written.append(json_path)
+    console.say(f"wrote {', '.join(map(str, [kept.path, *written]))}")
+    failed = [row for row in rows if ERROR in row]
+    if failed:
+        first = failed[0]
+        raise TrainingError(
+            f"{len(failed)} of {len(rows)} rows failed, the first {first['method']} on {first['anomaly_class']}, "
+            f"seed {first['seed']}: {first[ERROR]}; the same command tries them again"
+        )
+
+
+def _benchmark_table(table: ResultTable) -> Table:
+    shown = Table(title=table.title, title_justify="left")
+    shown.add_column("method")
+    for name in table.classes:
+        shown.add_column(name, justify="right")
+    for method in table.methods:
+        shown.add_row(method, *(table.text(method, name) for name in table.classes))
+    return shown
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers separated by commas, got {text!r}") from None

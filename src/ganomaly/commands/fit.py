@@ -1,0 +1,29 @@
+"""`ganomaly fit`."""
+
+from pathlib import Path
+
+from ganomaly.commands.reporting import list_failures
+from ganomaly.files import check_writable
+from ganomaly.fitting import FitSettings, fit_model
+from ganomaly.model_file import save_model
+from ganomaly.progress import Console
+
+
+def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resume: bool) -> bool:
+    """Train on normal images and write the model; whether all images could be read."""
+    check_writable(path)
+    checkpoint = path.with_name(path.name + ".checkpoint")
+    with console.fitting() as display:
+        result = fit_model(data, settings, observer=display, checkpoint=checkpoint, resume=resume)
+    save_model(result.model, path)
+    checkpoint.unlink(missing_ok=True)
+    calibration, training = result.model.calibration, result.training
+    provenance = result.model.provenance
+    work = f"{provenance['steps']} steps" if provenance["steps"] else f"{provenance['epochs']} epochs"
+    console.say(
+        f"trained {work} in {training.seconds:.0f} s ({training.precision}); "
+        f"threshold φ = {calibration.threshold:.4g} for a false-alarm rate of {calibration.attained_rate:.2g}, "
+        f"from {len(calibration.scores)} calibration images; wrote {path}"
+    )
+    list_failures(console, result.failures)
+    return not result.failures

@@ -1,0 +1,82 @@
+"""`ganomaly score`: imports no PyTorch unless the model needs it."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from ganomaly.commands.reporting import list_failures, report_builder, report_row
+from ganomaly.data import open_images
+from ganomaly.errors import UsageError
+from ganomaly.files import check_writable
+from ganomaly.judges import load_judge
+from ganomaly.outputs import (
+    MapFolder,
+    MapFormat,
+    as_8_bit,
+    at_image_size,
+    check_table_path,
+    open_table,
+    score_row,
+)
+from ganomaly.pictures import panels
+from ganomaly.progress import Console
+from ganomaly.scored_image import Judge
+
+
+def score(
+    console: Console,
+    model_path: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    maps: Path | None,
+    map_format: MapFormat = "png",
+    report: Path | None,
+    batch_size: int,
+) -> bool:
+    """Judge images, one row for each; whether all could be read."""
+    check_table_path(out)
+    if report is not None:
+        check_writable(report)
+    model = load_judge(model_path)
+    dataset = open_images(images)
+    map_folder = None if maps is None else _map_folder(maps, model, map_format)
+    builder = (
+        None
+        if report is None
+        else report_builder(model, f"{len(dataset)} images judged by {model_path.name}")
+    )
+    failures: dict[str, str] = {}
+    verdicts = 0
+    pictures = maps is not None or report is not None
+    scored_images = model.judge(dataset, batch_size=batch_size, pictures=pictures)
+    with open_table(out) as write, console.counting(len(dataset), "scoring") as count:
+        for scored in scored_images:
+            count(scored.index + 1)
+            record = dataset.records[scored.index]
+            row = score_row(record.path, scored.score, scored.error, model.calibration)
+            write(row)
+            verdicts += bool(row.is_anomaly)
+            if row.error is not None:
+                failures[row.path] = row.error
+            if map_folder is not None and scored.anomaly_map is not None:
+                pixels = as_8_bit(dataset.read(scored.index), model.preprocessing.white_level)
+                map_folder.write(
+                    record.path, at_image_size(scored.anomaly_map, scored.height, scored.width), pixels
+                )
+            if builder is not None:
+                builder.add(report_row(row, record), partial(panels, scored, model.map_calibration))
+    if builder is not None and report is not None:
+        builder.write(report)
+    console.say(
+        f"{len(dataset)} images: {verdicts} anomalous, {len(dataset) - verdicts - len(failures)} normal, "
+        f"{len(failures)} unreadable; wrote {', '.join(str(p) for p in (out, maps, report) if p is not None)}"
+    )
+    list_failures(console, failures)
+    return not failures
+
+
+def _map_folder(folder: Path, model: Judge, map_format: MapFormat) -> MapFolder:
+    if model.map_calibration is None:
+        raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")
+    return MapFolder(folder, model.map_calibration, map_format)

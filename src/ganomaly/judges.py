@@ -1,0 +1,24 @@
+"""Read whatever can judge images: a trained model, or one that was exported."""
+
+from pathlib import Path
+
+from ganomaly.errors import package_needed
+from ganomaly.exported_model import ENDINGS, load_exported
+from ganomaly.scored_image import Judge
+
+
+def load_judge(path: str | Path) -> Judge:
+    """Read a `.safetensors` model, or an exported `.onnx` or `.xml` one, for which PyTorch is not imported.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, or a package is missing that it needs.
+    ModelFileError
+        If it is truncated, foreign, newer than this package, or was changed.
+    """
+    if Path(path).suffix.lower() in ENDINGS:
+        return load_exported(path)
+    with package_needed(f"a model that is not exported, as {path},"):
+        from ganomaly.model_file import load_model
+    return load_model(path)
