@@ -138,38 +138,49 @@ def resized(x: Tensor, height: int, width: int, *, rounded: bool = False) -> Ten
         Whether the pixels are whole numbers from 0 to 255, and each of the two passes ends in such numbers too.
     """
     for axis, size in ((3, width), (2, height)):
-        matrix = filter_matrix(x.shape[axis], size)
-        x = _in_whole_numbers(x, matrix, axis) if rounded else _filtered(x, matrix, axis)
+        x = (
+            _in_whole_numbers(x, size, axis)
+            if rounded
+            else _filtered(x, filter_matrix(x.shape[axis], size), axis)
+        )
     return x
 
 
 def filter_matrix(n_in: int, n_out: int) -> Tensor:
-    """How much each of so many places counts in each new one: `float[n_out, n_in]`, rows add up to 1.
+    """How much each of so many places counts in each new one: `float[n_out, n_in]`, rows add up to 1."""
+    weights, total = _triangles(n_in, n_out)
+    return weights.float() / total.float()
 
-    The triangle over |x − centre| / support, in whole numbers until the end, so that little is rounded.
-    """
+
+def _triangles(n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
+    """The triangles over |x − centre| / support in whole numbers, `int[n_out, n_in]`; their sums, `int[n_out, 1]`."""
     source = 2 * torch.arange(n_in) + 1
     centre = 2 * torch.arange(n_out) + 1
     support = 2 * torch.sym_max(n_in, n_out)  # type: ignore[no-untyped-call]  # torch does not type it
-    weights = (support - (source * n_out - centre[:, None] * n_in).abs()).clamp(min=0).double()
-    matrix: Tensor = weights / weights.sum(dim=1, keepdim=True)
-    return matrix
+    weights = (support - (source * n_out - centre[:, None] * n_in).abs()).clamp(min=0)
+    return weights, weights.sum(dim=1, keepdim=True)
 
 
 def _filtered(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
     """Apply a filter `float[n_out, n_in]` along the height or the width of `float[N, C, H, W]`."""
-    matrix = matrix.float()
     return x @ matrix.t() if axis == 3 else matrix @ x
 
 
-def _in_whole_numbers(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
+def _in_whole_numbers(x: Tensor, size: int, axis: int) -> Tensor:
     """The same for 8-bit pixels with the very numbers of Pillow, whose weights have 22 bits.
 
-    Half of the bits at a time: then 32-bit floating point gets each sum exactly, in whatever order it adds.
+    Half of the bits at a time: then 32 bits hold every number on the way to the weights, and floating point gets each
+    sum exactly, in whatever order it adds.
     """
-    weights = (matrix * _HALF**2 + 0.5).floor()
-    high = (weights / _HALF).floor()
-    low = weights - high * _HALF
-    carried = (_filtered(x, low, axis) / _HALF).floor()
-    pixels = ((_filtered(x, high, axis) + carried + _HALF / 2) / _HALF).floor()
+    weights, total = _triangles(x.shape[axis], size)
+    high = _quotient(weights * _HALF, total)
+    low = _quotient(
+        (weights * _HALF - high * total) * (2 * _HALF) + total, 2 * total
+    )  # rounded to the nearest
+    carried = (_filtered(x, low.float(), axis) / _HALF).floor()
+    pixels = ((_filtered(x, high.float(), axis) + carried + _HALF / 2) / _HALF).floor()
     return pixels.clamp(0, 255)
+
+
+def _quotient(above: Tensor, below: Tensor) -> Tensor:
+    return torch.div(above, below, rounding_mode="trunc")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.data import ChosenImages, ImageDataset, decode_ahead
 from ganomaly.errors import DataError, package_needed
+from ganomaly.export.write import quietly
 from ganomaly.exported_model import IMAGE, ONNX, THRESHOLD, ExportedModel, load_exported
 from ganomaly.model_file import Model
 
@@ -48,6 +49,7 @@ def in_8_bits(proto: "onnx.ModelProto", model: Model, images: ImageDataset) -> "
     """
     with package_needed("exporting in 8 bits"):
         import onnx
+        import onnxruntime
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Images(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime is not typed
@@ -62,16 +64,18 @@ def in_8_bits(proto: "onnx.ModelProto", model: Model, images: ImageDataset) -> "
     with TemporaryDirectory() as folder:
         whole, quantised = Path(folder) / f"whole{ONNX}", Path(folder) / f"int8{ONNX}"
         onnx.save(proto, whole)
-        quantize_static(
-            whole,
-            quantised,
-            Images(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=NETWORKS,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
+        with quietly("root"):
+            onnxruntime.set_default_logger_severity(3)
+            quantize_static(
+                whole,
+                quantised,
+                Images(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=NETWORKS,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
         made = onnx.load(quantised)
         onnx.helper.set_model_props(made, {entry.key: entry.value for entry in proto.metadata_props})
         onnx.save(made, quantised)

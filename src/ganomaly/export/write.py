@@ -73,7 +73,7 @@ def as_onnx(model: Model) -> "onnx.ModelProto":
     example = torch.zeros((*EXAMPLE, model.preprocessing.channels), dtype=dtype)
     threshold = torch.tensor([calibration_of(model).threshold], dtype=torch.float32)
     sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
-    with evaluating(model.method), _quietly():
+    with evaluating(model.method), quietly("torch.onnx", "torch.export", "onnxscript"):
         names = graph.judged(example, threshold)
         program = torch.export.export(graph, (example, threshold), dynamic_shapes=(sizes, None))
         exported = torch.onnx.export(
@@ -155,9 +155,9 @@ def _name_dimensions(proto: "onnx.ModelProto") -> None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """The exporter reports on packages that are missing and on its own inner life."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+def quietly(*names: str) -> Iterator[None]:
+    """Silence what exporters report of their inner life: warnings, and all but errors of these loggers."""
+    loggers = [logging.getLogger(name or None) for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

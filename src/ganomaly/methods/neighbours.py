@@ -82,7 +82,10 @@ class NeighbourBank(nn.Module):
         return torch.cat([self._ratios(some) for some in parts]).view(n, height, width)
 
     def _ratios(self, rows: Tensor) -> Tensor:
-        distance, index = _nearest(torch.cdist(rows, self.bank))
+        # the nearest by squares, and roots of those alone; what the row itself adds is the same for the whole bank
+        squares = self.bank.square().sum(dim=1) - 2 * rows @ self.bank.t()
+        nearest, index = _nearest(squares)
+        distance = (nearest + rows.square().sum(dim=1, keepdim=True)).clamp_min(0).sqrt()
         return distance.mean(dim=1) / self.apart[index].mean(dim=1)
 
 
