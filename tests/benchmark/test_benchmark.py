@@ -3,7 +3,6 @@
 import csv
 import json
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from ganomaly.benchmark import (
     Budget,
@@ -41,24 +39,6 @@ CONTRACT = {
     *("method", "dataset", "anomaly_class", "seed", "epochs", "protocol", "auroc", "average_precision"),
     *("train_seconds", "score_ms_per_batch"),
 }
-
-
-def idx(array: NDArray[np.uint8]) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-@pytest.fixture
-def digits(tmp_path: Path) -> Path:
-    """A tiny MNIST: stripes are all digits but 1, which has a blob."""
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    for name, n, seed in (("train", 60, 0), ("t10k", 30, 1)):
-        labels = np.arange(n, dtype=np.uint8) % 10
-        images = textures(n, seed=seed, size=28)
-        images[labels == 1] = textures(int((labels == 1).sum()), seed=seed, size=28, blob=True)
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
-    return folder
 
 
 def cell(folder: Path, anomaly_class: str = "1", **more: Any) -> Cell:

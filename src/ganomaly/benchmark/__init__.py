@@ -1,7 +1,8 @@
 """The comparison of the publications: methods side by side, on the same data, under one protocol.
 
 `Source` finds the images, `grid` lists the cells, `run_grid` runs those that have no row yet, `result_table` and
-`write_tables` show what was found. The leaky protocol of the authors' code is in `published`, and nowhere else.
+`write_tables` show what was found, `write_figures` draws it, and what the cells kept beside their rows. The leaky
+protocol of the authors' code is in `published`, and nowhere else.
 """
 
 from ganomaly.benchmark.cells import Budget, Cell, MethodSpec, Protocol, run_cell, split_methods

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganomaly.benchmark.kept import KEPT, file_name, write_kept
 from ganomaly.benchmark.problems import Problem, Source
 from ganomaly.benchmark.published import PublishedProtocol
+from ganomaly.benchmark.samples import kept_of_classes
 from ganomaly.config import Precision, Preprocessing, TrainingOptions
-from ganomaly.data import ChosenImages, PreparedImages, agreed_channels, survey
+from ganomaly.data import ChosenImages, ImageDataset, PreparedImages, agreed_channels, survey
 from ganomaly.errors import UsageError
 from ganomaly.fitting import framing
 from ganomaly.methods import Method, find_method
@@ -149,7 +151,7 @@ class Cell:
         }
 
 
-def run_cell(cell: Cell, checkpoint: Path | None = None) -> list[dict[str, Any]]:
+def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = None) -> list[dict[str, Any]]:
     """Train once and measure each class of the group.
 
     Parameters
@@ -158,6 +160,8 @@ def run_cell(cell: Cell, checkpoint: Path | None = None) -> list[dict[str, Any]]
         What to do.
     checkpoint : Path, optional
         Where training keeps its state, so that a killed run can go on; removed at the end.
+    kept : Path, optional
+        Folder for what the figures of each class need, a file for each row that names it; the clean protocol's only.
 
     Returns
     -------
@@ -215,22 +219,28 @@ def run_cell(cell: Cell, checkpoint: Path | None = None) -> list[dict[str, Any]]
             {"anomaly_class": name, **common, **published.figures(name), **_counts(truth)}
             for name, truth in classes.items()
         ]
-    scores = _clean_scores(result.method, preprocessing, problem, chosen)
-    return [
+    test = ChosenImages(problem.test, chosen)
+    scores = _clean_scores(result.method, preprocessing, test)
+    rows: list[dict[str, Any]] = [
         {"anomaly_class": name, **common, **_clean_figures(scores, truth), **_counts(truth)}
         for name, truth in classes.items()
     ]
+    if kept is not None:
+        of_classes = kept_of_classes(result.method, preprocessing, test, scores, classes, cell.seed)
+        for row in rows:
+            name = row["anomaly_class"]
+            row[KEPT] = file_name(cell.key(name))
+            write_kept(of_classes[name], kept / row[KEPT])
+    return rows
 
 
-def _clean_scores(
-    method: Method, preprocessing: Preprocessing, problem: Problem, chosen: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """A(x) of the chosen test images in eval mode; NaN for an image that cannot be read."""
+def _clean_scores(method: Method, preprocessing: Preprocessing, test: ImageDataset) -> NDArray[np.float64]:
+    """A(x) of the test images in eval mode; NaN for an image that cannot be read."""
     scores = {
         scored.index: np.nan if scored.score is None else scored.score
-        for scored in score_dataset(method, preprocessing, ChosenImages(problem.test, chosen))
+        for scored in score_dataset(method, preprocessing, test)
     }
-    return np.array([scores[position] for position in range(len(chosen))])
+    return np.array([scores[position] for position in range(len(test))])
 
 
 def _clean_figures(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, Any]:

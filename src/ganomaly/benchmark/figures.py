@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ganomaly.benchmark.kept_figures import write_kept_figures
 from ganomaly.benchmark.rows import ERROR
 from ganomaly.benchmark.tables import MEAN, ResultTable
 from ganomaly.report.figures import quiet_figure, save_figure
@@ -28,7 +29,7 @@ def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder:
     """Draw what the rows are enough for, and return the files.
 
     `auroc.png` needs one row; `auroc_<option>.png` a method at two values of an option at least;
-    `run_time.png` one row.
+    `run_time.png` one row; those of `write_kept_figures` what a cell has kept in the folder.
     """
     whole = [row for row in rows if ERROR not in row and row["auroc"] is not None]
     if not whole:
@@ -39,7 +40,7 @@ def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder:
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
         save_figure(figure, paths[-1])
-    return paths
+    return [*paths, *write_kept_figures(whole, folder)]
 
 
 def per_class(table: ResultTable) -> Figure:

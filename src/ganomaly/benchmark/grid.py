@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ganomaly.benchmark.cells import Budget, Cell, MethodSpec, Protocol, run_cell
+from ganomaly.benchmark.kept import KEPT
 from ganomaly.benchmark.problems import Source
 from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.config import Precision
@@ -47,7 +48,7 @@ def run_grid(
     jobs: int = 1,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[dict[str, Any]]:
-    """Run the cells that have no row yet, each row kept as soon as it is there.
+    """Run the cells that have no row yet, each row kept as soon as it is there, and beside it what figures need.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def run_grid(
     on_done(done)
     folder = rows.path.parent / CHECKPOINTS
     folder.mkdir(exist_ok=True)
-    for found in _results(missing, folder, jobs):
+    for found in _results(missing, rows.path.parent, jobs):
         rows.add(found)
         done += 1
         on_done(done)
@@ -79,15 +80,15 @@ def run_grid(
     return [row for cell in cells for row in rows.of(cell)]
 
 
-def _results(cells: Sequence[Cell], folder: Path, jobs: int) -> Iterator[list[dict[str, Any]]]:
+def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[str, Any]]]:
     if jobs == 1:
         for cell in cells:
-            yield _attempt(cell, folder, None)
+            yield _attempt(cell, out, None)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with _workers(jobs) as pool:
         futures: list[Future[list[dict[str, Any]]]] = [
-            pool.submit(_attempt, cell, folder, threads) for cell in cells
+            pool.submit(_attempt, cell, out, threads) for cell in cells
         ]
         for future in as_completed(futures):
             yield future.result()
@@ -103,12 +104,12 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _attempt(cell: Cell, folder: Path, threads: int | None) -> list[dict[str, Any]]:
+def _attempt(cell: Cell, out: Path, threads: int | None) -> list[dict[str, Any]]:
     """Run a cell; what goes wrong is a row for each of its classes, and the others go on."""
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        return run_cell(cell, folder / f"{_short_name(cell)}.checkpoint")
+        return run_cell(cell, out / CHECKPOINTS / f"{_short_name(cell)}.checkpoint", out / KEPT)
     except GANomalyError as error:
         said = str(error)
     except Exception:

@@ -71,7 +71,7 @@ def benchmark(
         with written_whole(json_path) as part:
             part.write_text(json.dumps({"rows": [row for row in rows if ERROR not in row]}, indent=2) + "\n")
         written.append(json_path)
-    console.say(f"wrote {', '.join(map(str, [kept.path, *written]))}")
+    console.say(f"wrote {kept.path}, and {len(written)} tables and figures beside it")
     failed = [row for row in rows if ERROR in row]
     if failed:
         first = failed[0]

@@ -163,6 +163,11 @@ class AnoGAN(Method):
         x_hat: Tensor = self.generator(self.search(x)[0])
         return x_hat
 
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features."""
+        features: Tensor = self.discriminator(x)[1]
+        return features
+
     def examine(self, x: Tensor) -> Findings:
         """All three from one search."""
         z, score = self.search(x)

@@ -181,6 +181,10 @@ class Method(nn.Module, ABC):
         """Rebuild the images, `float[N, C, S, S]` in [−1, 1], for people to look at; None where it cannot."""
         return None
 
+    def discriminator_features(self, x: Tensor) -> Tensor | None:
+        """f(x), the discriminator's last features, `float[N, K, h, w]`; None where there is no discriminator."""
+        return None
+
     def examine(self, x: Tensor) -> Findings:
         """Score, map and reconstruction at once; for methods where they share work to override."""
         return Findings(self.anomaly_score(x), self.anomaly_map(x), self.reconstruct(x))

@@ -221,6 +221,11 @@ class ContrastiveGANomaly(Method):
         x_hat: Tensor = self.decoder(self.encoder(x))
         return x_hat
 
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features."""
+        features: Tensor = self._judge(x)[1]
+        return features
+
     def collapse(self, x: Tensor) -> str | None:
         """Say so when all images have the same latent."""
         return same_latent(self.encoder(x))

@@ -108,6 +108,11 @@ class EGBAD(Method):
         x_hat: Tensor = self.decoder(self.encoder(x))
         return x_hat
 
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features of the pair (x, E(x))."""
+        features: Tensor = self.discriminator(x, self.encoder(x))[1]
+        return features
+
     def collapse(self, x: Tensor) -> str | None:
         """Say so when all images have the same latent."""
         return same_latent(self.encoder(x))

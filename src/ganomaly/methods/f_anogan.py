@@ -169,6 +169,11 @@ class FAnoGAN(Method):
         x_hat: Tensor = self.generator(self.encoder(x))
         return x_hat
 
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), the critic's last features."""
+        features: Tensor = self.critic(x)[1]
+        return features
+
     def collapse(self, x: Tensor) -> str | None:
         """Say so when all images have the same latent, once the encoder learns."""
         return None if self.generating else same_latent(self.encoder(x))

@@ -138,6 +138,11 @@ class GANomaly(Method):
         x_hat: Tensor = self.decoder(self.encoder(x))
         return x_hat
 
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features."""
+        features: Tensor = self.discriminator(x)[1]
+        return features
+
     def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Draw D's weights anew when its loss is at 0, as the authors' code does."""
         return revive_discriminator(self.discriminator, losses["discriminator"], generator)

@@ -209,6 +209,11 @@ class PatchGANomaly(Method):
         assert x_hat is not None
         return x_hat
 
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features."""
+        features: Tensor = self.discriminator.judge(self._views(x))[1]
+        return features
+
     def examine(self, x: Tensor) -> Findings:
         """Judge images one by one, so that neither rounding nor memory depends on neighbours."""
         if torch.compiler.is_exporting():

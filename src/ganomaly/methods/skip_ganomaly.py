@@ -113,6 +113,11 @@ class SkipGANomaly(Method):
         x_hat: Tensor = self.generator(x)
         return x_hat
 
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features."""
+        features: Tensor = self.discriminator(x)[1]
+        return features
+
     def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Draw D's weights anew when its loss is at 0, as the authors' code does."""
         return revive_discriminator(self.discriminator, losses["discriminator"], generator)

@@ -139,11 +139,35 @@ def score_histogram(
         va="top",
         color=INK,
     )
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    axes.set_xlabel("Anomaly score A(x)")
-    axes.set_ylabel("Share of each group")
-    axes.set_ylim(bottom=0)
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    _name_histogram_axes(figure, axes)
+    return figure
+
+
+def class_histogram(scores: ArrayLike, is_anomalous: ArrayLike) -> Figure:
+    """Draw how the scores of normal and of anomalous images are distributed, where there is no threshold.
+
+    Parameters
+    ----------
+    scores, is_anomalous : array_like
+        `float[N]`, A(x), and `bool[N]`, the truth.
+
+    Raises
+    ------
+    UsageError
+        If a score is not finite, or there is none.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    truth = np.asarray(is_anomalous, dtype=np.bool_)
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise UsageError("a histogram needs scores, and they must be finite numbers")
+    figure, axes = quiet_figure(7.2, 3.4)
+    edges = _bin_edges(values, float(np.median(values)), axes)
+    for name, colour, of_class in (
+        ("Normal", NORMAL, values[~truth]),
+        ("Anomalous", ANOMALOUS, values[truth]),
+    ):
+        _steps(axes, of_class, len(of_class), edges, name, colour)
+    _name_histogram_axes(figure, axes)
     return figure
 
 
@@ -184,7 +208,7 @@ def reconstruction_grid(images: Sequence[GridImage]) -> Figure:
             for column, name in enumerate(names):
                 x = left + column * (PANEL + GAP)
                 axes = figure.add_axes((x / width, bottom / height, PANEL / width, PANEL / height))
-                _show(axes, image.panels[name])
+                show_picture(axes, image.panels[name])
                 if row == 0:
                     axes.set_title(name, fontsize=8, color=MUTED, pad=3)
             figure.text(
@@ -231,6 +255,25 @@ def quiet_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def show_picture(axes: Axes, picture: NDArray[np.uint8]) -> None:
+    """Show `uint8[H, W]`, `[H, W, 1]` or `[H, W, 3]` pixel by pixel, without axes."""
+    gray = picture.ndim == 2 or picture.shape[2] == 1
+    shown = picture.reshape(picture.shape[:2]) if gray else picture
+    axes.imshow(
+        shown, cmap="gray" if gray else None, vmin=0, vmax=255, interpolation="nearest", aspect="equal"
+    )
+    axes.set_anchor("N")
+    axes.set_axis_off()
+
+
+def _name_histogram_axes(figure: Figure, axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.set_xlabel("Anomaly score A(x)")
+    axes.set_ylabel("Share of each group")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+
+
 def _bin_edges(values: NDArray[np.float64], threshold: float, axes: Axes) -> NDArray[np.float64]:
     """Choose a linear or a logarithmic axis and cut it into equal bins, of which one ends at the threshold."""
     low, high = float(values.min()), float(values.max())
@@ -274,13 +317,3 @@ def _steps(
         axes.stairs(shares, edges, fill=True, color=colour, alpha=0.22)
     style = "-" if filled else (0, (3, 2))
     axes.stairs(shares, edges, color=colour, linewidth=1.5, linestyle=style, label=name)
-
-
-def _show(axes: Axes, picture: NDArray[np.uint8]) -> None:
-    gray = picture.ndim == 2 or picture.shape[2] == 1
-    shown = picture.reshape(picture.shape[:2]) if gray else picture
-    axes.imshow(
-        shown, cmap="gray" if gray else None, vmin=0, vmax=255, interpolation="nearest", aspect="equal"
-    )
-    axes.set_anchor("N")
-    axes.set_axis_off()

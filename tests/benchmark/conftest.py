@@ -1,0 +1,28 @@
+"""Data sets small enough to run a grid on."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pictures import textures
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """A tiny MNIST: stripes are all digits but 1, which has a blob."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for name, n, seed in (("train", 60, 0), ("t10k", 30, 1)):
+        labels = np.arange(n, dtype=np.uint8) % 10
+        images = textures(n, seed=seed, size=28)
+        images[labels == 1] = textures(int((labels == 1).sum()), seed=seed, size=28, blob=True)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return folder
