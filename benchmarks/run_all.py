@@ -4,7 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("training_speed.py", "image_loading.py", "scoring_memory.py")
+SCRIPTS = (
+    "training_speed.py",
+    "scoring_speed.py",
+    "latency.py",
+    "image_loading.py",
+    "scoring_memory.py",
+)
 
 
 def main() -> None:
