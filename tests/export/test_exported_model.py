@@ -85,13 +85,23 @@ def test_16_bit_images_are_judged_the_same(tmp_path):
     np.testing.assert_allclose(graph.anomaly_score(images), model.anomaly_score(images), rtol=1e-3)
 
 
-def test_openvino_judges_the_same(detector, normal_images, anomalous_images, tmp_path):
-    pytest.importorskip("openvino")
+def test_openvino_judges_the_same_and_takes_another_threshold(
+    detector, normal_images, anomalous_images, tmp_path
+):
+    openvino = pytest.importorskip("openvino")
     path = tmp_path / "textures.xml"
     export_model(detector.model_, path, "openvino")
     assert_same_judgements(
         detector, GANomalyDetector.load(path), np.concatenate([normal_images[:9], anomalous_images])
     )
+    judge = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    image = normal_images[:, :, :, None]
+    score = judge({"image": image})["score"]
+    middle = np.array([np.median(score)], np.float32)
+    verdict = judge({"image": image, "threshold": middle})["is_anomaly"]
+    np.testing.assert_array_equal(verdict, score > middle)
+    calibrated = judge({"image": image, "threshold": np.zeros(0, np.float32)})["is_anomaly"]
+    np.testing.assert_array_equal(calibrated, detector.predict(normal_images) == -1)
 
 
 def test_the_graph_needs_no_code_of_ours(detector, exported, anomalous_images):

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch.export import Dim
 
@@ -105,7 +106,7 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
 
     with TemporaryDirectory() as folder:
         source = Path(folder) / "graph.onnx"
-        source.write_bytes(proto.SerializeToString())
+        source.write_bytes(_with_threshold_of_any_length(proto).SerializeToString())
         converted = openvino.convert_model(source)
         for entry in proto.metadata_props:
             converted.set_rt_info(entry.value, ["ganomaly", entry.key])
@@ -152,6 +153,35 @@ def _name_dimensions(proto: "onnx.ModelProto") -> None:
             if dimension.dim_param:
                 dimension.dim_param = names.get(dimension.dim_param, f"{value.name}_{axis}")
     del proto.graph.value_info[:]
+
+
+def _with_threshold_of_any_length(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The same graph for OpenVINO, where inputs have no values of their own, but one left out is empty.
+
+    So the threshold may have any length, and the first of its numbers and the calibrated one counts.
+    """
+    import onnx
+
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    graph = changed.graph
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name == THRESHOLD:
+                node.input[position] = "first_threshold"
+    calibrated = next(each for each in graph.initializer if each.name == THRESHOLD)
+    calibrated.name = "calibrated_threshold"
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    make = onnx.helper.make_node
+    choose = [
+        make("Concat", [THRESHOLD, calibrated.name], ["thresholds"], axis=0),
+        make("Gather", ["thresholds", "first"], ["first_threshold"], axis=0),
+    ]
+    for node in reversed(choose):
+        graph.node.insert(0, node)
+    given = next(each for each in graph.input if each.name == THRESHOLD)
+    given.type.tensor_type.shape.dim[0].dim_param = "K"
+    return changed
 
 
 @contextmanager
