@@ -1,8 +1,8 @@
 """Peak memory while scoring: it must not grow with the number of images.
 
-Scores a folder of small PNG files, each in a process of its own, with 1,000 and with 50,000 images.
+Scores a folder of small PNG files, each in a process of its own, with 1,000 and with 100,000 images.
 
-Run: python benchmarks/scoring_memory.py [--few 1000] [--many 50000]
+Run: python benchmarks/scoring_memory.py [--few 1000] [--many 100000]
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
     """Measure and print both peaks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--few", type=int, default=1_000)
-    parser.add_argument("--many", type=int, default=50_000)
+    parser.add_argument("--many", type=int, default=100_000)
     arguments = parser.parse_args()
     print(describe_machine())
     rng = np.random.default_rng(1)
