@@ -1,7 +1,8 @@
 """How far a feature is from those of normal images, for a place where they lie so dense: a local outlier factor.
 
 After Breunig, Kriegel, Ng, Sander, *LOF: Identifying Density-Based Local Outliers*, SIGMOD 2000, with plain distances
-in the place of reachability distances.
+in the place of reachability distances, and each distance over how far that neighbour is from its own, so that the
+nearest one by this measure decides and one matrix product finds it.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from torch import Generator, Tensor, nn
 _NEIGHBOURS = 3
 _AT_ONCE = 2048  # features compared with the bank at a time, which bounds memory
 _TINY = 1e-6
+_LEAST_APART = 0.1  # of the mean: where nothing varies, features coincide, and rounding must not decide
 _RIDGE = 1e-2  # of the mean variance, added to all: directions in which nothing varies must not decide
 
 
 class NeighbourBank(nn.Module):
-    """Features of normal images, and how far away the nearest of them are, compared with how far they are apart.
+    """Features of normal images, and how far away the nearest of them is, compared with how far they are apart.
 
     Distances are taken after whitening, so that no direction counts more because it varies more.
 
@@ -30,15 +32,14 @@ class NeighbourBank(nn.Module):
 
     mean: Tensor
     whitening: Tensor
-    bank: Tensor
-    apart: Tensor
+    comparison: Tensor
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("whitening", torch.eye(channels))
-        self.register_buffer("bank", torch.zeros(size, channels))
-        self.register_buffer("apart", torch.ones(size))  # distance of each to its nearest in other images
+        # for a kept feature b that is a apart from others: −2b/a², 1/a², ‖b‖²/a²
+        self.register_buffer("comparison", torch.zeros(size, channels + 2))
 
     def learn(self, features: Sequence[Tensor], generator: Generator) -> None:
         """Keep some features of normal images.
@@ -56,40 +57,41 @@ class NeighbourBank(nn.Module):
         ridge = _RIDGE * covariance.diagonal().mean().clamp_min(1e-12)
         values, vectors = torch.linalg.eigh(covariance + ridge * torch.eye(len(covariance)))
         self.whitening.copy_(vectors * values.rsqrt())
-        size = len(self.bank)
+        size = len(self.comparison)
         # with fewer places than room, some are kept twice, which changes little
         chosen = torch.randperm(len(rows), generator=generator).repeat(-(-size // len(rows)))[:size]
         chosen = chosen.to(rows.device)
-        self.bank.copy_((rows[chosen] - self.mean) @ self.whitening)
+        bank = (rows[chosen] - self.mean) @ self.whitening
         places = torch.tensor([each[0].numel() for each in features], device=rows.device)
         image = torch.repeat_interleave(torch.arange(len(features), device=rows.device), places)[chosen]
-        apart = []
-        for some, own in zip(torch.split(self.bank, _AT_ONCE), torch.split(image, _AT_ONCE), strict=True):
-            distance = torch.cdist(some, self.bank)
-            if len(features) > 1:
-                distance = distance.masked_fill(own[:, None] == image, torch.inf)
-            apart.append(_nearest(distance)[0].mean(dim=1))
-        known = torch.cat(apart)
-        known = torch.where(known.isfinite(), known, known[known.isfinite()].mean())
-        self.apart.copy_(known.clamp_min(_TINY))
+        weight = _apart(bank, image).square().reciprocal()[:, None]
+        self.comparison.copy_(torch.cat([-2 * bank, torch.ones_like(weight), _squared(bank)], dim=1) * weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Mean distance to the nearest three over how far they are apart: `float[N, K, h, w]` to `float[N, h, w]`."""
+        """How far the nearest is, over how far it is from others: `float[N, K, h, w]` to `float[N, h, w]`."""
         n, channels, height, width = features.shape
         rows = (features.permute(0, 2, 3, 1).reshape(-1, channels) - self.mean) @ self.whitening
+        rows = torch.cat([rows, _squared(rows), torch.ones_like(rows[:, :1])], dim=1)
         # a graph has no loop over a number that only its input tells
         parts = [rows] if torch.compiler.is_exporting() else torch.split(rows, _AT_ONCE)
-        return torch.cat([self._ratios(some) for some in parts]).view(n, height, width)
-
-    def _ratios(self, rows: Tensor) -> Tensor:
-        # the nearest by squares, and roots of those alone; what the row itself adds is the same for the whole bank
-        squares = self.bank.square().sum(dim=1) - 2 * rows @ self.bank.t()
-        nearest, index = _nearest(squares)
-        distance = (nearest + rows.square().sum(dim=1, keepdim=True)).clamp_min(0).sqrt()
-        return distance.mean(dim=1) / self.apart[index].mean(dim=1)
+        squares = torch.cat([(some @ self.comparison.t()).amin(dim=1) for some in parts])
+        return squares.clamp_min(0).sqrt().view(n, height, width)
 
 
-def _nearest(distance: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest distances of each row, and where they are: `float[n, k]` and `int[n, k]`."""
-    nearest = distance.topk(min(_NEIGHBOURS, distance.shape[1]), largest=False)
-    return nearest.values, nearest.indices
+def _squared(rows: Tensor) -> Tensor:
+    return rows.square().sum(dim=1, keepdim=True)
+
+
+def _apart(bank: Tensor, image: Tensor) -> Tensor:
+    """How far each kept feature is from the nearest three of other images: `float[n]`."""
+    found = []
+    for some, own in zip(torch.split(bank, _AT_ONCE), torch.split(image, _AT_ONCE), strict=True):
+        distance = torch.cdist(some, bank)
+        if int(image.max()) > 0:
+            distance = distance.masked_fill(own[:, None] == image, torch.inf)
+        nearest = distance.topk(min(_NEIGHBOURS, len(bank)), largest=False).values
+        found.append(nearest.mean(dim=1))
+    apart = torch.cat(found)
+    usual = apart[apart.isfinite()].mean()
+    apart = torch.where(apart.isfinite(), apart, usual)
+    return apart.clamp_min(max(_LEAST_APART * float(usual), _TINY))
