@@ -20,6 +20,7 @@ from ganomaly.benchmark import (
     RowFile,
     Source,
     grid,
+    problems,
     result_table,
     run_cell,
     run_grid,
@@ -55,6 +56,25 @@ def test_a_cell_tests_on_every_image_of_the_class_and_trains_on_none(digits: Pat
     assert row.keys() >= CONTRACT
     assert (row["method"], row["anomaly_class"], row["n_normal"], row["n_anomalous"]) == (SMALL, "1", 27, 9)
     assert 0 <= row["auroc"] <= 1
+
+
+def test_simulated_baggage_is_both_of_the_publications_data_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("_BAGGAGE_TRAIN", 3), ("_BAGGAGE_TEST_NORMAL", 2), ("_BAGGAGE_TEST_PER_THREAT", 1)):
+        monkeypatch.setattr(problems, name, count)
+    source = Source("baggage", tmp_path / "new")
+    kinds, whole = source.groups(None)
+    assert (set(kinds), whole) == ({"gun", "gun_parts", "knife", "overall"}, ("whole weapon",))
+    assert source.groups(["overall"]) == [("overall",)]
+    problem = source.problem(kinds)
+    assert (len(problem.train), len(problem.test)) == (3, 5)
+    assert {name: np.nansum(truth) for name, truth in problem.classes.items()} == {
+        **dict.fromkeys(("gun", "gun_parts", "knife"), 1),
+        "overall": 3,
+    }
+    weapons = source.problem(whole)
+    assert (len(weapons.train), len(weapons.test), weapons.classes["whole weapon"].sum()) == (3, 3, 1)
 
 
 def test_the_same_cell_gives_the_same_figures(digits: Path) -> None:

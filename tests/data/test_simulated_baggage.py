@@ -256,6 +256,17 @@ def test_whole_bags_are_written_with_masks_of_their_own_size(tmp_path: Path) -> 
         assert image.size[0] > 250
 
 
+def test_whole_weapons_lie_whole_in_their_patches(tmp_path: Path) -> None:
+    write_simulated_baggage(tmp_path, kind="whole weapons", n_train=2, n_test_normal=1, n_test_per_threat=8)
+    assert [path.name for path in sorted((tmp_path / "test").iterdir())] == ["good", "gun"]
+    masks = [
+        np.asarray(Image.open(path)) > 0 for path in sorted((tmp_path / "ground_truth" / "gun").iterdir())
+    ]
+    assert {mask.shape for mask in masks} == {(64, 64)}
+    touching = [np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).any() for mask in masks]
+    assert not any(touching)
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"keep me")
     with pytest.raises(UsageError, match=r"not empty \(it has holiday.jpg\)"):

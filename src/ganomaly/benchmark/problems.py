@@ -25,6 +25,7 @@ from ganomaly.errors import UsageError
 ARRAYS = ("mnist", "cifar10")
 BAGGAGE = "baggage"
 OVERALL = "overall"
+WHOLE_WEAPON = "whole weapon"
 _BAGGAGE_TRAIN, _BAGGAGE_TEST_NORMAL, _BAGGAGE_TEST_PER_THREAT = 4000, 1000, 500  # images
 
 
@@ -58,6 +59,7 @@ class Source:
         `mnist`, `cifar10`, `baggage`, or what to call a folder in MVTec AD layout.
     folder : Path
         Where it is; for `baggage` where the simulated images shall be, unless it is a data set folder already.
+        Simulated are both of the publication's data sets: UBA with its kinds of threat, and FFOB with whole weapons.
     """
 
     name: str
@@ -78,39 +80,53 @@ class Source:
         """
         if self.name in ARRAYS:
             return [(name,) for name in self._chosen(wanted, _array_classes(self.name))]
-        kinds = [*sorted(_folder_kinds(self.folder_in_layout())), OVERALL]
+        if self._simulated:
+            known = [*THREAT_KINDS, OVERALL, WHOLE_WEAPON]
+            chosen = self._chosen(wanted, known)
+            parts = [
+                tuple(name for name in chosen if (name == WHOLE_WEAPON) is whole) for whole in (False, True)
+            ]
+            return [part for part in parts if part]
+        kinds = [*sorted(_folder_kinds(self.folder)), OVERALL]
         return [tuple(self._chosen(wanted, kinds))]
 
     def problem(self, group: Sequence[str]) -> Problem:
         """The images for a group of classes."""
         if self.name in ARRAYS:
             return _one_against_rest(self.name, self.folder, group[0])
-        folder = self.folder_in_layout()
+        folder = self._simulation(group) if self._simulated else self.folder
         test = open_test_images(str(folder))
         kinds = np.array([record.kind or "" for record in test.records])
         anomalous = np.array([bool(record.is_anomalous) for record in test.records])
         classes = {
-            name: np.where(anomalous, 1.0 if name == OVERALL else np.where(kinds == name, 1.0, np.nan), 0.0)
+            name: np.where(
+                anomalous,
+                1.0 if name in (OVERALL, WHOLE_WEAPON) else np.where(kinds == name, 1.0, np.nan),
+                0.0,
+            )
             for name in group
         }
         return Problem(open_training_images(str(folder)), test, classes)
 
-    def folder_in_layout(self) -> Path:
-        """The folder in MVTec AD layout; simulated baggage is made when it is asked for first."""
-        if self.name == BAGGAGE and not (self.folder / "train").is_dir():
-            folder = self.folder / "simulated_baggage"
-            if not folder.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                write_simulated_baggage(
-                    folder,
-                    kind="patches",
-                    n_train=_BAGGAGE_TRAIN,
-                    n_test_normal=_BAGGAGE_TEST_NORMAL,
-                    n_test_per_threat=_BAGGAGE_TEST_PER_THREAT,
-                    seed=0,
-                )
-            return folder
-        return self.folder
+    @property
+    def _simulated(self) -> bool:
+        return self.name == BAGGAGE and not (self.folder / "train").is_dir()
+
+    def _simulation(self, group: Sequence[str]) -> Path:
+        """The folder with the simulated images of a group; it is made when it is asked for first."""
+        whole = WHOLE_WEAPON in group
+        folder = self.folder / ("simulated_whole_weapons" if whole else "simulated_baggage")
+        if not folder.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_simulated_baggage(
+                folder,
+                kind="whole weapons" if whole else "patches",
+                n_train=_BAGGAGE_TRAIN,
+                n_test_normal=_BAGGAGE_TEST_NORMAL,
+                n_test_per_threat=_BAGGAGE_TEST_PER_THREAT,
+                seed=0,
+            )
+        return folder
 
     def _chosen(self, wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
         if wanted is None:
@@ -129,7 +145,7 @@ def _array_classes(name: str) -> tuple[str, ...]:
 
 def _folder_kinds(folder: Path) -> set[str]:
     found = {record.kind for record in open_test_images(str(folder)).records if record.is_anomalous}
-    return {kind for kind in found if kind is not None} or set(THREAT_KINDS)
+    return {kind for kind in found if kind is not None}
 
 
 def _one_against_rest(name: str, folder: Path, anomaly_class: str) -> Problem:

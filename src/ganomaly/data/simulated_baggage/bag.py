@@ -147,11 +147,17 @@ def normal_patches(bag: PackedBag, count: int, size: int, rng: np.random.Generat
 
 
 def threat_patch(
-    bag: PackedBag, threat: str, size: int, threat_rng: np.random.Generator, scan_rng: np.random.Generator
+    bag: PackedBag,
+    threat: str,
+    size: int,
+    threat_rng: np.random.Generator,
+    scan_rng: np.random.Generator,
+    *,
+    jitter: float = 1 / 6,
 ) -> SimulatedBag:
-    """Hide a threat in a bag and cut the window around it, jittered by up to a sixth of its size."""
+    """Hide a threat in a bag and cut the window around it, jittered by up to a share of its size."""
     low, high, mask = _depths(bag, threat, threat_rng)
-    middle = np.argwhere(mask).mean(0) + threat_rng.uniform(-size / 6, size / 6, 2)
+    middle = np.argwhere(mask).mean(0) + threat_rng.uniform(-size * jitter, size * jitter, 2)
     top, left = np.clip(np.round(middle - size / 2).astype(int), 0, np.array(mask.shape) - size)
     return _window(low, high, mask, threat, (int(top), int(left)), size, scan_rng)
 

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,9 +21,10 @@ from ganomaly.data.simulated_baggage.bag import (
 from ganomaly.data.simulated_baggage.packing import THREAT_KINDS
 from ganomaly.errors import OutputError, UsageError
 
-Kind = Literal["patches", "bags"]
+Kind = Literal["patches", "bags", "whole weapons"]
 
 _PATCH_SIZE = 64  # pixels, as in the publication
+_COARSE_BAG = 100, 143  # pixels; at 4.5 mm each, a patch holds a whole firearm
 _PATCHES_PER_NORMAL_BAG = 9
 _PATCHES_PER_THREAT_BAG = 4
 
@@ -38,7 +40,7 @@ detection at a real checkpoint.
 {contents}, seed {seed}
   train/good                   {n_train} without a threat
   test/good                    {n_test_normal} without a threat, of other bags
-  test/<threat>                {n_test_per_threat} for each of {threats}, of other bags again
+  test/<threat>                {n_test_per_threat} of each threat ({threats}), of other bags again
   ground_truth/<threat>        where the threat is: <name>_mask.png, white is threat
 
 Orange is organic, green is mixed or light metal, blue is metal, black lets nothing pass.
@@ -64,12 +66,14 @@ def write_simulated_baggage(
     ----------
     folder : str or Path
         New or empty; missing parents are made.
-    kind : {"patches", "bags"}
-        Windows of 64 × 64 pixels, several cut from each bag, or whole bags of about 224 × 320.
+    kind : {"patches", "bags", "whole weapons"}
+        Windows of 64 × 64 pixels, several cut from each bag, as in the publication's UBA; whole bags of about
+        224 × 320; or windows of 64 × 64 at less than half the resolution, so that each holds a whole firearm, the only threat
+        there, as in the publication's FFOB.
     n_train, n_test_normal : int
         Images without a threat.
     n_test_per_threat : int
-        Images of each of `THREAT_KINDS`, each with a mask.
+        Images of each threat, each with a mask.
     seed : int
         Fixes every image, ≥ 0.
     progress : callable, optional
@@ -93,8 +97,9 @@ def write_simulated_baggage(
         ("train/good", None, n_train),
         ("test/good", None, n_test_normal),
     ]
-    parts += [(f"test/{threat}", threat, n_test_per_threat) for threat in THREAT_KINDS]
-    draw = _patches if kind == "patches" else _bags
+    threats = ("gun",) if kind == "whole weapons" else THREAT_KINDS
+    parts += [(f"test/{threat}", threat, n_test_per_threat) for threat in threats]
+    draw, contents = _DRAWINGS[kind]
 
     with _filled_whole(folder) as unfinished:
         written = 0
@@ -104,8 +109,7 @@ def write_simulated_baggage(
                 written += 1
                 if progress is not None:
                     progress(written)
-        contents = f"{_PATCH_SIZE} × {_PATCH_SIZE} patches of bags" if kind == "patches" else "Whole bags"
-        text = _README.format(contents=contents, seed=seed, threats=", ".join(THREAT_KINDS), **counts)
+        text = _README.format(contents=contents, seed=seed, threats=", ".join(threats), **counts)
         (unfinished / "README.txt").write_text(text, encoding="utf-8")
 
 
@@ -116,18 +120,38 @@ def _bags(seeds: np.random.SeedSequence, threat: str | None, count: int) -> Iter
         yield scanned_bag(packed_bag(bag_seed), threat, threat_rng, scan_rng)
 
 
-def _patches(seeds: np.random.SeedSequence, threat: str | None, count: int) -> Iterator[SimulatedBag]:
+def _patches(
+    bag_size: tuple[int | None, int | None],
+    jitter: float,
+    seeds: np.random.SeedSequence,
+    threat: str | None,
+    count: int,
+) -> Iterator[SimulatedBag]:
     while count > 0:
         bag_seed, *others = seeds.spawn(1)[0].spawn(3)
-        bag = packed_bag(bag_seed)
+        bag = packed_bag(bag_seed, *bag_size)
         threat_rng, scan_rng = map(np.random.default_rng, others)
         if threat is None:
             cut = normal_patches(bag, _PATCHES_PER_NORMAL_BAG, _PATCH_SIZE, scan_rng)
         else:
             number = min(_PATCHES_PER_THREAT_BAG, count)
-            cut = [threat_patch(bag, threat, _PATCH_SIZE, threat_rng, scan_rng) for _ in range(number)]
+            cut = [
+                threat_patch(bag, threat, _PATCH_SIZE, threat_rng, scan_rng, jitter=jitter)
+                for _ in range(number)
+            ]
         yield from cut[:count]
         count -= len(cut)
+
+
+_Draw = Callable[[np.random.SeedSequence, str | None, int], Iterator[SimulatedBag]]
+_DRAWINGS: dict[Kind, tuple[_Draw, str]] = {
+    "patches": (partial(_patches, (None, None), 1 / 6), f"{_PATCH_SIZE} × {_PATCH_SIZE} patches of bags"),
+    "bags": (_bags, "Whole bags"),
+    "whole weapons": (
+        partial(_patches, _COARSE_BAG, 0),
+        f"{_PATCH_SIZE} × {_PATCH_SIZE} patches of bags, so coarse that each holds a whole firearm",
+    ),
+}
 
 
 def _write(folder: Path, part: str, stem: str, bag: SimulatedBag) -> None:
