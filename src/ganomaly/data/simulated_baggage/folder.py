@@ -68,8 +68,8 @@ def write_simulated_baggage(
         New or empty; missing parents are made.
     kind : {"patches", "bags", "whole weapons"}
         Windows of 64 × 64 pixels, several cut from each bag, as in the publication's UBA; whole bags of about
-        224 × 320; or windows of 64 × 64 at less than half the resolution, so that each holds a whole firearm, the only threat
-        there, as in the publication's FFOB.
+        224 × 320; or windows of 64 × 64 at less than half the resolution, as in the publication's FFOB, so that each
+        holds a whole firearm, the only threat there.
     n_train, n_test_normal : int
         Images without a threat.
     n_test_per_threat : int
