@@ -1,0 +1,66 @@
+"""AnoGAN's search: a batch of 64 at once against its images one by one.
+
+One by one stands here twice: as the package searches a lone image, in a batch filled up with copies of it so that
+its score is the same in any company, and as a plain loop would, in a batch of one. Of the 64 images only some are
+searched one by one; their median time stands for the others.
+
+Run: python benchmarks/anogan_search.py [--steps 500] [--alone 3]
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch import Tensor
+
+from ganomaly.config import Preprocessing
+from ganomaly.methods import anogan
+from ganomaly.scoring import evaluating
+from machine import describe_machine
+
+BATCH = 64
+
+
+def seconds(method: anogan.AnoGAN, x: Tensor) -> float:
+    """Time one search."""
+    start = time.perf_counter()
+    with evaluating(method):
+        method.search(x)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--alone", type=int, default=3, help="images searched one by one")
+    parser.add_argument("--rounds", type=int, default=1)
+    arguments = parser.parse_args()
+    random = torch.Generator().manual_seed(0)
+    options = anogan.AnoGANOptions(search_steps=arguments.steps)
+    method = anogan.AnoGAN(options, Preprocessing(image_size=arguments.size, channels=1), random)
+    x = torch.rand(BATCH, 1, arguments.size, arguments.size, generator=random) * 2 - 1
+    filled = anogan.TOGETHER_ON_PROCESSOR
+    together, alone, plain = [], [], []
+    for _ in range(arguments.rounds):
+        together.append(seconds(method, x))
+        alone += [seconds(method, image) for image in torch.split(x[: arguments.alone], 1)]
+        anogan.TOGETHER_ON_PROCESSOR = 1  # what a plain loop does
+        plain += [seconds(method, image) for image in torch.split(x[: arguments.alone], 1)]
+        anogan.TOGETHER_ON_PROCESSOR = filled
+    print(describe_machine())
+    print(f"AnoGAN, {arguments.size} px, 1 channel, {arguments.steps} steps, fp32")
+    batch = statistics.median(together)
+    print(f"64 at once                              {batch:7.1f} s")
+    for name, values in (
+        ("one by one, as the package does", alone),
+        ("one by one, in batches of one", plain),
+    ):
+        once = statistics.median(values)
+        print(f"{name:35} 64 × {once:5.2f} s = {BATCH * once:7.1f} s  {BATCH * once / batch:5.1f}×")
+
+
+if __name__ == "__main__":
+    main()
