@@ -5,6 +5,7 @@ from torch import nn
 
 from ganomaly.methods.base import autocast_off
 from ganomaly.methods.updates import frozen, statistics_kept, update
+from ganomaly.networks import convolution
 from ganomaly.networks.convolution import Conv2d
 
 
@@ -46,3 +47,20 @@ def test_statistics_are_kept_inside_and_followed_again_outside():
     assert layer.running_mean.item() == 0
     layer(torch.full((2, 1, 2, 2), 9.0))
     assert layer.running_mean.item() > 0
+
+
+def test_weights_that_another_loss_moves_cost_no_gradient(monkeypatch):
+    """A generator's loss passes through the discriminator, but moves no weight there."""
+    generator, discriminator = (Conv2d(1, 1, 3, 1, 1, bias=False) for _ in range(2))
+    optimizers = {
+        name: torch.optim.SGD(layer.parameters(), lr=0.1)
+        for name, layer in {"generator": generator, "discriminator": discriminator}.items()
+    }
+    calls = []
+    whole = convolution._weight_gradient
+    monkeypatch.setattr(
+        convolution, "_weight_gradient", lambda *arguments: calls.append(1) or whole(*arguments)
+    )
+    judged = discriminator(generator(torch.rand(1, 1, 8, 8)))
+    update({"generator": judged.sum(), "discriminator": -judged.sum()}, optimizers, autocast_off())
+    assert len(calls) == 2

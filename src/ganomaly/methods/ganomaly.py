@@ -23,7 +23,7 @@ from ganomaly.methods.losses import (
     mean_absolute_difference,
     mean_square_difference,
 )
-from ganomaly.methods.updates import frozen, update
+from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
 
 
@@ -86,11 +86,10 @@ class GANomaly(Method):
             z = self.encoder(x)  # [N, nz, 1, 1]
             x_hat = self.decoder(z)  # [N, C, S, S]
             z_hat = self.reconstruction_encoder(x_hat)  # [N, nz, 1, 1]
-            # f(x) serves the loss of D and, since G does not reach it, as a constant that of G
+            # One pass for both losses; f(x) is a constant for G's, since G does not reach it. So D's running
+            # statistics see x̂ once a step, where the authors' code has it twice; no gradient depends on them.
             real_logits, real_features = self.discriminator(x)
-            fake_logits, _ = self.discriminator(x_hat.detach())
-            with frozen(self.discriminator):
-                _, fake_features = self.discriminator(x_hat)
+            fake_logits, fake_features = self.discriminator(x_hat)
 
         adversarial = functional.mse_loss(fake_features.float(), real_features.detach().float())  # eq. (1)
         contextual = functional.l1_loss(x_hat.float(), x)  # eq. (2)

@@ -1,9 +1,10 @@
 """How losses move weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ganomaly.methods.base import Precision
@@ -24,9 +25,13 @@ def update(losses: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], pr
     last = list(losses)[-1]
     for name, loss in losses.items():
         optimizers[name].zero_grad(set_to_none=True)
-        own = [parameter for group in optimizers[name].param_groups for parameter in group["params"]]
-        # `inputs`: a discriminator's weights get no gradient from the generator's loss, and the other way round
-        precision.backward(loss, inputs=own, retain_graph=name != last)
+        own = _moved_by(optimizers[name])
+        others = [
+            parameter for other in optimizers if other != name for parameter in _moved_by(optimizers[other])
+        ]
+        # a discriminator's weights get no gradient from the generator's loss, and the other way round
+        with _spared(others):
+            precision.backward(loss, inputs=own, retain_graph=name != last)
     for name in losses:
         optimizers[name].step()
 
@@ -55,9 +60,13 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Spare the gradients of these networks' weights in what is computed inside; gradients pass through them."""
-    learning = [
-        parameter for network in networks for parameter in network.parameters() if parameter.requires_grad
-    ]
+    with _spared(parameter for network in networks for parameter in network.parameters()):
+        yield
+
+
+@contextmanager
+def _spared(parameters: Iterable[Parameter]) -> Iterator[None]:
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)
     try:
@@ -65,3 +74,7 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
+
+
+def _moved_by(optimizer: Optimizer) -> list[Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -24,7 +24,7 @@ class Conv2d(nn.Conv2d):
         if not _here(x):
             return super().forward(x)
         x, weight = _in_working_precision(x, self.weight)
-        y: Tensor = _Convolution.apply(x, weight, self.stride[0], self.padding[0])  # type: ignore[no-untyped-call]
+        y: Tensor = _Convolution.apply(x, weight, self.stride[0], self.padding[0], self)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -40,7 +40,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             return super().forward(x, output_size)
         x, weight = _in_working_precision(x, self.weight)
         y: Tensor = _TransposedConvolution.apply(  # type: ignore[no-untyped-call]
-            x, weight, self.stride[0], self.padding[0]
+            x, weight, self.stride[0], self.padding[0], self
         )
         return y
 
@@ -60,45 +60,58 @@ def _in_working_precision(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 # Convolution, transposed convolution and gradient of the weight are each linear in both their tensors, and the
 # gradients of each are the other two. Written so, a loss may contain gradients (WGAN-GP's penalty).
+#
+# `layer` is the one whose weight it is, None if it is no layer's. PyTorch settles in the forward pass whose
+# gradients a Python function computes; a layer may be frozen after that and before the backward pass.
+
+
+def _learns(ctx: Any) -> bool:
+    return bool(ctx.needs_input_grad[1]) and (ctx.layer is None or ctx.layer.weight.requires_grad)
 
 
 class _Convolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, layer: nn.Module | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.place = stride, padding
+        ctx.layer = layer
         return _convolve(x, weight, stride, padding)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
         gradient_x = gradient_weight = None
         if ctx.needs_input_grad[0]:
-            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place)  # type: ignore[no-untyped-call]
-        if ctx.needs_input_grad[1]:
+            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place, ctx.layer)  # type: ignore[no-untyped-call]
+        if _learns(ctx):
             gradient_weight = _WeightGradient.apply(gradient, x, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
-        return gradient_x, gradient_weight, None, None
+        return gradient_x, gradient_weight, None, None, None
 
 
 class _TransposedConvolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, layer: nn.Module | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.place = stride, padding
+        ctx.layer = layer
         return _convolve_transposed(x, weight, stride, padding)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
         gradient_x = gradient_weight = None
         if ctx.needs_input_grad[0]:
-            gradient_x = _Convolution.apply(gradient, weight, *ctx.place)  # type: ignore[no-untyped-call]
-        if ctx.needs_input_grad[1]:
+            gradient_x = _Convolution.apply(gradient, weight, *ctx.place, ctx.layer)  # type: ignore[no-untyped-call]
+        if _learns(ctx):
             # the transposed convolution's output is the convolution's input, and the other way round
             gradient_weight = _WeightGradient.apply(x, gradient, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
-        return gradient_x, gradient_weight, None, None
+        return gradient_x, gradient_weight, None, None, None
 
 
 class _WeightGradient(Function):
@@ -114,9 +127,9 @@ class _WeightGradient(Function):
         gradient, x = ctx.saved_tensors
         gradient_gradient = gradient_x = None
         if ctx.needs_input_grad[0]:
-            gradient_gradient = _Convolution.apply(x, weight, *ctx.place)  # type: ignore[no-untyped-call]
+            gradient_gradient = _Convolution.apply(x, weight, *ctx.place, None)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place)  # type: ignore[no-untyped-call]
+            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place, None)  # type: ignore[no-untyped-call]
         return gradient_gradient, gradient_x, None, None, None
 
 
