@@ -1,7 +1,7 @@
 """What the discriminator of a method thinks of images, and a picture of it in two dimensions.
 
-Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, section 5 and figure 5: t-SNE (van der Maaten &
-Hinton, 2008) of the features f(·) of the last convolutional layer of the discriminator.
+Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, which shows t-SNE (van der Maaten & Hinton,
+2008) of the features f(·) of the last convolutional layer of the discriminator.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
 """Figures of a benchmark, as in the publication: AUROC per class, AUROC over an option, run time.
 
-Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, figures 3 to 5 and table 2.
+Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018: figure 4, the figure of hyper-parameters after it,
+and the table of run times.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Figures of one method on one class, from what its cell kept: scores, features, reconstructions.
 
-Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, figures 5 and 6.
+Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, which shows the same three.
 """
 
 from collections.abc import Callable, Mapping, Sequence

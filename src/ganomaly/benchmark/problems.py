@@ -1,6 +1,6 @@
 """What is learned and what is told apart: the data sets of the publications, one class against the rest.
 
-Source of the protocol: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, section 4.
+Source of the protocol: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, "Experimental Setup".
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """AnoGAN: Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker Discovery.
 
-Schlegl, Seeböck, Waldstein, Schmidt-Erfurth, Langs, IPMI 2017, arXiv:1703.05921. Section and equation numbers
-below are those of the paper, whose authors released no code. A DCGAN learns to draw normal images from noise.
-To judge an image, the noise is searched whose drawing comes nearest to it; what is still missing then is the
-anomaly.
+Schlegl, Seeböck, Waldstein, Schmidt-Erfurth, Langs, IPMI 2017, arXiv:1703.05921. Equation numbers and section
+titles below are those of the paper, whose authors released no code. A DCGAN learns to draw normal images from
+noise. To judge an image, the noise is searched whose drawing comes nearest to it; what is still missing then is
+the anomaly.
 """
 
 from collections.abc import Mapping
@@ -36,9 +36,9 @@ class AnoGANOptions(AdversarialOptions):
     """Options of AnoGAN; the defaults are the publication's where it gives them."""
 
     discrimination_weight: float = Field(default=0.1, ge=0, le=1)
-    """λ of eq. (5) (section 3)."""
+    """λ of eq. (5)."""
     search_steps: int = Field(default=500, ge=0)
-    """Γ, steps of gradient descent in the latent for each image (section 3)."""
+    """Γ, steps of gradient descent in the latent for each image."""
     search_learning_rate: float = Field(default=0.1, gt=0)
     """Adam's rate at the first step; it falls to a hundredth of it. The paper does not give it."""
 
@@ -80,8 +80,8 @@ class AnoGAN(Method):
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
     ) -> dict[str, Tensor]:
-        """Update D and G, eq. (1); both see the other's weights from before the step."""
-        z = self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1  # section 2.1
+        """Update D and G in the game of a GAN; both see the other's weights from before the step."""
+        z = self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1  # uniform, as in the paper
         with precision.autocast():
             real_logits, _ = self.discriminator(x)
             fake_logits, _ = self.discriminator(self.generator(z))
@@ -93,7 +93,7 @@ class AnoGAN(Method):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def search(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the latents whose drawings come nearest to the images (section 2.2).
+        """Find the latents whose drawings come nearest to the images: "Mapping new Images to the Latent Space".
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class AnoGAN(Method):
         for step in range(steps + 1):
             x_hat = generator(z)
             _, features_hat = discriminator(x_hat)
-            residual = l1_distance(x, x_hat)  # eq. (2)
+            residual = l1_distance(x, x_hat)  # ℒ_R
             discrimination = l1_distance(features, features_hat)  # eq. (4)
             losses = (1 - weight) * residual + weight * discrimination  # eq. (5)
             better = losses.detach() < lowest
@@ -155,7 +155,7 @@ class AnoGAN(Method):
         return self.search(x)[1]
 
     def anomaly_map(self, x: Tensor) -> Tensor:
-        """|x − x̂|, averaged over the channels: the paper's residual image (section 2.3)."""
+        """|x − x̂|, averaged over the channels: the paper's residual image."""
         return (x - self.reconstruct(x)).abs().mean(dim=1)
 
     def reconstruct(self, x: Tensor) -> Tensor:

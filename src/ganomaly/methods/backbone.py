@@ -16,7 +16,7 @@ WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
 class BackboneOptions(MethodOptions):
-    """Options of encoder and decoder; the defaults are GANomaly's (section 4), after DCGAN."""
+    """Options of encoder and decoder; the defaults are GANomaly's, after DCGAN."""
 
     nz: int = Field(default=100, ge=1)
     """Size of the latent."""

@@ -1,7 +1,7 @@
 """GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training.
 
-Akcay, Atapour-Abarghouei, Breckon, ACCV 2018, arXiv:1805.06725. Section and equation numbers below are those
-of the paper. Where the paper and the authors' released code differ, the comment says so.
+Akcay, Atapour-Abarghouei, Breckon, ACCV 2018, arXiv:1805.06725. Losses and weights have the names that the
+paper gives them. Where the paper and the authors' released code differ, the comment says so.
 """
 
 from collections.abc import Mapping
@@ -28,18 +28,18 @@ from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weight
 
 
 class GANomalyOptions(AdversarialOptions):
-    """Options of GANomaly; the defaults are the publication's (section 4)."""
+    """Options of GANomaly; the defaults are the publication's."""
 
     extra_layers: int = Field(default=0, ge=0)
     """3×3 layers at the widest level of each network."""
     adversarial_weight: float = Field(default=1.0, ge=0)
-    """w_adv of eq. (4)."""
+    """w_adv, the weight of L_adv."""
     contextual_weight: float = Field(default=50.0, ge=0)
-    """w_con of eq. (4)."""
+    """w_con, the weight of L_con."""
     encoder_weight: float = Field(default=1.0, ge=0)
-    """w_enc of eq. (4)."""
+    """w_enc, the weight of L_enc."""
     score: Literal["mean_square", "l1", "reconstruction", "discriminator_features"] = "mean_square"
-    """‖z − ẑ‖ as the mean of squares (authors' code) or the sum of absolute values (eq. 6); or, to compare with,
+    """‖z − ẑ‖ as the mean of squares (authors' code) or the sum of absolute values (the paper); or, to compare with,
     the mean |x − x̂|, or the mean of squares of f(x) − f(x̂)."""
 
 
@@ -91,14 +91,14 @@ class GANomaly(Method):
             real_logits, real_features = self.discriminator(x)
             fake_logits, fake_features = self.discriminator(x_hat)
 
-        adversarial = functional.mse_loss(fake_features.float(), real_features.detach().float())  # eq. (1)
-        contextual = functional.l1_loss(x_hat.float(), x)  # eq. (2)
-        encoder = functional.mse_loss(z_hat.float(), z.float())  # eq. (3)
+        adversarial = functional.mse_loss(fake_features.float(), real_features.detach().float())  # L_adv
+        contextual = functional.l1_loss(x_hat.float(), x)  # L_con
+        encoder = functional.mse_loss(z_hat.float(), z.float())  # L_enc
         generator = (
             options.adversarial_weight * adversarial
             + options.contextual_weight * contextual
             + options.encoder_weight * encoder
-        )  # eq. (4)
+        )  # L
         discriminator = adversarial_loss(real_logits, fake_logits)
         update({"generator": generator, "discriminator": discriminator}, optimizers, precision)
         losses = {
@@ -111,7 +111,7 @@ class GANomaly(Method):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = ‖G_E(x) − E(G(x))‖, eq. (6), or one of the distances that `score` names."""
+        """A(x) = ‖G_E(x) − E(G(x))‖, or one of the distances that `score` names."""
         z = self.encoder(x)
         x_hat = self.decoder(z)
         match self.options.score:
@@ -127,8 +127,7 @@ class GANomaly(Method):
     def anomaly_map(self, x: Tensor) -> Tensor:
         """|x − x̂|, averaged over the channels: where the reconstruction differs.
 
-        The published network has one latent for the whole image and so no score per place; this is what its
-        authors show as the residual.
+        The published network has one latent for the whole image and so no score per place.
         """
         return (x - self.reconstruct(x)).abs().mean(dim=1)
 

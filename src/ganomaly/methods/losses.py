@@ -8,7 +8,7 @@ from torch.nn import functional
 def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """The discriminator's loss: mean of −log D(real) and −log(1 − D(fake)) over a batch, a scalar.
 
-    Source: Goodfellow et al., *Generative Adversarial Nets*, 2014, eq. (1).
+    Source: Goodfellow et al., *Generative Adversarial Nets*, 2014.
     """
     real, fake = torch.ones_like(real_logits), torch.zeros_like(fake_logits)
     return 0.5 * (
@@ -20,7 +20,7 @@ def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 def fooling_loss(fake_logits: Tensor) -> Tensor:
     """The generator's loss: mean of −log D(fake) over a batch, a scalar.
 
-    The form that keeps its gradient while the discriminator is ahead; source as above, section 3.
+    The form that keeps its gradient while the discriminator is ahead; source as above.
     """
     return functional.softplus(-fake_logits.float()).mean()
 

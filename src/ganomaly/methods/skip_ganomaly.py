@@ -28,7 +28,7 @@ class SkipGANomalyOptions(AdversarialOptions):
     adversarial_weight: float = Field(default=1.0, ge=0)
     """λ_adv."""
     contextual_weight: float = Field(default=50.0, ge=0)
-    """λ_con."""
+    """λ_con; the paper has another number."""
     latent_weight: float = Field(default=1.0, ge=0)
     """λ_lat."""
     reconstruction_share: float = Field(default=0.9, ge=0, le=1)

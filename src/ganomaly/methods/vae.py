@@ -2,7 +2,7 @@
 
 Kingma, Welling, *Auto-Encoding Variational Bayes*, ICLR 2014, arXiv:1312.6114, for the training; An, Cho,
 *Variational Autoencoder based Anomaly Detection using Reconstruction Probability*, SNU Data Mining Center, 2015,
-algorithm 4, for the score. The networks are GANomaly's encoder and decoder, each with twice the channels at its
+for the score. The networks are GANomaly's encoder and decoder, each with twice the channels at its
 end: for a mean and a deviation.
 """
 
@@ -80,7 +80,7 @@ class VAE(Method):
         return {"reconstruction": reconstruction.detach(), "latent": latent.detach()}
 
     def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = −(1/L) Σ log p(x | zₗ), algorithm 4, for each pixel on average.
+        """A(x) = −(1/L) Σ log p(x | zₗ), An and Cho's reconstruction probability, for each pixel on average.
 
         It is counted from the least value that the bound of the deviation allows, so it is ≥ 0.
         """

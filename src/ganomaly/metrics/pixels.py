@@ -114,7 +114,7 @@ class PixelTally:
 
         PRO at a threshold is the share of a region's pixels above it, averaged over all connected regions
         of the masks. The area is taken from 0 to `fpr_limit` and divided by it (Bergmann et al.,
-        *Uninformed Students*, CVPR 2020, section 4.1).
+        *Uninformed Students*, CVPR 2020).
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
 """The networks: modules only, no losses, no files.
 
-`Encoder`, `Decoder` and `Discriminator` are the DCGAN pyramids of the publication (figure 2); the other methods'
+`Encoder`, `Decoder` and `Discriminator` are the DCGAN pyramids of the publication; the other methods'
 networks are built from the same blocks. `PatchEncoder`, `PatchDecoder` and `PatchDiscriminator` take images of any
 size.
 """

@@ -10,8 +10,8 @@ from ganomaly.networks.pyramid import PYRAMID_TOP, Encoder, down_pyramid
 class JointDiscriminator(nn.Module):
     """Judges pairs of image and latent: D(x, z) of BiGAN.
 
-    Source: Zenati et al., *Efficient GAN-Based Anomaly Detection*, 2018, table 4, with the pyramid shared by all
-    methods here in the place of its two convolutions, and without its dropout.
+    Source: Zenati et al., *Efficient GAN-Based Anomaly Detection*, 2018, in the authors' code for MNIST, with the
+    pyramid shared by all methods here in the place of its two convolutions, and without its dropout.
 
     Parameters
     ----------

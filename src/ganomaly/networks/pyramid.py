@@ -1,6 +1,6 @@
 """The DCGAN pyramids of GANomaly: an image of S×S goes down to 4×4 by halves, and up again.
 
-Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, section 3.2 and figure 2, after
+Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, after
 Radford, Metz, Chintala, *DCGAN*, ICLR 2016. Kernel sizes, strides and the missing biases are those of the
 authors' released networks.
 """
@@ -205,7 +205,7 @@ class Discriminator(nn.Module):
             `float[N]`; above 0 means "from the training set". The paper's D ends in a sigmoid; it is part of
             the loss here (`binary_cross_entropy_with_logits`), which is the same number without its overflow.
         features : Tensor
-            `float[N, ndf · S/8, 4, 4]`, the last features before the classifier: f(x) of eq. (1).
+            `float[N, ndf · S/8, 4, 4]`, the last features before the classifier: f(x) of GANomaly's L_adv.
         """
         features = self.features(x)
         logits = torch.flatten(self.classifier(features))

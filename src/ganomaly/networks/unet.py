@@ -1,7 +1,7 @@
 """The generator of Skip-GANomaly: down to 1×1 and up again, with the image's own features alongside.
 
-Source: Akcay, Atapour-Abarghouei, Breckon, *Skip-GANomaly*, IJCNN 2019, arXiv:1901.08954, section III-B and
-figure 2; layer by layer the U-Net of pix2pix (Isola et al., CVPR 2017) that the authors' code takes.
+Source: Akcay, Atapour-Abarghouei, Breckon, *Skip-GANomaly*, IJCNN 2019, arXiv:1901.08954; layer by layer the
+U-Net of pix2pix (Isola et al., CVPR 2017) that the authors' code takes.
 """
 
 import torch

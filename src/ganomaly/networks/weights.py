@@ -8,7 +8,7 @@ STANDARD_DEVIATION = 0.02
 def initialise_weights(module: nn.Module, generator: Generator) -> None:
     """Draw convolutions from N(0, 0.02) and batch-norm gains from N(1, 0.02); batch-norm shifts are 0.
 
-    Source: DCGAN (Radford et al. 2016, section 3), taken over by the authors of GANomaly.
+    Source: DCGAN (Radford et al. 2016, section 4), taken over by the authors of GANomaly.
 
     Parameters
     ----------
