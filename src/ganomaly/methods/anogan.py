@@ -81,7 +81,7 @@ class AnoGAN(Method):
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
     ) -> dict[str, Tensor]:
         """Update D and G in the game of a GAN; both see the other's weights from before the step."""
-        z = self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1  # uniform, as in the paper
+        z = self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1  # uniform there too
         with precision.autocast():
             real_logits, _ = self.discriminator(x)
             fake_logits, _ = self.discriminator(self.generator(z))
