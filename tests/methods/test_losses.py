@@ -9,6 +9,7 @@ from ganomaly.methods.losses import (
     l1_distance,
     mean_absolute_difference,
     mean_square_difference,
+    mean_square_error,
 )
 
 REAL, FAKE = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
@@ -32,3 +33,12 @@ def test_distances_are_counted_for_each_image():
     torch.testing.assert_close(l1_distance(x, y), torch.tensor([3.0, 4.0]))
     torch.testing.assert_close(mean_absolute_difference(x, y), torch.tensor([1.5, 2.0]))
     torch.testing.assert_close(mean_square_difference(x, y), torch.tensor([2.5, 8.0]))
+
+
+def test_the_mean_square_error_is_pytorch_s_and_its_gradient_keeps_the_layout():
+    x, y = (torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    x.requires_grad_()
+    loss = mean_square_error(x, y)
+    torch.testing.assert_close(loss, torch.nn.functional.mse_loss(x, y))
+    (slope,) = torch.autograd.grad(loss, x)
+    assert slope.is_contiguous(memory_format=torch.channels_last)

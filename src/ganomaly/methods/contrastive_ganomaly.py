@@ -26,7 +26,7 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.backbone import ScheduledOptions
 from ganomaly.methods.base import Method, Precision, Preset
 from ganomaly.methods.collapse import same_latent
-from ganomaly.methods.losses import adversarial_loss
+from ganomaly.methods.losses import adversarial_loss, mean_square_error
 from ganomaly.methods.neighbourhood import Neighbourhood
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen, set_learning_rate, update
@@ -167,9 +167,9 @@ class ContrastiveGANomaly(Method):
             with frozen(self.discriminator):
                 _, fake_features = self._judge(x_hat)
             embedding = self.projection(pooled(real_features))
-        adversarial = functional.mse_loss(fake_features.float(), real_features[:some].detach().float())
+        adversarial = mean_square_error(fake_features, real_features[:some].detach())
         contextual = functional.l1_loss(x_hat.float(), views[:some].clamp(-1, 1))
-        encoder = functional.mse_loss(z_hat.float(), z.float())
+        encoder = mean_square_error(z_hat, z)
         generator = (
             options.adversarial_weight * adversarial
             + options.contextual_weight * contextual

@@ -15,14 +15,13 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
-from torch.nn import functional
 from torch.optim import Optimizer, RMSprop
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.backbone import AdversarialOptions
 from ganomaly.methods.base import Method, Precision, Preset
 from ganomaly.methods.collapse import same_latent
-from ganomaly.methods.losses import mean_square_difference
+from ganomaly.methods.losses import mean_square_difference, mean_square_error
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen, update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights, layer_norm
@@ -143,8 +142,8 @@ class FAnoGAN(Method):
             x_hat = self.generator(self.encoder(x))
             _, features = self.critic(x)
             _, features_hat = self.critic(x_hat)
-        reconstruction = functional.mse_loss(x_hat.float(), x)
-        matching = functional.mse_loss(features_hat.float(), features.float())
+        reconstruction = mean_square_error(x_hat, x)
+        matching = mean_square_error(features_hat, features)
         encoder = reconstruction + self.options.feature_weight * matching  # izi_f
         update({"encoder": encoder}, optimizers, precision)
         losses = {"encoder": encoder, "reconstruction": reconstruction, "features": matching}

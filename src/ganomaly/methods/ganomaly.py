@@ -22,6 +22,7 @@ from ganomaly.methods.losses import (
     l1_distance,
     mean_absolute_difference,
     mean_square_difference,
+    mean_square_error,
 )
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
@@ -91,9 +92,9 @@ class GANomaly(Method):
             real_logits, real_features = self.discriminator(x)
             fake_logits, fake_features = self.discriminator(x_hat)
 
-        adversarial = functional.mse_loss(fake_features.float(), real_features.detach().float())  # L_adv
+        adversarial = mean_square_error(fake_features, real_features.detach())  # L_adv
         contextual = functional.l1_loss(x_hat.float(), x)  # L_con
-        encoder = functional.mse_loss(z_hat.float(), z.float())  # L_enc
+        encoder = mean_square_error(z_hat, z)  # L_enc
         generator = (
             options.adversarial_weight * adversarial
             + options.contextual_weight * contextual

@@ -28,7 +28,7 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.backbone import ScheduledOptions
 from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
 from ganomaly.methods.collapse import same_latent
-from ganomaly.methods.losses import adversarial_loss
+from ganomaly.methods.losses import adversarial_loss, mean_square_error
 from ganomaly.methods.neighbours import NeighbourBank
 from ganomaly.methods.normality import PlaceStatistics, SizeStatistics
 from ganomaly.methods.randomness import Randomness
@@ -157,7 +157,7 @@ class PatchGANomaly(Method):
                     _, fake_features = self.discriminator.judge(x_hat[:half])
                     with torch.no_grad():
                         _, real_features = self.discriminator.judge(views[:half])
-        adversarial = functional.mse_loss(fake_features.float(), real_features.float())
+        adversarial = mean_square_error(fake_features, real_features)
         contextual = functional.l1_loss(x_hat.float(), views)
         # only where nothing was changed are both latents of the same
         kept = 1 - functional.max_pool2d(changed, LATENT_STRIDE)

@@ -17,7 +17,12 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.backbone import AdversarialOptions
 from ganomaly.methods.base import Method, Precision, Preset
 from ganomaly.methods.collapse import revive_discriminator
-from ganomaly.methods.losses import adversarial_loss, fooling_loss, mean_square_difference
+from ganomaly.methods.losses import (
+    adversarial_loss,
+    fooling_loss,
+    mean_square_difference,
+    mean_square_error,
+)
 from ganomaly.methods.updates import update
 from ganomaly.networks import LatentDiscriminator, UNet, initialise_weights
 
@@ -78,7 +83,7 @@ class SkipGANomaly(Method):
 
         adversarial = fooling_loss(fake_logits)
         contextual = functional.l1_loss(x_hat.float(), x)
-        latent = functional.mse_loss(fake_latent.float(), real_latent.float())
+        latent = mean_square_error(fake_latent, real_latent)
         generator = (
             options.adversarial_weight * adversarial
             + options.contextual_weight * contextual

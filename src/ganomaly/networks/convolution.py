@@ -135,8 +135,7 @@ class _WeightGradient(Function):
 
 def _convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     channels_out, channels_in, kernel, _ = weight.shape
-    covers_whole_image = padding == 0 and x.shape[2] == kernel
-    if channels_in > FEW_CHANNELS and channels_out > FEW_CHANNELS and not covers_whole_image:
+    if channels_in > FEW_CHANNELS and not _covers(x, kernel, padding):
         return functional.conv2d(x, weight, stride=stride, padding=padding)
     side = (x.shape[2] + 2 * padding - kernel) // stride + 1
     y, rows = _output(x, channels_out, side)
@@ -153,28 +152,43 @@ def _convolve_transposed(x: Tensor, weight: Tensor, stride: int, padding: int) -
     if channels_out > FEW_CHANNELS:
         y = functional.conv_transpose2d(x, weight, stride=stride, padding=padding)
         return y.contiguous(memory_format=torch.channels_last)
-    side = x.shape[2]
-    rows = x.permute(0, 2, 3, 1).reshape(-1, channels_in) @ _matrix(weight)  # [N·side², kernel²·channels_out]
-    patches = rows.view(len(x), side, side, kernel, kernel, channels_out)
-    padded_side = (side - 1) * stride + kernel
-    padded = rows.new_zeros((len(x), padded_side, padded_side, channels_out))
-    reach = stride * (side - 1) + 1
-    for row in range(kernel):
-        for column in range(kernel):
-            padded[:, row : row + reach : stride, column : column + reach : stride] += patches[
-                :, :, :, row, column
-            ]
-    inner = slice(padding, padded_side - padding)
-    y, rows = _output(x, channels_out, padded_side - 2 * padding)
-    rows.copy_(padded[:, inner, inner])
-    return y
+    side = (x.shape[2] - 1) * stride + kernel - 2 * padding
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels_in)
+    patches = weight.reshape(channels_in, -1).t() @ rows.t()  # [channels_out·kernel², N·h·w]
+    patches = patches.view(len(patches), len(x), -1).transpose(0, 1)
+    y = functional.fold(patches, (side, side), kernel, stride=stride, padding=padding)
+    return y.contiguous(memory_format=torch.channels_last)
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """Gradient of the weight of a convolution from x, `[N, C, H, W]`, to where `gradient`, `[N, K, h, w]`, is."""
-    rows = gradient.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1])  # [N·h·w, K]
-    product = rows.t() @ _patches(x, kernel, stride, padding)  # [K, kernel²·C]
-    return product.view(gradient.shape[1], kernel, kernel, x.shape[1]).permute(0, 3, 1, 2)
+    channels_out, channels_in, side = gradient.shape[1], x.shape[1], gradient.shape[2]
+    if channels_in <= FEW_CHANNELS or _covers(x, kernel, padding):
+        rows = gradient.permute(0, 2, 3, 1).reshape(-1, channels_out)  # [N·h·w, K]
+        product = rows.t() @ _patches(x, kernel, stride, padding)
+    else:
+        # Rows of patches lie above each other, so that a step of `stride` rows down is a shift by one run of memory:
+        # half the patch matrix serves for a kernel of twice the stride.
+        steps = -(-kernel // stride)
+        below = (side + steps - 1) * stride - x.shape[2] - padding
+        padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, below))
+        image, row, column, channel = padded.stride()
+        bands = padded.as_strided(
+            (side + steps - 1, len(x), side, stride, kernel * channels_in),
+            (stride * row, image, stride * column, row, channel),
+        ).contiguous()
+        rows = gradient.permute(2, 0, 3, 1).reshape(-1, channels_out)  # [h·N·w, K]
+        products = [
+            rows.t() @ bands[step : step + side].view(len(rows), -1)  # [K, stride·kernel·C]
+            for step in range(steps)
+        ]
+        product = torch.cat(products, dim=1)[:, : kernel * kernel * channels_in]
+    return product.view(channels_out, kernel, kernel, channels_in).permute(0, 3, 1, 2)
+
+
+def _covers(x: Tensor, kernel: int, padding: int) -> bool:
+    """Whether the kernel covers the whole image."""
+    return padding == 0 and x.shape[2] == kernel
 
 
 def _output(x: Tensor, channels: int, side: int) -> tuple[Tensor, Tensor]:
@@ -195,12 +209,14 @@ def _matrix(weight: Tensor) -> Tensor:
 
 def _patches(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """The patches under the kernel as rows: `[N, C, H, W]` to `[N·h·w, kernel²·C]`."""
-    channels = x.shape[1]
-    padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
-    windows = padded.unfold(1, kernel, stride).unfold(
-        2, kernel, stride
-    )  # [N, h, w, C, kernel, kernel], a view
-    patches = torch.empty((*windows.shape[:3], kernel, kernel, channels), dtype=x.dtype, device=x.device)
-    for row in range(kernel):  # by rows, because each is one run of memory
-        patches[:, :, :, row].copy_(windows[..., row, :].transpose(3, 4))
-    return patches.view(-1, kernel * kernel * channels)
+    if _covers(x, kernel, padding):
+        return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+    padded = functional.pad(x, (padding, padding, padding, padding))
+    side = (padded.shape[2] - kernel) // stride + 1
+    image, channel, row, column = padded.stride()
+    # few channels make short rows; columns are copied faster
+    columns = padded.as_strided(
+        (kernel, kernel, x.shape[1], len(x), side, side),
+        (row, column, channel, image, stride * row, stride * column),
+    )
+    return columns.reshape(kernel * kernel * x.shape[1], -1).t()
