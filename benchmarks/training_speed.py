@@ -1,5 +1,9 @@
 """Training speed: the package's step against the plain loop, alternating in one process.
 
+Matrix throughput is the arithmetic of the step's convolutions, forward and backward, without padding of any kind
+(counted by PyTorch's FLOP counter where the package's step runs on PyTorch's own convolutions), over the time of the
+whole step; it is set against one large matrix product in the same precision, measured in the same rounds.
+
 Run: python benchmarks/training_speed.py [--size 32] [--steps 20] [--rounds 5]
 """
 
@@ -9,15 +13,18 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ganomaly.config import Preprocessing
 from ganomaly.devices import choose_device, choose_precision, make_fabric
+from ganomaly.methods.base import autocast_off
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.tensors import in_channels_last
 from machine import describe_machine
 from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
 
 BATCH = 64
+PRODUCT = 2048  # side of the large matrices
 
 
 def plain(size: int, channels: int) -> Callable[[], object]:
@@ -37,6 +44,23 @@ def package(size: int, channels: int) -> Callable[[], object]:
     return lambda: method.training_step(x, optimizers, fabric)
 
 
+def flop_per_step(size: int, channels: int) -> int:
+    """Multiplications and additions in the convolutions of the package's step."""
+    method, x = with_plain_convolutions(_method(size, channels)), _images(size, channels)
+    with FlopCounterMode(display=False) as counter:
+        method.training_step(x, method.optimizers(), autocast_off())
+    return int(counter.get_total_flops())
+
+
+def large_product() -> Callable[[], object]:
+    """A large matrix product in the precision that training takes."""
+    bf16 = choose_precision("auto", choose_device("cpu")) == "bf16"
+    left, right = (
+        torch.rand(PRODUCT, PRODUCT, dtype=torch.bfloat16 if bf16 else torch.float32) for _ in "lr"
+    )
+    return lambda: left @ right
+
+
 def _method(size: int, channels: int) -> GANomaly:
     preprocessing = Preprocessing(image_size=size, channels=channels)
     return GANomaly(GANomalyOptions(), preprocessing, torch.Generator().manual_seed(0)).train()
@@ -46,12 +70,12 @@ def _images(size: int, channels: int) -> torch.Tensor:
     return torch.rand(BATCH, channels, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def images_per_second(step: Callable[[], object], steps: int) -> float:
+def per_second(step: Callable[[], object], steps: int) -> float:
     """Time some steps."""
     start = time.perf_counter()
     for _ in range(steps):
         step()
-    return steps * BATCH / (time.perf_counter() - start)
+    return steps / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -66,11 +90,13 @@ def main() -> None:
     loops = {"plain loop": plain, "ganomaly": package}
     steps = {name: make(arguments.size, arguments.channels) for name, make in loops.items()}
     for step in steps.values():
-        images_per_second(step, 3)  # warm up
+        per_second(step, 3)  # warm up
+    product, products = large_product(), []
     speeds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(arguments.rounds):
         for name, step in steps.items():
-            speeds[name].append(images_per_second(step, arguments.steps))
+            speeds[name].append(BATCH * per_second(step, arguments.steps))
+        products.append(2 * PRODUCT**3 * per_second(product, arguments.steps))
 
     print(describe_machine())
     print(
@@ -81,6 +107,13 @@ def main() -> None:
     for name, median in medians.items():
         spread = f"{min(speeds[name]):.0f}–{max(speeds[name]):.0f}"
         print(f"{name:12} {median:6.0f} images/s ({spread})  {median / medians['plain loop']:.2f}×")
+
+    flop, best = flop_per_step(arguments.size, arguments.channels), statistics.median(products)
+    reached = flop * medians["ganomaly"] / BATCH
+    print(
+        f"{flop / 1e9:.1f} GFLOP in a step's convolutions: {reached / 1e9:.0f} GFLOP/s, {reached / best:.0%} of the "
+        f"{best / 1e9:.0f} GFLOP/s of a product of {PRODUCT}×{PRODUCT} matrices"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,146 @@
+"""How long the package trains until it finds as much as the plain loop does after an epoch of MNIST.
+
+Both loops start from the same weights and see the same batches in the same order, one digit left out, preset paper
+at 32 px; they take turns every few steps, so that both meet the same machine. The image AUROC is taken after each
+turn, in eval mode and fp32, on a fixed random part of the test set (normal test digits, and every image of the
+anomalous digit); the time for that does not count, the time to bring pixels to the networks does. What the plain
+loop has after its epoch is the aim; it may have been there before, so that is told too.
+
+Run: python benchmarks/time_to_auroc.py --data ../shared/data/mnist --out rows.jsonl [--digit 2] [--seeds 0]
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ganomaly.config import Preprocessing
+from ganomaly.devices import choose_device, choose_precision, make_fabric
+from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
+from ganomaly.metrics import image_auroc
+from ganomaly.scoring import evaluating
+from ganomaly.tensors import in_channels_last, network_input
+from machine import describe_machine
+from mnist import Splits, load, prepared
+from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
+
+BATCH = 64
+Pixels = NDArray[np.uint8]
+Test = tuple[Tensor, NDArray[np.bool_]]
+Point = tuple[int, float, float]  # steps, seconds of training, AUROC
+
+
+def main() -> None:
+    """Train both loops for each seed, print and keep a row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with the train and test parquet files"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
+    parser.add_argument("--digit", default="2", help="the anomalous digit")
+    parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
+    parser.add_argument("--every", type=int, default=25, help="steps between two looks at the AUROC")
+    parser.add_argument("--test-images", type=int, default=2000)
+    arguments = parser.parse_args()
+    print(describe_machine())
+    splits = {split: load(arguments.data, split) for split in ("train", "test")}
+    normal, test = normal_and_test(splits, arguments.digit, arguments.test_images)
+    for seed in map(int, arguments.seeds.split(",")):
+        loops = (
+            curve(*loop, normal, test, seed, arguments.every)
+            for loop in (plain_loop(seed), package_loop(seed))
+        )
+        plain, package = zip(*zip(*loops, strict=True), strict=True)  # taking turns
+        aim = plain[-1][2]
+        found = {
+            "plain loop, epoch": plain[-1],
+            "plain loop, first": next(point for point in plain if point[2] >= aim),
+            "ganomaly, first": next((point for point in package if point[2] >= aim), None),
+            "ganomaly, epoch": package[-1],
+        }
+        row = {"digit": arguments.digit, "seed": seed, "test_images": arguments.test_images, **found}
+        row |= {"plain loop": plain, "ganomaly": package, "machine": describe_machine()}
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, point in found.items():
+            if point is None:
+                print(f"seed {seed}: {name:17} not reached")
+                continue
+            steps, seconds, auroc = point
+            ratio = plain[-1][1] / seconds
+            print(
+                f"seed {seed}: {name:17} AUROC {auroc:.4f}, {steps} steps, {seconds:.1f} s, {ratio:.2f}×",
+                flush=True,
+            )
+
+
+def normal_and_test(splits: Splits, digit: str, n: int) -> tuple[Pixels, Test]:
+    """Pixels to train on, and n images to judge with whether each is anomalous."""
+    (train_images, train_digits), (test_images, test_digits) = splits["train"], splits["test"]
+    anomalous = train_digits == digit
+    is_anomalous = np.concatenate([test_digits == digit, np.ones(int(anomalous.sum()), bool)])
+    some = np.random.default_rng(0).permutation(len(is_anomalous))[:n]
+    everything = np.concatenate([test_images, train_images[anomalous]])
+    test = network_input(at_32_px(everything[some]), 255, torch.device("cpu"))
+    return at_32_px(train_images[~anomalous]), (test, is_anomalous[some])
+
+
+def at_32_px(images: Pixels) -> Pixels:
+    """Resize as `ganomaly fit` does."""
+    kept = prepared(images)
+    return np.concatenate(list(kept.batches(np.array_split(kept.usable, len(kept.usable) // 256 + 1))))
+
+
+def plain_loop(seed: int) -> tuple[GANomaly, Callable[[Tensor], object]]:
+    """The plain loop's step."""
+    method = with_plain_convolutions(_method(seed))
+    optimizers = plain_optimizers(method)
+    return method, lambda x: plain_step(method, x.contiguous(), optimizers)
+
+
+def package_loop(seed: int) -> tuple[GANomaly, Callable[[Tensor], object]]:
+    """The package's step, as `ganomaly fit` takes it."""
+    device = choose_device("cpu")
+    fabric = make_fabric(device, choose_precision("auto", device))
+    method = in_channels_last(_method(seed))
+    optimizers = method.optimizers()
+    return method, lambda x: method.training_step(x, optimizers, fabric)
+
+
+def curve(
+    method: GANomaly, step: Callable[[Tensor], object], normal: Pixels, test: Test, seed: int, every: int
+) -> Iterator[Point]:
+    """Train for an epoch and look every few steps, and at the end."""
+    steps = len(normal) // BATCH
+    order = np.random.default_rng(seed).permutation(len(normal))[: steps * BATCH].reshape(steps, BATCH)
+    seconds = 0.0
+    for number, indices in enumerate(order, start=1):
+        start = time.perf_counter()
+        step(network_input(normal[indices], 255, torch.device("cpu")))
+        seconds += time.perf_counter() - start
+        if number % every == 0 or number == steps:
+            yield number, seconds, _auroc(method, test)
+
+
+def _auroc(method: GANomaly, test: Test) -> float:
+    images, is_anomalous = test
+    with evaluating(method):
+        scores = torch.cat([method.anomaly_score(x) for x in torch.split(images, 250)])
+    auroc = image_auroc(scores.numpy(), is_anomalous)
+    assert auroc is not None  # both kinds are there
+    return auroc
+
+
+def _method(seed: int) -> GANomaly:
+    generator = torch.Generator().manual_seed(seed)
+    return GANomaly(GANomalyOptions(), Preprocessing(image_size=32, channels=1), generator).train()
+
+
+if __name__ == "__main__":
+    main()
