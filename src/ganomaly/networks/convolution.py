@@ -2,8 +2,8 @@
 
 PyTorch's processor kernels lose time in three places of the pyramids: with one to four channels at the image
 (which also lose the channels-last layout for all that follows), at the 4×4 ↔ 1×1 end, and in the gradient of
-the weights. There a patch matrix and one matrix product do better; everywhere else, and on a GPU, PyTorch's
-own kernels run. `docs/performance.md` has the figures.
+the weights. There patches and matrix products do better; everywhere else, and on a GPU, PyTorch's own kernels
+run. Images are square. `docs/performance.md` has the figures.
 """
 
 from typing import Any
