@@ -50,7 +50,7 @@ CONTRAST_WINDOW = 31  # px, within which contrast is normalised
 FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, ICCV 2017)
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
-BANK = 2048  # features kept of each level
+BANK = 2048  # features kept of each level, a multiple of four
 SCALES = 2  # each half as large as the one before
 SIGNALS = 7  # at each scale
 TINY = 1e-6
@@ -84,7 +84,7 @@ class PatchGANomaly(Method):
         "patches": Preset(
             "GANomaly on patches, for small defects on parts: a score for each place of images of any size",
             PatchGANomalyOptions(),
-            TrainingOptions(steps=2000, batch_size=16),
+            TrainingOptions(steps=4000, batch_size=16),
             Patches(image_size=256, patch_size=192),
         )
     }
