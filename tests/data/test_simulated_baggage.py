@@ -210,8 +210,8 @@ def test_no_bag_is_in_two_of_the_folders(tmp_path: Path, monkeypatch: pytest.Mon
     pack = folder.packed_bag
     part = "train"
 
-    def remember(seed: np.random.SeedSequence) -> object:
-        bag = pack(seed)
+    def remember(seed: np.random.SeedSequence, *size: int | None) -> object:
+        bag = pack(seed, *size)
         packed.setdefault(part, []).append(bag.canvas.low.tobytes())
         return bag
 

@@ -35,7 +35,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         """Convolve `float[N, C, H, W]`, transposed."""
         if torch.compiler.is_exporting() and self.padding[0] == 0 and x.shape[2:] == (1, 1):
             # a matrix product, which everybody's kernels compute quicker
-            return (x.flatten(1) @ self.weight.flatten(1)).view(len(x), *self.weight.shape[1:])
+            return (x.flatten(1) @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])
         if not _here(x) or output_size is not None:
             return super().forward(x, output_size)
         x, weight = _in_working_precision(x, self.weight)
