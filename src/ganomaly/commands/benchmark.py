@@ -82,12 +82,13 @@ def benchmark(
 
 
 def _benchmark_table(table: ResultTable) -> Table:
+    """A row for each class, since a terminal is wide enough for the methods but not for ten classes."""
     shown = Table(title=table.title, title_justify="left")
-    shown.add_column("method")
-    for name in table.classes:
-        shown.add_column(name, justify="right")
+    shown.add_column("anomalous", no_wrap=True)
     for method in table.methods:
-        shown.add_row(method, *(table.text(method, name) for name in table.classes))
+        shown.add_column(method, justify="right", overflow="fold")
+    for name in table.classes:
+        shown.add_row(name, *(table.text(method, name) for method in table.methods))
     return shown
 
 
