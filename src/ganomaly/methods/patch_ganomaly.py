@@ -50,7 +50,11 @@ CONTRAST_WINDOW = 31  # px, within which contrast is normalised
 FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, ICCV 2017)
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
-BANK = 2048  # features kept of each level, a multiple of four
+BANKS = (
+    256,
+    512,
+    1024,
+)  # features kept of each level; the finer, the more places there are to compare with them
 SCALES = 2  # each half as large as the one before
 SIGNALS = 7  # at each scale
 TINY = 1e-6
@@ -314,7 +318,8 @@ class Normal(nn.Module):
         super().__init__()
         self.register_buffer("latent_mean", torch.zeros(nz))
         self.register_buffer("latent_whitening", torch.eye(nz))
-        self.banks = ModuleList(NeighbourBank(channels, BANK) for channels in (ndf, 2 * ndf, 4 * ndf))
+        channels = (ndf, 2 * ndf, 4 * ndf)
+        self.banks = ModuleList(NeighbourBank(each, size) for each, size in zip(channels, BANKS, strict=True))
 
     def learn(self, found: Sequence[tuple[Tensor, list[Tensor]]], generator: Generator) -> None:
         """Learn from z − ẑ, `float[1, nz, h, w]`, and features at three levels, of each of some normal images."""
