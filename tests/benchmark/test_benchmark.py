@@ -19,6 +19,7 @@ from ganomaly.benchmark import (
     MethodSpec,
     RowFile,
     Source,
+    cells,
     grid,
     problems,
     result_table,
@@ -56,6 +57,15 @@ def test_a_cell_tests_on_every_image_of_the_class_and_trains_on_none(digits: Pat
     assert row.keys() >= CONTRACT
     assert (row["method"], row["anomaly_class"], row["n_normal"], row["n_anomalous"]) == (SMALL, "1", 27, 9)
     assert 0 <= row["auroc"] <= 1
+
+
+def test_a_slow_method_is_timed_where_it_scores_the_test_images(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "SLOW_MS", 0.0)
+    monkeypatch.setattr(cells, "BATCH_SIZE", 32)
+    monkeypatch.setattr(cells, "_milliseconds_per_batch", lambda *_: pytest.fail("scored once more"))
+    assert run_cell(cell(digits))[0]["score_ms_per_batch"] > 0
 
 
 def test_simulated_baggage_is_both_of_the_publications_data_sets(
