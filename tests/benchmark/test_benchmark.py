@@ -220,6 +220,20 @@ def test_tables_give_mean_and_deviation_and_say_the_budget() -> None:
     assert r"b\_c & .250 & -- & --" in as_latex(table)
 
 
+def test_there_is_no_mean_beside_all_kinds_together() -> None:
+    rows = [row("a", name, 0, 0.5) for name in ("gun", "knife", "overall")]
+    assert result_table(rows).classes == ("gun", "knife", "overall")
+
+
+def test_the_preset_itself_is_a_value_of_each_option(tmp_path: Path) -> None:
+    rows = [
+        row(method, "x", 0, 0.5) | {"score_ms_per_batch": 1.0}
+        for method in ("ganomaly", "ganomaly[nz=50]", "ganomaly[encoder_weight=0]", "vae")
+    ]
+    drawn = write_figures(result_table(rows), rows, tmp_path)
+    assert {path.stem for path in drawn} == {"auroc", "run_time", "auroc_nz", "auroc_encoder_weight"}
+
+
 def test_figures_are_drawn_for_what_there_is(tmp_path: Path) -> None:
     rows = [
         row(f"ganomaly[nz={nz}]", name, seed, 0.5 + nz / 1000 + seed / 50) | {"score_ms_per_batch": 2.0 * nz}

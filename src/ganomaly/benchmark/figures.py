@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ganomaly.benchmark.cells import MethodSpec
 from ganomaly.benchmark.kept_figures import write_kept_figures
 from ganomaly.benchmark.rows import ERROR
 from ganomaly.benchmark.tables import MEAN, ResultTable
@@ -29,7 +30,8 @@ _OPTION = re.compile(r"(?P<name>[\w-]+)\[(?P<options>.*)\]")
 def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Draw what the rows are enough for, and return the files.
 
-    `auroc.png` needs one row; `auroc_<option>.png` a method at two values of an option at least;
+    `auroc.png` needs one row; `auroc_<option>.png` a method at two values of an option at least,
+    of which its preset's may be one;
     `run_time.png` one row; those of `write_kept_figures` what a cell has kept in the folder.
     """
     whole = [row for row in rows if ERROR not in row and row["auroc"] is not None]
@@ -125,9 +127,13 @@ def _swept(table: ResultTable) -> list[str]:
 
 
 def _values(table: ResultTable, option: str) -> dict[str, str]:
-    """Methods that differ from their preset in this option alone, and its number."""
+    """Methods that differ from their preset in this option alone, the preset itself, and its number in each."""
     found = {method: _single_option(method).get(option, "") for method in table.methods}
-    return {method: value for method, value in found.items() if _is_number(value)}
+    found = {method: value for method, value in found.items() if _is_number(value)}
+    for plain in {method.partition("[")[0] for method in found} & set(table.methods):
+        *_, options = MethodSpec(plain).resolved()
+        found[plain] = str(getattr(options, option))
+    return found
 
 
 def _single_option(method: str) -> dict[str, str]:

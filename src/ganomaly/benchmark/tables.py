@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ganomaly.benchmark.problems import OVERALL
 from ganomaly.benchmark.rows import ERROR
 from ganomaly.files import written_whole
 
@@ -23,7 +24,7 @@ class ResultTable:
     title : str
         Data set, protocol and budget: everything a reader must know to compare.
     classes : tuple of str
-        The columns; the mean over them comes last, where there are several.
+        The columns; the mean over them comes last, where there are several and none is all of them together.
     cells : mapping of (str, str) to list of float
         For method and class the AUROC of each seed.
     """
@@ -55,7 +56,7 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> ResultTable:
     cells: dict[tuple[str, str], list[float]] = {}
     for row in whole:
         cells.setdefault((row["method"], row["anomaly_class"]), []).append(row["auroc"])
-    if len(classes) > 1:
+    if len(classes) > 1 and OVERALL not in classes:
         for method in dict.fromkeys(row["method"] for row in whole):
             means = _means_by_seed([row for row in whole if row["method"] == method], classes)
             if means:
