@@ -24,6 +24,20 @@ def test_a_rim_that_is_always_hot_is_usual_whatever_the_size() -> None:
     assert abs(float(measured[:, 10:].mean())) < 0.1
 
 
+def test_a_rim_that_is_hot_now_and_then_is_hardly_odd() -> None:
+    def image(seed: int, hot: bool) -> torch.Tensor:
+        values = noise(48, 60, seed)
+        values[:, :3] += 20 * hot
+        return values
+
+    statistics = PlaceStatistics(2)
+    statistics.learn([image(seed, hot=seed % 10 == 0) for seed in range(60)])
+    measured = statistics(image(99, hot=True)[None])[0]
+    # by standard deviations it would be 3
+    assert float(measured[:, :3].mean()) < 2.2
+    assert 0.8 < float(measured[:, 12:].std()) < 1.2
+
+
 def test_a_corner_that_is_always_hot_is_usual_where_images_lie_alike() -> None:
     def image(seed: int) -> torch.Tensor:
         values = noise(48, 48, seed)

@@ -49,7 +49,7 @@ def test_some_patches_stay_as_they_are_and_most_do_not() -> None:
         )
         for seed in range(20)
     ]
-    assert 0.15 < np.mean(untouched) < 0.5
+    assert 0.08 < np.mean(untouched) < 0.4
 
 
 def test_the_input_is_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""What normal images do at a place, and in an image of a size: means and spreads that scores are measured against."""
+"""What normal images do at a place, and in an image of a size: what scores are measured against."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,16 +24,20 @@ _BORDERS = (
 )  # places from the edge where one band ends and the next begins
 _BANDS = 2 * (len(_BORDERS) + 1)  # from both ends
 _GRID = 12  # cells a side
-_OVERALL_SHARE = 0.2  # of the spread that is taken over all cells: a cell of its own has seen few images
+_OVERALL_SHARE = 0.2  # of the reach that is taken over all cells: a cell of its own has seen few images
 _SIZE_CLASSES = 12
 _TINY = 1e-6
 
 
 class PlaceStatistics(nn.Module):
-    """Mean and spread of maps by the place in the image.
+    """Mean of maps by the place in the image, and how far above it normal images reach there.
 
     Twice: by the distance from the edges, which is the same in images of all sizes, and in the cells of a grid over
     the image, for parts that always lie alike. The edges come first; what they leave is measured on the grid.
+
+    The reach comes from the mean fourth power of what lies above the mean. Where values are normally distributed it
+    is their standard deviation; where normal images are mostly cool and now and then very hot, as at a rim that is
+    not always in the picture, it is far more.
 
     Parameters
     ----------
@@ -42,65 +46,83 @@ class PlaceStatistics(nn.Module):
     """
 
     edge_mean: Tensor
-    edge_spread: Tensor
+    edge_reach: Tensor
     grid_mean: Tensor
-    grid_spread: Tensor
+    grid_reach: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("edge_mean", torch.zeros(2, channels, _BANDS))
-        self.register_buffer("edge_spread", torch.ones(2, channels, _BANDS))
+        self.register_buffer("edge_reach", torch.ones(2, channels, _BANDS))
         self.register_buffer("grid_mean", torch.zeros(channels, _GRID, _GRID))
-        self.register_buffer("grid_spread", torch.ones(channels, _GRID, _GRID))
+        self.register_buffer("grid_reach", torch.ones(channels, _GRID, _GRID))
 
     def learn(self, maps: Sequence[Tensor]) -> None:
         """Take the statistics of normal images, `float[C, h, w]` each."""
         for axis in (0, 1):
             self._learn_edges(maps, axis)
             maps = [self._without_edges(each[None], axis)[0] for each in maps]
-        cells = torch.stack([functional.adaptive_avg_pool2d(each, _GRID) for each in maps])
-        squares = torch.stack([functional.adaptive_avg_pool2d(each * each, _GRID) for each in maps])
-        self.grid_mean.copy_(cells.mean(dim=0))
-        variance = (squares.mean(dim=0) - self.grid_mean**2).clamp_min(_TINY)
-        smooth = functional.avg_pool2d(variance, 3, 1, 1, count_include_pad=False)
-        overall = variance.mean(dim=(1, 2), keepdim=True)
-        self.grid_spread.copy_(((1 - _OVERALL_SHARE) * smooth + _OVERALL_SHARE * overall).sqrt())
+        self.grid_mean.copy_(
+            torch.stack([functional.adaptive_avg_pool2d(each, _GRID) for each in maps]).mean(0)
+        )
+        powers = [
+            functional.adaptive_avg_pool2d(_power_above(each, _on_grid(self.grid_mean, each)), _GRID)
+            for each in maps
+        ]
+        power = torch.stack(powers).mean(dim=0)
+        smooth = functional.avg_pool2d(power, 3, 1, 1, count_include_pad=False)
+        overall = power.mean(dim=(1, 2), keepdim=True)
+        self.grid_reach.copy_(_reach((1 - _OVERALL_SHARE) * smooth + _OVERALL_SHARE * overall))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Measure maps `float[N, C, h, w]` in spreads above the mean of their places."""
+        """Measure maps `float[N, C, h, w]` in reaches above the mean of their places."""
         for axis in (0, 1):
             maps = self._without_edges(maps, axis)
-        mean, spread = (
-            functional.interpolate(grid[None], size=maps.shape[2:], mode="bilinear", align_corners=False)
-            for grid in (self.grid_mean, self.grid_spread)
-        )
-        return (maps - mean) / spread
+        return (maps - _on_grid(self.grid_mean, maps)) / _on_grid(self.grid_reach, maps)
 
     def _learn_edges(self, maps: Sequence[Tensor], axis: int) -> None:
-        count = torch.zeros(_BANDS, dtype=torch.float64)
-        sums = torch.zeros(2, maps[0].shape[0], _BANDS, dtype=torch.float64)
-        for each in maps:
-            lines = each.double().mean(dim=2 - axis), (each.double() ** 2).mean(dim=2 - axis)  # [C, h or w]
-            band = _bands(each.shape[1 + axis])
-            weight = each.shape[2 - axis]
-            count.index_add_(0, band, torch.full((len(band),), float(weight), dtype=torch.float64))
-            for total, line in zip(sums, lines, strict=True):
-                total.index_add_(1, band, weight * line.cpu())
-        known = count > 0
-        overall = sums.sum(dim=2) / count.sum()
-        mean, square = (
-            torch.where(known, total / count.clamp_min(1), whole[:, None])
-            for total, whole in zip(sums, overall, strict=True)
-        )
-        self.edge_mean[axis] = mean
-        self.edge_spread[axis] = (square - mean**2).clamp_min(_TINY).sqrt()
+        self.edge_mean[axis] = _by_band(maps, axis)
+        mean = [self._by_place(self.edge_mean, each, axis) for each in maps]
+        powers = [_power_above(each, usual) for each, usual in zip(maps, mean, strict=True)]
+        self.edge_reach[axis] = _reach(_by_band(powers, axis))
 
     def _without_edges(self, maps: Tensor, axis: int) -> Tensor:
-        band = _bands(maps.shape[2 + axis]).to(maps.device)
-        mean, spread = (
-            of[axis].index_select(1, band) for of in (self.edge_mean, self.edge_spread)
-        )  # [C, h or w]
-        return (maps - mean.unsqueeze(2 - axis)) / spread.unsqueeze(2 - axis)
+        mean, reach = (self._by_place(of, maps, axis) for of in (self.edge_mean, self.edge_reach))
+        return (maps - mean) / reach
+
+    @staticmethod
+    def _by_place(of: Tensor, maps: Tensor, axis: int) -> Tensor:
+        """A figure of each band, `float[2, C, bands]`, spread over the places of maps `float[…, C, h, w]`."""
+        band = _bands(maps.shape[axis - 2]).to(of.device)
+        return of[axis].index_select(1, band).unsqueeze(2 - axis)  # [C, h, 1] or [C, 1, w]
+
+
+def _by_band(maps: Sequence[Tensor], axis: int) -> Tensor:
+    """The mean over the places of each band, `float[C, bands]`; over all places for a band that nothing lies in."""
+    count = torch.zeros(_BANDS, dtype=torch.float64)
+    total = torch.zeros(maps[0].shape[0], _BANDS, dtype=torch.float64)
+    for each in maps:
+        line = each.double().mean(dim=2 - axis).cpu()  # [C, h or w]
+        band, weight = _bands(each.shape[1 + axis]), each.shape[2 - axis]
+        count.index_add_(0, band, torch.full((len(band),), float(weight), dtype=torch.float64))
+        total.index_add_(1, band, weight * line)
+    overall = total.sum(dim=1, keepdim=True) / count.sum()
+    return torch.where(count > 0, total / count.clamp_min(1), overall)
+
+
+def _power_above(maps: Tensor, mean: Tensor) -> Tensor:
+    """What lies above the mean, to the fourth; scaled so that a normal distribution gives its variance squared."""
+    return (maps - mean).clamp_min(0) ** 4 * (2 / 3)
+
+
+def _reach(power: Tensor) -> Tensor:
+    return power.sqrt().clamp_min(_TINY).sqrt()
+
+
+def _on_grid(grid: Tensor, like: Tensor) -> Tensor:
+    """A grid `float[C, g, g]` spread over maps `float[…, C, h, w]`."""
+    size = like.shape[-2:]
+    return functional.interpolate(grid[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 class SizeStatistics(nn.Module):

@@ -50,13 +50,10 @@ CONTRAST_WINDOW = 31  # px, within which contrast is normalised
 FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, ICCV 2017)
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
-BANKS = (
-    256,
-    512,
-    1024,
-)  # features kept of each level; the finer, the more places there are to compare with them
+BANK = 1024  # features of normal images kept at each scale
 SCALES = 2  # each half as large as the one before
-SIGNALS = 7  # at each scale
+# of the signals at each scale: what D spots, |x − x̂|, D's features far from normal ones, z − ẑ
+WEIGHTS = (1.0, 1.0, 1.0, 0.5)
 TINY = 1e-6
 
 
@@ -75,12 +72,14 @@ class PatchGANomalyOptions(ScheduledOptions):
     """Of the reconstruction in the generator's loss."""
     encoder_weight: float = Field(default=1.0, ge=0)
     """Of ‖z − ẑ‖² in the generator's loss."""
+    rebuilt_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of a batch that the generator learns from; the discriminator spots defects in all of it."""
     spotting_weight: float = Field(default=80.0, ge=0)
     """Of spotting defects against telling real from reconstructed, in the discriminator's loss."""
 
 
 class PatchGANomaly(Method):
-    """Encoder–decoder–encoder and discriminator over patches; seven signals at each place make the score."""
+    """Encoder–decoder–encoder and discriminator over patches; four signals at each place make the score."""
 
     name: ClassVar[str] = "patch-ganomaly"
     options_type: ClassVar[type[MethodOptions]] = PatchGANomalyOptions
@@ -115,7 +114,7 @@ class PatchGANomaly(Method):
         self.register_buffer("channel_spread", torch.ones(self.channels))
         self.register_buffer("contrast", torch.tensor(0.05))
         self.scales = ModuleList(Normal(options.nz, options.ndf) for _ in range(SCALES))
-        self.places = PlaceStatistics(SCALES * SIGNALS)
+        self.places = PlaceStatistics(SCALES * len(WEIGHTS))
         self.size = SizeStatistics()
         self._rate = options.learning_rate
 
@@ -148,23 +147,24 @@ class PatchGANomaly(Method):
         random = self.randomness.next()
         x = _at_both_scales(x, random)
         altered, changed = with_defects(x, float(self.contrast), random)
-        views, altered = self._views(x), self._views(altered)
-        half = max(1, len(x) // 2)  # enough of the batch for the adversarial game
+        rebuilt = min(len(x), max(2, round(options.rebuilt_share * len(x))))
+        judged = min(rebuilt, max(2, rebuilt // 2))  # enough for the adversarial game
+        views, altered = self._views(x[:rebuilt]), self._views(altered)
         with precision.autocast():
-            z = self.encoder(altered)  # [N, nz, S/8, S/8]
-            x_hat = self.decoder(z)  # [N, 2C, S, S]
+            z = self.encoder(altered[:rebuilt])  # [n, nz, S/8, S/8]
+            x_hat = self.decoder(z)  # [n, 2C, S, S]
             z_hat = self.reconstruction_encoder(x_hat)
             spotted, real = self.discriminator(altered)
             with statistics_kept(self.discriminator):
-                fake, _ = self.discriminator.judge(x_hat[:half].detach())
+                fake, _ = self.discriminator.judge(x_hat[:judged].detach())
                 with frozen(self.discriminator):
-                    _, fake_features = self.discriminator.judge(x_hat[:half])
+                    _, fake_features = self.discriminator.judge(x_hat[:judged])
                     with torch.no_grad():
-                        _, real_features = self.discriminator.judge(views[:half])
+                        _, real_features = self.discriminator.judge(views[:judged])
         adversarial = mean_square_error(fake_features, real_features)
         contextual = functional.l1_loss(x_hat.float(), views)
         # only where nothing was changed are both latents of the same
-        kept = 1 - functional.max_pool2d(changed, LATENT_STRIDE)
+        kept = 1 - functional.max_pool2d(changed[:rebuilt], LATENT_STRIDE)
         encoder = ((z_hat.float() - z.float()) ** 2 * kept).mean()
         generator = (
             options.adversarial_weight * adversarial
@@ -202,7 +202,7 @@ class PatchGANomaly(Method):
         return self.examine(x).score
 
     def anomaly_map(self, x: Tensor) -> Tensor:
-        """How far the signals are above normal at each place, in standard deviations."""
+        """How far the signals are above normal at each place, in units of how far normal images reach there."""
         anomaly_map = self.examine(x).anomaly_map
         assert anomaly_map is not None
         return anomaly_map
@@ -273,24 +273,24 @@ class PatchGANomaly(Method):
         return torch.cat(found, dim=1), shown
 
     def _signals_of_tile(self, number: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The signals of a scale, `float[N, 7, H/2, W/2]`, and x̂, `float[N, C, H, W]`, of `float[N, C, H, W]`."""
-        difference, levels, spotted, error, x_hat = self._networks(x)
-        distances = self.scales[number](difference, levels)
-        signals = (spotted, *((each + TINY).log() for each in (error[:, :1], error[:, 1:], *distances)))
-        return torch.cat([_enlarged(each, spotted) for each in signals], dim=1), x_hat
+        """The signals of a scale, `float[N, 4, H/2, W/2]`, and x̂, `float[N, C, H, W]`, of `float[N, C, H, W]`."""
+        difference, features, spotted, error, x_hat = self._networks(x)
+        distances = [(each + TINY).log() for each in (error, *self.scales[number](difference, features))]
+        return torch.cat([spotted, *(_enlarged(each, spotted) for each in distances)], dim=1), x_hat
 
-    def _networks(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor, Tensor, Tensor]:
-        """z − ẑ; D's features at three levels; what D spots; |x − x̂| of both views; x̂."""
+    def _networks(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """z − ẑ; D's features at 1/8; what D spots; |x − x̂| at normalised local contrast; x̂."""
         views = self._views(x)
         z = self.encoder(views)
         x_hat = self.decoder(z)
         features = self.discriminator.features(views)
         spotted, _ = self.discriminator.verdicts(*features)
-        error = (views - x_hat).abs().unflatten(1, (2, self.channels)).mean(dim=2)
+        flat, flat_hat = views[:, self.channels :], x_hat[:, self.channels :]
+        error = (flat - flat_hat).abs().mean(dim=1, keepdim=True)
         shown = x_hat[:, : self.channels] * self.channel_spread[:, None, None]
         return (
             z - self.reconstruction_encoder(x_hat),
-            [_smooth(level, 3) for level in (functional.avg_pool2d(features[0], 2), *features[1:3])],
+            _smooth(features[2], 3),
             _smooth(spotted, 3),
             _smooth(functional.avg_pool2d(error, SPOT_STRIDE), 5),
             (shown + self.channel_mean[:, None, None]).clamp(-1, 1),
@@ -299,7 +299,8 @@ class PatchGANomaly(Method):
     def _combined(self, signals: Tensor) -> Tensor:
         """From signals to one map, `float[N, h, w]`: the root of the mean of squares of what lies above the usual."""
         above: Tensor = self.places(signals).clamp_min(0)
-        return above.square().mean(dim=1).sqrt()
+        weights = above.new_tensor(WEIGHTS * SCALES)[:, None, None]
+        return (above.square() * weights).sum(dim=1).div(weights.sum()).sqrt()
 
 
 class Normal(nn.Module):
@@ -318,26 +319,22 @@ class Normal(nn.Module):
         super().__init__()
         self.register_buffer("latent_mean", torch.zeros(nz))
         self.register_buffer("latent_whitening", torch.eye(nz))
-        channels = (ndf, 2 * ndf, 4 * ndf)
-        self.banks = ModuleList(NeighbourBank(each, size) for each, size in zip(channels, BANKS, strict=True))
+        self.bank = NeighbourBank(4 * ndf, BANK)
 
-    def learn(self, found: Sequence[tuple[Tensor, list[Tensor]]], generator: Generator) -> None:
-        """Learn from z − ẑ, `float[1, nz, h, w]`, and features at three levels, of each of some normal images."""
+    def learn(self, found: Sequence[tuple[Tensor, Tensor]], generator: Generator) -> None:
+        """Learn from z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, 4·ndf, h, w]`, of normal images."""
         differences = torch.cat([difference[0].flatten(1) for difference, _ in found], dim=1)
         covariance = torch.cov(differences).double().cpu().reshape(len(differences), -1)
         ridge = 1e-4 * covariance.diagonal().mean().clamp_min(1e-12)
         values, vectors = torch.linalg.eigh(covariance + ridge * torch.eye(len(covariance)))
         self.latent_mean.copy_(differences.mean(dim=1))
         self.latent_whitening.copy_(vectors * values.rsqrt())
-        for number, bank in enumerate(self.banks):
-            assert isinstance(bank, NeighbourBank)
-            bank.learn([levels[number][0] for _, levels in found], generator)
+        self.bank.learn([features[0] for _, features in found], generator)
 
-    def forward(self, difference: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
-        """How far from normal z − ẑ and the features of each level are, `float[N, 1, h, w]` each."""
+    def forward(self, difference: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """How far from normal D's features and z − ẑ are, `float[N, 1, h, w]` each."""
         latent = ((difference.permute(0, 2, 3, 1) - self.latent_mean) @ self.latent_whitening).norm(dim=3)
-        banks = zip(self.banks, levels, strict=True)
-        return [_smooth(latent[:, None], 3), *(bank(level)[:, None] for bank, level in banks)]
+        return self.bank(features)[:, None], _smooth(latent[:, None], 3)
 
 
 def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional
 
-UNTOUCHED = 0.2  # share of the patches
-MOST_DEFECTS = 3  # in one patch
+UNTOUCHED = 0.1  # share of the patches
+MOST_DEFECTS = 5  # in one patch
 VISIBLE = 0.8  # units of local contrast; a change below is no defect, for nobody could see it
+SHARE_TINTED = 0.5  # of the light that a stain lets through, at most, by which its colours differ
 SHARE_TONED = 0.6  # of the thin shapes; what is pasted into a thin shape is seldom seen
 
 
@@ -66,7 +67,8 @@ def local_contrast(x: Tensor) -> float:
 def _draw_shape(size: int, random: Generator) -> tuple[Tensor, bool]:
     """A soft mask `float[S, S]` in [0, 1], and whether it is thin."""
     shapes: list[tuple[float, Callable[[int, Generator], tuple[Tensor, bool]]]] = [
-        (0.35, _blob),
+        (0.28, _blob),
+        (0.07, _area),
         (0.30, _scratch),
         (0.13, _islands),
         (0.14, _rectangle),
@@ -78,7 +80,16 @@ def _draw_shape(size: int, random: Generator) -> tuple[Tensor, bool]:
 
 def _blob(size: int, random: Generator) -> tuple[Tensor, bool]:
     """A round or longish spot with a rough rim."""
-    radius, stretch = _log_uniform(random, 1.5, size / 5), _log_uniform(random, 0.4, 1)
+    return _spot(size, _log_uniform(random, 1.5, size / 5), random)
+
+
+def _area(size: int, random: Generator) -> tuple[Tensor, bool]:
+    """A spot so large that the patch may show a part of it only."""
+    return _spot(size, _log_uniform(random, size / 5, size / 2), random)
+
+
+def _spot(size: int, radius: float, random: Generator) -> tuple[Tensor, bool]:
+    stretch = _log_uniform(random, 0.4, 1)
     along, across = _turned(size, random)
     distance = torch.sqrt((along * stretch) ** 2 + (across / stretch) ** 2) / radius
     rough = distance + 0.35 * _smooth_noise(1, size, size / max(radius, 3), random)[0]
@@ -128,7 +139,7 @@ def _side(size: int, random: Generator) -> tuple[Tensor, bool]:
 
 def _draw_content(x: Tensor, position: int, contrast: float, thin: bool, random: Generator) -> Tensor:
     """What shall stand in the shape: `float[C, S, S]`."""
-    contents = ("other image", "same image", "tone", "contrast", "texture", "blur")
+    contents = ("other image", "same image", "tone", "stain", "contrast", "texture", "blur")
     kind = "tone" if thin and random.random() < SHARE_TONED else random.choice(contents)
     image = x[position]
     mean = image.mean(dim=(1, 2), keepdim=True)
@@ -141,6 +152,9 @@ def _draw_content(x: Tensor, position: int, contrast: float, thin: bool, random:
             step = _log_uniform(random, 1.2, 20) * contrast * float(random.choice((-1, 1)))
             colour = np.ones(channels) if random.random() < 0.5 else random.standard_normal(channels)
             return image + step * torch.from_numpy(colour).to(image)[:, None, None]
+        case "stain":  # what lets through a part of the light, as dirt does, and everything in an X-ray image
+            share = _log_uniform(random, 0.1, 0.9) * (1 - SHARE_TINTED * random.random(channels))
+            return (image + 1) * torch.from_numpy(share).to(image)[:, None, None] - 1
         case "contrast":
             gain = _log_uniform(random, 0.2, 4)
             return mean + (image - mean) * gain + random.uniform(-2, 2) * contrast
