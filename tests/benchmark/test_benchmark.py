@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from ganomaly.benchmark import (
     Budget,
@@ -27,8 +28,10 @@ from ganomaly.benchmark import (
     run_grid,
     write_figures,
 )
+from ganomaly.benchmark.figures import over_option, per_class, run_times
 from ganomaly.benchmark.published import PublishedProtocol
 from ganomaly.benchmark.tables import as_latex, as_markdown
+from ganomaly.commands.benchmark import _benchmark_table
 from ganomaly.config import Preprocessing
 from ganomaly.data import open_images
 from ganomaly.errors import UsageError
@@ -201,6 +204,7 @@ def test_a_folder_is_trained_on_once_for_all_its_kinds(labelled_folder: Path, tm
     assert len(list(csv.DictReader((out / "rows.csv").open()))) == 2
     assert "toprule" in (out / "table.tex").read_text()
     assert SMALL in (out / "table.md").read_text()
+    assert SMALL in done.stdout
 
 
 def row(method: str, anomaly_class: str, seed: int, auroc: float) -> dict[str, object]:
@@ -216,7 +220,8 @@ def test_tables_give_mean_and_deviation_and_say_the_budget() -> None:
     assert table.text("a", "mean") == ".650 ± .071"
     assert table.text("b_c", "x") == ".250"
     assert table.text("b_c", "mean") == "–"
-    assert "train images 100" in as_markdown(table)
+    assert "train images 100; seeds 0, 1, mean ± standard deviation\n" in as_markdown(table)
+    assert "train images 100; seed 0\n" in as_markdown(result_table([row("a", "x", 0, 0.5)]))
     assert r"b\_c & .250 & -- & --" in as_latex(table)
 
 
@@ -232,6 +237,48 @@ def test_the_preset_itself_is_a_value_of_each_option(tmp_path: Path) -> None:
     ]
     drawn = write_figures(result_table(rows), rows, tmp_path)
     assert {path.stem for path in drawn} == {"auroc", "run_time", "auroc_nz", "auroc_encoder_weight"}
+
+
+def test_a_terminal_shows_options_and_many_methods_below_each_other() -> None:
+    methods = [f"ganomaly[nz={nz}]" for nz in (10, 20, 30)]
+    table = _benchmark_table(result_table([row(method, "x", 0, 0.5) for method in methods]))
+    assert table.row_count == 3
+    with (console := Console(width=60)).capture() as shown:
+        console.print(table)
+    assert all(method in shown.get() for method in methods)
+
+
+def test_figures_say_their_budget_and_do_not_make_noise_look_large() -> None:
+    methods = {"ganomaly[nz=20]": 0.93, "ganomaly": 0.931, "ganomaly[nz=400]": 0.934}
+    table = result_table([row(method, "x", 0, auroc) for method, auroc in methods.items()])
+    for figure in (per_class(table), over_option(table, "nz")):
+        [axes] = figure.axes
+        assert axes.get_title(loc="left").replace("\n", " ") == table.title
+        low, high = axes.get_ylim()
+        assert low < min(methods.values())
+        assert max(methods.values()) < high <= 1.02
+        assert high - low == pytest.approx(0.2)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["20", "100", "400"]
+
+
+def test_a_band_above_1_ends_there() -> None:
+    rows = [row("a", name, seed, 0.9 + seed / 10) for name in ("gun", "knife") for seed in (0, 1)]
+    [axes] = per_class(result_table(rows)).axes
+    low, high = axes.get_ylim()
+    assert low < 0.95 - 0.0708
+    assert high == pytest.approx(1.02)
+
+
+def test_run_times_have_few_and_plain_ticks() -> None:
+    for longest in (500.0, 50_000.0):
+        rows = [row(method, "x", 0, 0.5) for method in ("a", "b")]
+        times = [rows[0] | {"score_ms_per_batch": 400.0}, rows[1] | {"score_ms_per_batch": longest}]
+        [axes] = run_times(times).axes
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert 2 <= len(ticks) <= 5
+        assert len(axes.get_xticks(minor=True)) == 0
+        assert axes.xaxis.get_major_formatter()(1000.0, 0) == "1,000"
 
 
 def test_figures_are_drawn_for_what_there_is(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ and the table of run times.
 import math
 import re
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,20 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ganomaly.benchmark.cells import MethodSpec
 from ganomaly.benchmark.kept_figures import write_kept_figures
+from ganomaly.benchmark.problems import WHOLE_WEAPON
 from ganomaly.benchmark.rows import ERROR
 from ganomaly.benchmark.tables import MEAN, ResultTable
-from ganomaly.report.figures import quiet_figure, save_figure
+from ganomaly.report.figures import MUTED, quiet_figure, save_figure
 
 # Okabe and Ito's colours, which every kind of colour vision tells apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = "osD^vP*X"
+LEAST_SPAN = 0.2  # of an AUROC axis: a smaller one would make noise look like an effect
+LETTERS_PER_INCH = 15  # of a title
 _OPTION = re.compile(r"(?P<name>[\w-]+)\[(?P<options>.*)\]")
 
 
@@ -69,35 +74,44 @@ def per_class(table: ResultTable) -> Figure:
             capsize=2,
             label=method,
         )
-    axes.axhline(0.5, color="#63656B", linewidth=0.8, linestyle=(0, (3, 3)))
-    axes.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 6 else 0)
-    if MEAN in names:
-        axes.axvline(names.index(MEAN) - 0.5, color="#E2E1DC")
+    axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+    shown = [name.replace("_", " ") for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=30 if max(map(len, names)) > 6 else 0)
+    for apart in {MEAN, WHOLE_WEAPON} & set(names):
+        axes.axvline(names.index(apart) - 0.5, color=MUTED, linewidth=0.8)
+    axes.set_ylim(_auroc_range(table, table.methods))
     axes.set_ylabel("AUROC")
     axes.set_xlabel("Class that counts as anomalous")
-    _legend(axes)
+    _legend(axes, "method")
+    _say_budget(figure, axes, table)
     return figure
 
 
 def over_option(table: ResultTable, option: str) -> Figure:
-    """AUROC over the values of one option, a line for each class."""
+    """AUROC over the values of one option, equally far apart, a line for each class."""
     figure, axes = quiet_figure(4.6, 3.6)
     points = sorted((float(value), method) for method, value in _values(table, option).items())
+    places = {value: place for place, value in enumerate(sorted({value for value, _ in points}))}
     for number, name in enumerate(table.classes):
         known = [
-            (value, table.cells[method, name]) for value, method in points if (method, name) in table.cells
+            (places[value], table.cells[method, name])
+            for value, method in points
+            if (method, name) in table.cells
         ]
         if not known:
             continue
-        x = np.array([value for value, _ in known])
+        x = np.array([place for place, _ in known])
         mean = np.array([statistics.mean(values) for _, values in known])
         spread = np.array([statistics.stdev(values) if len(values) > 1 else 0 for _, values in known])
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(x, mean, marker=MARKERS[number % len(MARKERS)], color=colour, markersize=4, label=name)
         axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xticks(range(len(places)), [f"{value:g}" for value in places])
+    axes.set_ylim(_auroc_range(table, [method for _, method in points]))
     axes.set_xlabel(option.replace("_", " "))
     axes.set_ylabel("AUROC")
-    _legend(axes)
+    _legend(axes, "anomalous")
+    _say_budget(figure, axes, table)
     return figure
 
 
@@ -114,6 +128,9 @@ def run_times(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(min(medians) / 3, max(medians) * 4)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if max(medians) < 100 * min(medians) else (1,)))
+    axes.xaxis.set_major_formatter(lambda milliseconds, _: f"{milliseconds:,g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     for place, value in enumerate(medians):
         axes.text(value * 1.1, place, f"{value:,.1f} ms", va="center", fontsize=8)
     axes.set_xlabel("Milliseconds to score 64 images")
@@ -149,5 +166,26 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+def _auroc_range(table: ResultTable, methods: Sequence[str]) -> tuple[float, float]:
+    """Limits of an AUROC axis: bands and some air, `LEAST_SPAN` at least, nothing that no AUROC can be."""
+    low, high = 1.0, 0.0
+    for (method, _), values in table.cells.items():
+        if method in methods:
+            mean, spread = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+            low, high = min(low, mean - spread), max(high, mean + spread)
+    span = max(1.1 * (high - low), LEAST_SPAN)
+    top = min(1.02, (low + high + span) / 2)
+    return max(-0.01, min(top - span, low - 0.01)), top
+
+
+def _legend(axes: Axes, title: str) -> None:
+    legend = axes.legend(
+        frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), title=title, alignment="left"
+    )
+    legend.get_title().set_fontsize(8)
+
+
+def _say_budget(figure: Figure, axes: Axes, table: ResultTable) -> None:
+    """Write above the axes what a reader must know to compare: data set, protocol and budget."""
+    width = int(LETTERS_PER_INCH * figure.get_figwidth())
+    axes.set_title(textwrap.fill(table.title, width), loc="left", fontsize=8, color=MUTED)

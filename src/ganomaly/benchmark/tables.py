@@ -137,7 +137,6 @@ def _title(rows: Sequence[Mapping[str, Any]]) -> str:
         values = sorted({str(row.get(name)) for row in rows} - {"None"})
         if values:
             budget.append(f"{name.replace('_', ' ')} {', '.join(values)}")
-    return (
-        f"AUROC, {first['dataset']}, protocol {first['protocol']}; {'; '.join(budget)}; "
-        f"seeds {', '.join(map(str, seeds))}, mean ± standard deviation where there are several"
-    )
+    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    several = "" if len(seeds) == 1 else ", mean ± standard deviation"
+    return f"AUROC, {first['dataset']}, protocol {first['protocol']}; {'; '.join([*budget, drawn])}{several}"

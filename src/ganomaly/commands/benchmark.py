@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from ganomaly.benchmark import (
     BAGGAGE,
@@ -82,13 +83,22 @@ def benchmark(
 
 
 def _benchmark_table(table: ResultTable) -> Table:
-    """A row for each class, since a terminal is wide enough for the methods but not for ten classes."""
-    shown = Table(title=table.title, title_justify="left")
+    """A row for each class, or, of more methods than classes, for each method: a terminal is higher than wide."""
+    # as they are: Rich would take options in brackets for its own markup
+    methods = {method: Text(method) for method in table.methods}
+    shown = Table(title=Text(table.title), title_justify="left")
+    if len(table.methods) > len(table.classes):
+        shown.add_column("method", overflow="fold")
+        for name in table.classes:
+            shown.add_column(Text(name), justify="right")
+        for method, written in methods.items():
+            shown.add_row(written, *(table.text(method, name) for name in table.classes))
+        return shown
     shown.add_column("anomalous", no_wrap=True)
-    for method in table.methods:
-        shown.add_column(method, justify="right", overflow="fold")
+    for written in methods.values():
+        shown.add_column(written, justify="right", overflow="fold")
     for name in table.classes:
-        shown.add_row(name, *(table.text(method, name) for method in table.methods))
+        shown.add_row(Text(name), *(table.text(method, name) for method in table.methods))
     return shown
 
 
