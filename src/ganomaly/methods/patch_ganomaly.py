@@ -87,7 +87,7 @@ class PatchGANomaly(Method):
         "patches": Preset(
             "GANomaly on patches, for small defects on parts: a score for each place of images of any size",
             PatchGANomalyOptions(),
-            TrainingOptions(steps=4000, batch_size=16),
+            TrainingOptions(steps=3000, batch_size=16),
             Patches(image_size=256, patch_size=192),
         )
     }
