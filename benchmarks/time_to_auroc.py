@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ganomaly.config import Preprocessing
+from ganomaly.config import Precision, Preprocessing
 from ganomaly.devices import choose_device, choose_precision, make_fabric
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
@@ -34,6 +34,7 @@ BATCH = 64
 Pixels = NDArray[np.uint8]
 Test = tuple[Tensor, NDArray[np.bool_]]
 Point = tuple[int, float, float]  # steps, seconds of training, AUROC
+Loop = tuple[GANomaly, Callable[[Tensor], object]]  # networks, and a step that trains them
 
 
 def main() -> None:
@@ -97,18 +98,18 @@ def at_32_px(images: Pixels) -> Pixels:
     return np.concatenate(list(kept.batches(np.array_split(kept.usable, len(kept.usable) // 256 + 1))))
 
 
-def plain_loop(seed: int) -> tuple[GANomaly, Callable[[Tensor], object]]:
+def plain_loop(seed: int, size: int = 32) -> Loop:
     """The plain loop's step."""
-    method = with_plain_convolutions(_method(seed))
+    method = with_plain_convolutions(_method(seed, size))
     optimizers = plain_optimizers(method)
     return method, lambda x: plain_step(method, x.contiguous(), optimizers)
 
 
-def package_loop(seed: int) -> tuple[GANomaly, Callable[[Tensor], object]]:
+def package_loop(seed: int, size: int = 32, precision: Precision = "auto") -> Loop:
     """The package's step, as `ganomaly fit` takes it."""
     device = choose_device("cpu")
-    fabric = make_fabric(device, choose_precision("auto", device))
-    method = in_channels_last(_method(seed))
+    fabric = make_fabric(device, choose_precision(precision, device))
+    method = in_channels_last(_method(seed, size))
     optimizers = method.optimizers()
     return method, lambda x: method.training_step(x, optimizers, fabric)
 
@@ -137,9 +138,9 @@ def _auroc(method: GANomaly, test: Test) -> float:
     return auroc
 
 
-def _method(seed: int) -> GANomaly:
+def _method(seed: int, size: int) -> GANomaly:
     generator = torch.Generator().manual_seed(seed)
-    return GANomaly(GANomalyOptions(), Preprocessing(image_size=32, channels=1), generator).train()
+    return GANomaly(GANomalyOptions(), Preprocessing(image_size=size, channels=1), generator).train()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,204 @@
+"""Whether accuracy stays at each speed-up: image AUROC after the plain loop, after the package's, and in its graphs.
+
+All loops start from the same weights and see the same batches in the same order, preset paper at the size of the
+networks: MNIST with one digit left out, at 32 px, or parts in MVTec AD layout, at 64 px. bf16 is trained where the
+processor computes in it. Graphs are exported from what the package trained in the precision that it takes here, in 32
+bits and in 8, and judge the same test images. Each seed is a row, kept as soon as it is done; a second run goes on
+where the first stopped.
+
+Run: python benchmarks/accuracy_kept.py --mnist ../shared/data/mnist --out rows.jsonl [--seeds 0,1,2]
+     python benchmarks/accuracy_kept.py --parts ../shared/data/magnetic_tile --epochs 5 --out rows.jsonl
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganomaly.calibration import Calibration
+from ganomaly.config import Precision, Preprocessing
+from ganomaly.data import ImageDataset, PreparedImages, open_images, open_test_images, open_training_images
+from ganomaly.devices import choose_device, choose_precision
+from ganomaly.export import as_onnx, in_8_bits, write_graph
+from ganomaly.judges import load_judge
+from ganomaly.metrics import image_auroc
+from ganomaly.model_file import Model
+from ganomaly.scored_image import Judge
+from ganomaly.tensors import network_input
+from machine import describe_machine
+from mnist import load
+from time_to_auroc import BATCH, Loop, Pixels, at_32_px, package_loop, plain_loop
+
+FALSE_ALARM_RATE = 0.05
+CALIBRATION_IMAGES = 64  # normal images that the graphs are calibrated with
+PLAIN = "plain loop, fp32"
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Images at the size of the networks, `uint8[n, S, S, 1]`, and which of the test images are anomalous."""
+
+    name: str
+    training: Pixels
+    calibration: Pixels
+    test: Pixels
+    is_anomalous: NDArray[np.bool_]
+
+    @property
+    def size(self) -> int:
+        """Side of the network input in pixels."""
+        return int(self.training.shape[1])
+
+
+def main() -> None:
+    """Train and measure each seed that has no row yet, then print the means."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--mnist", type=Path, help="folder with the train and test parquet files")
+    data.add_argument("--parts", type=Path, help="data set folder in MVTec AD layout")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
+    parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--train-images", type=int, default=6_400)
+    parser.add_argument("--test-images", type=int, default=2_000)
+    arguments = parser.parse_args()
+    print(describe_machine())
+    problem = (
+        mnist(arguments.mnist, arguments.train_images, arguments.test_images)
+        if arguments.mnist
+        else parts(arguments.parts)
+    )
+    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
+    budget = {"problem": problem.name, "images": len(problem.training), "epochs": arguments.epochs}
+    rows = [row for row in map(json.loads, lines) if budget.items() <= row.items()]
+    for seed in map(int, arguments.seeds.split(",")):
+        if any(row["seed"] == seed for row in rows):
+            continue
+        start = time.perf_counter()
+        found = aurocs(problem, seed, arguments.epochs)
+        seconds = round(time.perf_counter() - start, 1)
+        row = budget | {"seed": seed, "auroc": found, "seconds": seconds, "machine": describe_machine()}
+        rows.append(row)
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+    print(
+        f"{problem.name}, {problem.size} px, preset paper: {arguments.epochs} epoch(s) of {len(problem.training)} "
+        f"images, {len(problem.test)} test images; image AUROC, {len(rows)} seed(s)"
+    )
+    for name in rows[0]["auroc"]:
+        values = [row["auroc"][name] for row in rows]
+        differences = [row["auroc"][name] - row["auroc"][PLAIN] for row in rows]
+        print(
+            f"{name:24} {', '.join(f'{value:.4f}' for value in values)}; mean {statistics.mean(values):.4f}, "
+            f"{statistics.mean(differences):+.4f} beside the plain loop"
+        )
+
+
+def mnist(folder: Path, n_train: int, n_test: int) -> Problem:
+    """Digit 2 anomalous; a fixed random part of the other digits, and of the test images."""
+    (train_images, train_digits), (test_images, test_digits) = (
+        load(folder, name) for name in ("train", "test")
+    )
+    normal = train_images[train_digits != "2"]
+    order = np.random.default_rng(0).permutation(len(normal))
+    everything = np.concatenate([test_images, train_images[train_digits == "2"]])
+    is_anomalous = np.arange(len(everything)) >= len(test_images)
+    is_anomalous[: len(test_images)] = test_digits == "2"
+    some = np.random.default_rng(0).permutation(len(everything))[:n_test]
+    return Problem(
+        "MNIST digit 2",
+        at_32_px(normal[order[CALIBRATION_IMAGES:][:n_train]]),
+        at_32_px(normal[order[:CALIBRATION_IMAGES]]),
+        at_32_px(everything[some]),
+        is_anomalous[some],
+    )
+
+
+def parts(folder: Path) -> Problem:
+    """All images of a data set at 64 px; some of the normal ones are kept out of training."""
+    normal = at_64_px(open_training_images(str(folder)))
+    order = np.random.default_rng(0).permutation(len(normal))
+    test = open_test_images(str(folder))
+    return Problem(
+        folder.name,
+        normal[order[CALIBRATION_IMAGES:]],
+        normal[order[:CALIBRATION_IMAGES]],
+        at_64_px(test),
+        np.array([record.is_anomalous for record in test.records]),
+    )
+
+
+def at_64_px(dataset: ImageDataset) -> Pixels:
+    """Decode and resize as `ganomaly fit` does."""
+    kept = PreparedImages(dataset, image_size=64, channels=1)
+    assert len(kept.usable) == len(dataset), "an image cannot be read"
+    return np.concatenate(list(kept.batches([kept.usable]))).astype(np.uint8, copy=False)
+
+
+def aurocs(problem: Problem, seed: int, epochs: int) -> Mapping[str, float]:
+    """Image AUROC by what trained and what judged."""
+    precisions: list[Precision] = ["fp32"]
+    taken = choose_precision("auto", choose_device("cpu"))
+    if taken == "bf16":
+        precisions.append("bf16")
+    plain = trained(plain_loop(seed, problem.size), problem, seed, epochs)
+    found = {PLAIN: auroc(plain, problem)}
+    for precision in precisions:
+        package = trained(package_loop(seed, problem.size, precision), problem, seed, epochs)
+        found[f"ganomaly, {precision}"] = auroc(package, problem)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, judge in graphs(package, problem, Path(folder)).items():
+            found[f"{name} of {taken}"] = auroc(judge, problem)
+    return found
+
+
+def trained(loop: Loop, problem: Problem, seed: int, epochs: int) -> Model:
+    """Train for some epochs and calibrate."""
+    method, step = loop
+    steps = len(problem.training) // BATCH
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(len(problem.training))
+        for indices in order[: steps * BATCH].reshape(steps, BATCH):
+            step(network_input(problem.training[indices], 255, torch.device("cpu")))
+    preprocessing = Preprocessing(image_size=problem.size, channels=1)
+    model = Model(method.eval(), "paper", preprocessing, Calibration(np.ones(1), FALSE_ALARM_RATE), {})
+    calibration = Calibration(scores(model, problem.calibration), FALSE_ALARM_RATE)
+    return Model(model.method, model.preset, preprocessing, calibration, {})
+
+
+def graphs(model: Model, problem: Problem, folder: Path) -> Mapping[str, Judge]:
+    """The graphs that are exported from a model."""
+    whole = as_onnx(model)
+    quantised = in_8_bits(whole, model, open_images(problem.calibration))
+    judges: dict[str, Judge] = {}
+    for bits, graph in (("", whole), (", int8", quantised)):
+        write_graph(graph, folder / f"graph{bits}.onnx", "onnx")
+        write_graph(graph, folder / f"graph{bits}.xml", "openvino")
+        judges[f"ONNX Runtime{bits}"] = load_judge(folder / f"graph{bits}.onnx")
+        judges[f"OpenVINO{bits}"] = load_judge(folder / f"graph{bits}.xml")
+    return judges
+
+
+def auroc(judge: Judge, problem: Problem) -> float:
+    """Image AUROC on the test images."""
+    found = image_auroc(scores(judge, problem.test), problem.is_anomalous)
+    assert found is not None  # both kinds are there
+    return round(found, 5)
+
+
+def scores(judge: Judge, images: Pixels) -> NDArray[np.float64]:
+    """A(x) of each image."""
+    return np.array([each.score for each in judge.judge(open_images(images))], np.float64)
+
+
+if __name__ == "__main__":
+    main()
