@@ -3,7 +3,8 @@
 PyTorch's processor kernels lose time in three places of the pyramids: with one to four channels at the image
 (which also lose the channels-last layout for all that follows), at the 4×4 ↔ 1×1 end, and in the gradient of
 the weights. There patches and matrix products do better; everywhere else, and on a GPU, PyTorch's own kernels
-run. Images are square. `docs/performance.md` has the figures.
+run. In training, in fp32, the layers between take Winograd's way (`winograd.py`). Images are square.
+`docs/performance.md` has the figures.
 """
 
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
+
+from ganomaly.networks import winograd
 
 FEW_CHANNELS = 8
 
@@ -24,7 +27,9 @@ class Conv2d(nn.Conv2d):
         if not _here(x):
             return super().forward(x)
         x, weight = _in_working_precision(x, self.weight)
-        y: Tensor = _Convolution.apply(x, weight, self.stride[0], self.padding[0], self)  # type: ignore[no-untyped-call]
+        place = self.stride[0], int(self.padding[0])
+        fewer = torch.is_grad_enabled() and winograd.pays(x.shape[2], len(x), weight, *place)
+        y: Tensor = _Convolution.apply(x, weight, *place, self, fewer)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -39,9 +44,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if not _here(x) or output_size is not None:
             return super().forward(x, output_size)
         x, weight = _in_working_precision(x, self.weight)
-        y: Tensor = _TransposedConvolution.apply(  # type: ignore[no-untyped-call]
-            x, weight, self.stride[0], self.padding[0], self
-        )
+        place = self.stride[0], int(self.padding[0])
+        fewer = torch.is_grad_enabled() and winograd.pays(2 * x.shape[2], len(x), weight, *place)
+        y: Tensor = _TransposedConvolution.apply(x, weight, *place, self, fewer)  # type: ignore[no-untyped-call]
         return y
 
 
@@ -63,55 +68,98 @@ def _in_working_precision(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 #
 # `layer` is the one whose weight it is, None if it is no layer's. PyTorch settles in the forward pass whose
 # gradients a Python function computes; a layer may be frozen after that and before the backward pass.
+#
+# With `fewer` multiplications the terms of the forward pass are kept for the backward pass, unless the loss
+# contains gradients, where the functions themselves are needed.
 
 
 def _learns(ctx: Any) -> bool:
     return bool(ctx.needs_input_grad[1]) and (ctx.layer is None or ctx.layer.weight.requires_grad)
 
 
+def _has_terms(ctx: Any) -> bool:
+    return len(ctx.saved_tensors) > 2 and not torch.is_grad_enabled()
+
+
 class _Convolution(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, layer: nn.Module | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        stride: int,
+        padding: int,
+        layer: nn.Module | None,
+        fewer: bool = False,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight)
         ctx.place = stride, padding
         ctx.layer = layer
-        return _convolve(x, weight, stride, padding)
+        if not fewer:
+            ctx.save_for_backward(x, weight)
+            return _convolve(x, weight, stride, padding)
+        terms, weights = winograd.image_terms(x), winograd.weight_terms(weight)
+        ctx.save_for_backward(x, weight, terms, weights)
+        return winograd.result_from_terms(torch.bmm(terms, weights.mT), len(x))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        x, weight = ctx.saved_tensors
         gradient_x = gradient_weight = None
+        if _has_terms(ctx):
+            _, _, terms, weights = ctx.saved_tensors
+            slopes = winograd.result_terms(gradient)
+            if ctx.needs_input_grad[0]:
+                gradient_x = winograd.image_from_terms(torch.bmm(slopes, weights), len(gradient))
+            if _learns(ctx):
+                gradient_weight = winograd.weight_from_terms(torch.bmm(slopes.mT, terms))
+            return gradient_x, gradient_weight, None, None, None, None
+        x, weight = ctx.saved_tensors[:2]
         if ctx.needs_input_grad[0]:
             gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place, ctx.layer)  # type: ignore[no-untyped-call]
         if _learns(ctx):
             gradient_weight = _WeightGradient.apply(gradient, x, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
-        return gradient_x, gradient_weight, None, None, None
+        return gradient_x, gradient_weight, None, None, None, None
 
 
 class _TransposedConvolution(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, layer: nn.Module | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        stride: int,
+        padding: int,
+        layer: nn.Module | None,
+        fewer: bool = False,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight)
         ctx.place = stride, padding
         ctx.layer = layer
-        return _convolve_transposed(x, weight, stride, padding)
+        if not fewer:
+            ctx.save_for_backward(x, weight)
+            return _convolve_transposed(x, weight, stride, padding)
+        terms, weights = winograd.result_terms(x), winograd.weight_terms(weight)
+        ctx.save_for_backward(x, weight, terms, weights)
+        return winograd.image_from_terms(torch.bmm(terms, weights), len(x))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        x, weight = ctx.saved_tensors
         gradient_x = gradient_weight = None
+        if _has_terms(ctx):
+            _, _, terms, weights = ctx.saved_tensors
+            slopes = winograd.image_terms(gradient)
+            if ctx.needs_input_grad[0]:
+                gradient_x = winograd.result_from_terms(torch.bmm(slopes, weights.mT), len(gradient))
+            if _learns(ctx):
+                gradient_weight = winograd.weight_from_terms(torch.bmm(terms.mT, slopes))
+            return gradient_x, gradient_weight, None, None, None, None
+        x, weight = ctx.saved_tensors[:2]
         if ctx.needs_input_grad[0]:
             gradient_x = _Convolution.apply(gradient, weight, *ctx.place, ctx.layer)  # type: ignore[no-untyped-call]
         if _learns(ctx):
             # the transposed convolution's output is the convolution's input, and the other way round
             gradient_weight = _WeightGradient.apply(x, gradient, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
-        return gradient_x, gradient_weight, None, None, None
+        return gradient_x, gradient_weight, None, None, None, None
 
 
 class _WeightGradient(Function):
