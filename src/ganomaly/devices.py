@@ -31,6 +31,16 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
     return "bf16" if _computes_in_bf16(device) else "fp32"
 
 
+def precision_warning(precision: Precision, device: torch.device) -> str | None:
+    """Say so where the device has no instructions for the precision that was asked for; None where all is well."""
+    if precision != "bf16" or _computes_in_bf16(device):
+        return None
+    return (
+        "this processor has no instructions for bf16, so training imitates it and is many times slower; "
+        "leave --precision at auto, or take fp32"
+    )
+
+
 def make_fabric(device: torch.device, precision: Precision) -> Fabric:
     """Make the Fabric that training runs on; `precision` is already resolved."""
     # Fabric announces the precision in the log; the command line says it in its own words

@@ -33,6 +33,7 @@ from ganomaly.data import (
     suggested_image_size,
     survey,
 )
+from ganomaly.devices import choose_device, precision_warning
 from ganomaly.errors import UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.model_file import Model
@@ -164,6 +165,9 @@ def fit_model(
     failures = {dataset.records[i].path: why for i, why in {**surveyed.failures, **images.failures}.items()}
     split = split_for_calibration(len(images.usable), calibration_options, training.seed)
     observer.say(_plan(dataset, surveyed, preprocessing, split, settings, preset, failures))
+    slow = precision_warning(training.precision, choose_device(training.device))
+    if slow is not None:
+        observer.warn(slow)
 
     result = train(
         method_type,
