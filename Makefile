@@ -1,4 +1,5 @@
 # make demo · make test · make bench: each sets everything up if it is missing.
+# make bench DATA=folder: what needs data runs too; the folder holds mnist or magnetic_tile.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +30,7 @@ lint: setup
 	PYTHONPATH=src $(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/python benchmarks/run_all.py
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,6 +1,7 @@
 """The machine a figure was measured on, in one line."""
 
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -19,5 +20,12 @@ def describe_machine() -> str:
         flags = ", ".join(flag for flag in known if flag in fields.get("flags", "").split())
     return (
         f"{processor} ({flags}), {torch.get_num_threads()} threads, Python {platform.python_version()}, "
-        f"PyTorch {torch.__version__}"
+        f"PyTorch {torch.__version__}{_version_of('onnxruntime')}{_version_of('openvino')}"
     )
+
+
+def _version_of(package: str) -> str:
+    try:
+        return f", {package} {version(package)}"
+    except PackageNotFoundError:
+        return ""

@@ -47,11 +47,13 @@ def main() -> None:
     parser.add_argument("--digit", default="2", help="the anomalous digit")
     parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
     parser.add_argument("--every", type=int, default=25, help="steps between two looks at the AUROC")
+    parser.add_argument("--train-images", type=int, help="a part of the normal images; all if left out")
     parser.add_argument("--test-images", type=int, default=2000)
     arguments = parser.parse_args()
     print(describe_machine())
     splits = {split: load(arguments.data, split) for split in ("train", "test")}
     normal, test = normal_and_test(splits, arguments.digit, arguments.test_images)
+    normal = normal[: arguments.train_images]
     for seed in map(int, arguments.seeds.split(",")):
         loops = (
             curve(*loop, normal, test, seed, arguments.every)
@@ -65,7 +67,8 @@ def main() -> None:
             "ganomaly, first": next((point for point in package if point[2] >= aim), None),
             "ganomaly, epoch": package[-1],
         }
-        row = {"digit": arguments.digit, "seed": seed, "test_images": arguments.test_images, **found}
+        row = {"digit": arguments.digit, "seed": seed, "train_images": len(normal)}
+        row |= {"test_images": arguments.test_images, **found}
         row |= {"plain loop": plain, "ganomaly": package, "machine": describe_machine()}
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
