@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.calibration import Calibration, CalibrationSplit, MapCalibration, split_for_calibration
+from ganomaly.calibration import (
+    ROUNDING,
+    Calibration,
+    CalibrationSplit,
+    MapCalibration,
+    split_for_calibration,
+)
 from ganomaly.config import (
     AUTO,
     CalibrationOptions,
@@ -334,7 +340,8 @@ def _calibrate(
                 medians += places.median(dim=1).values.tolist()
                 maxima += places.amax(dim=1).tolist()
     maps = MapCalibration(np.array(medians), np.array(maxima), false_alarm_rate) if maxima else None
-    return Calibration(np.array(scores), false_alarm_rate), maps
+    # other batches and other processors round otherwise: an image that calibrated must not exceed itself there
+    return Calibration(np.array(scores) * (1 + ROUNDING), false_alarm_rate), maps
 
 
 def _provenance(

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ganomaly.calibration import ROUNDING
 from ganomaly.errors import UsageError
 from ganomaly.exported_model import OUTPUTS
 from ganomaly.model_file import Model
 
-ROUNDING = 1e-5  # relative; scores of the graph and of the model differ by less
 LARGEST_SIDE = 16_384  # px, up to which the size of the network's input is checked to be that of scoring
 LARGEST_QUOTIENT = 2**20
 _HALF = 2**11  # of the 22 bits
