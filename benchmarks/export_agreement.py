@@ -1,6 +1,8 @@
 """How far the verdicts of exported graphs are from those of the model: all test images of a data set, judged by each.
 
-Run: python benchmarks/export_agreement.py part.safetensors DATA
+With `--int8` graphs in 8 bits too; then DATA must be what the model was fitted on.
+
+Run: python benchmarks/export_agreement.py part.safetensors DATA [--int8]
 """
 
 import argparse
@@ -11,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.data import ImageDataset, open_test_images
-from ganomaly.export import as_onnx, write_graph
+from ganomaly.export import as_onnx, in_8_bits, write_graph
+from ganomaly.fitting import calibration_images
 from ganomaly.judges import load_judge
+from ganomaly.metrics import image_auroc
 from ganomaly.model_file import load_model
 from ganomaly.scored_image import Judge
 from machine import describe_machine
@@ -28,23 +32,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("data")
+    parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
     dataset = open_test_images(arguments.data)
     model = load_model(arguments.model)
+    is_anomalous = np.array([record.is_anomalous for record in dataset.records])
     expected = scores(model, dataset)
+    readable = np.isfinite(expected)
     verdicts = model.calibration.is_anomaly(expected)
     print(describe_machine())
-    print(f"{len(dataset)} images of {dataset.name}, {verdicts.sum()} of them anomalous by {arguments.model}")
-    with tempfile.TemporaryDirectory() as folder:
-        graph = as_onnx(model)
-        for name, path in (("onnx", Path(folder) / "graph.onnx"), ("openvino", Path(folder) / "graph.xml")):
-            write_graph(graph, path, "onnx" if name == "onnx" else "openvino")
-            judge = load_judge(path)
-            found = scores(judge, dataset)
+    print(
+        f"{len(dataset)} images of {dataset.name}, {verdicts.sum()} of them anomalous by {arguments.model}; "
+        f"image AUROC {image_auroc(expected[readable], is_anomalous[readable]):.4f}"
+    )
+    graphs = {"": as_onnx(model)}
+    if arguments.int8:
+        graphs[", int8"] = in_8_bits(graphs[""], model, calibration_images(model, arguments.data))
+    for bits, graph in graphs.items():
+        for name, ending in (("onnx", ".onnx"), ("openvino", ".xml")):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"graph{ending}"
+                write_graph(graph, path, "onnx" if name == "onnx" else "openvino")
+                judge = load_judge(path)
+                found = scores(judge, dataset)
             relative = np.nanmax(np.abs(found / expected - 1))
-            differing = int((judge.calibration.is_anomaly(found) != verdicts).sum())
+            differing = int((judge.calibration.is_anomaly(found) != verdicts)[readable].sum())
             print(
-                f"{name:9} scores differ by at most {relative:.1e} of themselves, {differing} verdicts differ"
+                f"{name + bits:15} scores differ by at most {relative:.1e} of themselves, {differing} verdicts; "
+                f"image AUROC {image_auroc(found[readable], is_anomalous[readable]):.4f}",
+                flush=True,
             )
 
 

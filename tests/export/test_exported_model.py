@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,6 +76,8 @@ def test_every_method_that_can_be_exported_judges_the_same(preset, tmp_path):
     graph = GANomalyDetector.load(path)
     for side in (44, 61):
         assert_same_judgements(model, graph, textures(3, seed=9, size=side))
+    for level in (0, 255):
+        assert np.isfinite(graph.anomaly_score(np.full((1, 44, 44), level, np.uint8))).all()
 
 
 def test_16_bit_images_are_judged_the_same(tmp_path):
@@ -85,16 +88,27 @@ def test_16_bit_images_are_judged_the_same(tmp_path):
     np.testing.assert_allclose(graph.anomaly_score(images), model.anomaly_score(images), rtol=1e-3)
 
 
-def test_openvino_judges_the_same_and_takes_another_threshold(
-    detector, normal_images, anomalous_images, tmp_path
-):
-    openvino = pytest.importorskip("openvino")
-    path = tmp_path / "textures.xml"
+@pytest.fixture(scope="module")
+def in_openvino(detector: GANomalyDetector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("openvino")
+    path = tmp_path_factory.mktemp("openvino") / "textures.xml"
     export_model(detector.model_, path, "openvino")
+    return path
+
+
+def compiled(path: Path) -> Any:
+    import openvino
+
+    return openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def test_openvino_judges_the_same_and_takes_another_threshold(
+    detector, in_openvino, normal_images, anomalous_images
+):
     assert_same_judgements(
-        detector, GANomalyDetector.load(path), np.concatenate([normal_images[:9], anomalous_images])
+        detector, GANomalyDetector.load(in_openvino), np.concatenate([normal_images[:9], anomalous_images])
     )
-    judge = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    judge = compiled(in_openvino)
     image = normal_images[:, :, :, None]
     score = judge({"image": image})["score"]
     middle = np.array([np.median(score)], np.float32)
@@ -102,6 +116,19 @@ def test_openvino_judges_the_same_and_takes_another_threshold(
     np.testing.assert_array_equal(verdict, score > middle)
     calibrated = judge({"image": image, "threshold": np.zeros(0, np.float32)})["is_anomaly"]
     np.testing.assert_array_equal(calibrated, detector.predict(normal_images) == -1)
+
+
+def test_openvino_judges_odd_images_and_refuses_what_is_none(in_openvino):
+    judge = compiled(in_openvino)
+    for level in (0, 255):
+        for shape in ((1, 32, 32), (2, 1, 1), (1, 7, 300)):
+            found = judge({"image": np.full((*shape, 1), level, np.uint8)})
+            assert np.isfinite(found["score"]).all()
+            assert found["anomaly_map"].shape == shape
+    assert len(judge({"image": np.zeros((0, 32, 32, 1), np.uint8)})["score"]) == 0
+    for wrong in ((1, 32, 32, 3), (32, 32, 1)):
+        with pytest.raises(RuntimeError, match="incompatible"):
+            judge({"image": np.zeros(wrong, np.uint8)})
 
 
 def test_the_graph_needs_no_code_of_ours(detector, exported, anomalous_images):
@@ -171,6 +198,10 @@ def test_a_foreign_graph_is_refused_in_words(exported, tmp_path):
     onnx.save(proto, tmp_path / "foreign.onnx")
     with pytest.raises(ModelFileError, match="did not write it"):
         GANomalyDetector.load(tmp_path / "foreign.onnx")
+    openvino = pytest.importorskip("openvino")
+    openvino.save_model(openvino.convert_model(tmp_path / "foreign.onnx"), tmp_path / "foreign.xml")
+    with pytest.raises(ModelFileError, match="did not write it"):
+        GANomalyDetector.load(tmp_path / "foreign.xml")
 
 
 def test_a_newer_format_is_refused_in_words(exported, tmp_path):
