@@ -58,7 +58,8 @@ def main() -> None:
             relative = np.nanmax(np.abs(found / expected - 1))
             differing = int((judge.calibration.is_anomaly(found) != verdicts)[readable].sum())
             print(
-                f"{name + bits:15} scores differ by at most {relative:.1e} of themselves, {differing} verdicts; "
+                f"{name + bits:15} scores differ by at most {relative:.1e} of themselves, "
+                f"{differing} verdicts differ; "
                 f"image AUROC {image_auroc(found[readable], is_anomalous[readable]):.4f}",
                 flush=True,
             )
