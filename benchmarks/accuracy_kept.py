@@ -6,8 +6,8 @@ processor computes in it. Graphs are exported from what the package trained in t
 bits and in 8, and judge the same test images. Each seed is a row, kept as soon as it is done; a second run goes on
 where the first stopped.
 
-Run: python benchmarks/accuracy_kept.py --mnist ../shared/data/mnist --out rows.jsonl [--seeds 0,1,2]
-     python benchmarks/accuracy_kept.py --parts ../shared/data/magnetic_tile --epochs 5 --out rows.jsonl
+Run: python benchmarks/accuracy_kept.py --mnist DATA/mnist --out rows.jsonl [--seeds 0,1,2]
+     python benchmarks/accuracy_kept.py --parts DATA/magnetic_tile --epochs 5 --out rows.jsonl
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Test: the normal test digits, and every image of the anomalous digit from train and test. Preset paper at 32 px;
 scored in eval mode after the last epoch.
 
-Run: python benchmarks/mnist.py --data ../shared/data/mnist [--digits 2] [--epochs 1] [--seeds 0]
+Run: python benchmarks/mnist.py --data DATA/mnist [--digits 2] [--epochs 1] [--seeds 0]
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 Each seed is a row, kept as soon as it is done; a second run goes on where the first stopped.
 
-Run: python benchmarks/parts.py --data ../shared/data/magnetic_tile --out rows.jsonl [--seeds 0,1,2]
+Run: python benchmarks/parts.py --data DATA/magnetic_tile --out rows.jsonl [--seeds 0,1,2]
      python benchmarks/parts.py --simulated-bags --out rows.jsonl
 """
 

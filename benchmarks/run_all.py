@@ -3,7 +3,7 @@
 Repeats are fewer here than the scripts take by themselves. With `--data`, a folder that holds `mnist` or
 `magnetic_tile`, what needs data runs too, on a part of it.
 
-Run: make bench [DATA=../shared/data]
+Run: make bench [DATA=folder]
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Test: the normal test images, and every image of the anomalous class from train and test. Each run is a plain `fit`
 with `--false-alarm-rate 0.05`, calibration included, so its false alarms on the normal test images are told too.
 
-Run: python benchmarks/small_images.py --data ../shared/data/mnist --out mnist.jsonl [--classes 0,1] [--seeds 0,1,2]
+Run: python benchmarks/small_images.py --data DATA/mnist --out mnist.jsonl [--classes 0,1] [--seeds 0,1,2]
 A run that stands in the file already is not done again.
 """
 

@@ -6,7 +6,7 @@ turn, in eval mode and fp32, on a fixed random part of the test set (normal test
 anomalous digit); the time for that does not count, the time to bring pixels to the networks does. What the plain
 loop has after its epoch is the aim; it may have been there before, so that is told too.
 
-Run: python benchmarks/time_to_auroc.py --data ../shared/data/mnist --out rows.jsonl [--digit 2] [--seeds 0]
+Run: python benchmarks/time_to_auroc.py --data DATA/mnist --out rows.jsonl [--digit 2] [--seeds 0]
 """
 
 import argparse

@@ -83,6 +83,7 @@ def test_too_few_calibration_images_are_said_with_the_number_needed():
     sentence = Calibration(np.arange(30) + 1.0, 0.01).shortfall()
     assert sentence is not None
     assert "needs 99 calibration images" in sentence
+    assert "have 297 normal images or more" in sentence
     assert "only 30" in sentence
     assert Calibration(np.arange(99) + 1.0, 0.01).shortfall() is None
 

@@ -215,8 +215,10 @@ class Calibration:
         """One sentence if there are too few calibration images for the asked rate, else None."""
         if self.enough:
             return None
+        needed = images_needed(self.false_alarm_rate)
         return (
-            f"a false-alarm rate of {self.false_alarm_rate:g} needs {images_needed(self.false_alarm_rate)} "
-            f"calibration images, but only {len(self.scores)} could be kept out of training; the threshold "
-            f"stands for a rate of {self.attained_rate:.2g} instead; add normal images or ask for a higher rate"
+            f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration images, but only "
+            f"{len(self.scores)} could be kept out of training; the threshold "
+            f"stands for a rate of {self.attained_rate:.2g} instead; have {math.ceil(needed / LARGEST_SHARE)} "
+            "normal images or more, of which a third is kept out at most, or ask for a higher rate"
         )

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 UNREADABLE_IMAGES = 3
 INTERRUPTED = 130  # what shells expect
+KEPT_WHEN_INTERRUPTED = {
+    "fit": "no model was written, and the same command goes on from the last checkpoint",
+    "benchmark": "rows of finished cells are kept, and the same command goes on from there",
+    "score": "no table or report was written; maps that were written stay",
+    "demo": "what was written so far stays",
+}
 
 
 class InterruptionError(GANomalyError):
@@ -38,10 +44,8 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise InterruptionError(
-                "interrupted; no output file was touched, and `fit` goes on from its last checkpoint "
-                "when the same command is given again"
-            ) from None
+            kept = KEPT_WHEN_INTERRUPTED.get(str(ctx.invoked_subcommand), "no output file was touched")
+            raise InterruptionError(f"interrupted; {kept}") from None
 
 
 app = typer.Typer(
@@ -106,17 +110,18 @@ def fit(
         Path, typer.Option(help="Where to write the model, a .safetensors file.", show_default=False)
     ],
     preset: Annotated[
-        str, typer.Option(help="A named configuration; auto chooses from the size of the images.")
+        str, typer.Option(help="patches, small, paper or a method's; auto chooses by the size of the images.")
     ] = "auto",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the images [default: the preset's].")
+        int | None, typer.Option(min=1, help="Passes over the images \\[default: the preset's].")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the network input in pixels [default: from the data].")
+        int | None,
+        typer.Option(min=1, help="Side of the network input in pixels \\[default: from the data]."),
     ] = None,
     channels: Annotated[
         int | None,
-        typer.Option(min=1, max=4, help="Channels of the network input [default: those of the images]."),
+        typer.Option(min=1, max=4, help="Channels of the network input \\[default: those of the images]."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, machine and software: same weights.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="Where to compute.")] = DeviceName.auto,
@@ -236,14 +241,15 @@ def benchmark(
         Path | None, typer.Option(help="Folder of the images; not needed for simulated baggage.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas; options in brackets: ganomaly[nz=50;ngf=32].")
+        str, typer.Option(help="Methods, separated by commas; options in brackets: ganomaly\\[nz=50;ngf=32].")
     ] = "ganomaly,egbad,vae",
     classes: Annotated[
-        str | None, typer.Option(help="Classes that count as anomalous, separated by commas [default: all].")
+        str | None,
+        typer.Option(help="Classes that count as anomalous, separated by commas \\[default: all]."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the images [default: the preset's].")
+        int | None, typer.Option(min=1, help="Passes over the images \\[default: the preset's].")
     ] = None,
     protocol: Annotated[
         ProtocolName, typer.Option(help="clean, or what the authors' released code did (it leaks).")
@@ -251,7 +257,8 @@ def benchmark(
     train_images: Annotated[int | None, typer.Option(min=2, help="Train on so many images only.")] = None,
     test_images: Annotated[int | None, typer.Option(min=2, help="Test on about so many images only.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the network input in pixels [default: from the data].")
+        int | None,
+        typer.Option(min=1, help="Side of the network input in pixels \\[default: from the data]."),
     ] = None,
     precision: Annotated[PrecisionName, typer.Option(help="How training computes.")] = PrecisionName.auto,
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time.")] = 1,

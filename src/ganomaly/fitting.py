@@ -186,6 +186,7 @@ def fit_model(
         resume=resume,
         fingerprint=surveyed.fingerprint,
         on_progress=observer.trained,
+        say=observer.say,
     )
     for message in result.messages[-1:]:
         observer.warn(f"mended {len(result.messages)} times during training; last at {message}")

@@ -38,8 +38,16 @@ class Console:
     def table(self, rows: Mapping[str, Any], title: str | None = None) -> None:
         """Print names and values on standard output."""
         table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(overflow="fold")
         for name, value in rows.items():
-            table.add_row(name.replace("_", " "), "–" if value is None else str(value))
+            # a line each for what a value holds
+            inner = value if isinstance(value, Mapping) else {"": value}
+            for number, (inner_name, inner_value) in enumerate(inner.items()):
+                names = name if number == 0 else ""
+                shown = "–" if inner_value is None else str(inner_value)
+                told = f"{inner_name.replace('_', ' ')}: {shown}" if inner_name else shown
+                table.add_row(names.replace("_", " "), told)
         rich.console.Console(highlight=False).print(table)
 
     def print_table(self, table: Table) -> None:

@@ -100,6 +100,7 @@ def train(
     fingerprint: str = "",
     on_progress: Callable[[TrainingProgress], None] = lambda _: None,
     on_epoch: Callable[[Method], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TrainingResult:
     """Train a method on normal images.
 
@@ -123,6 +124,8 @@ def train(
         Called after each step.
     on_epoch : callable
         Called with the method after each epoch; it must leave the weights as they are.
+    say : callable
+        Told in a sentence when training goes on from a checkpoint.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def train(
     state = CheckpointState()
     if checkpoint is not None and resume and checkpoint.exists():
         state = load_checkpoint(checkpoint, identity, method, optimizers)
-        log.info("going on from %s at step %d", checkpoint, state.step)
+        say(f"Going on from step {state.step} of the run that was stopped")
 
     run = _Run(method, optimizers, fabric, preprocessing, images, indices, training, state, on_progress)
     run.save = (

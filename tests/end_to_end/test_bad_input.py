@@ -159,7 +159,7 @@ def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_fold
     _, said = process.communicate(timeout=30)
     assert process.returncode == INTERRUPTED, said
     assert "Traceback" not in said
-    assert "goes on from its last checkpoint" in said
+    assert "goes on from the last checkpoint" in said
     assert model.read_text() == "old"
 
 

@@ -140,3 +140,11 @@ def test_the_same_command_goes_on_where_an_interrupted_fit_was(normal_folder, tm
     left, right = (json.loads(ganomaly("info", path, "--json").stdout) for path in (whole, stopped))
     assert left["calibration"] == right["calibration"]
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == []
+
+
+def test_help_shows_what_stands_in_square_brackets():
+    fit_help, benchmark_help = (
+        " ".join(ganomaly(verb, "--help").stdout.split()) for verb in ("fit", "benchmark")
+    )
+    assert "[default: the preset's]" in fit_help.replace("│ │ ", "")
+    assert "nz=50;ngf=32]" in benchmark_help

@@ -94,7 +94,8 @@ def evaluation_table(evaluation: Evaluation, model: Judge, title: str) -> Table:
     table.add_row("image F1 at φ", shown(evaluation.image_f1))
     table.add_row("equal error rate", shown(evaluation.eer))
     table.add_row("false-alarm rate at 95 % detection", shown(evaluation.fpr_at_95_tpr))
-    asked = f"false-alarm rate at φ (asked {calibration.attained_rate:.2g})"
+    asked = f"false-alarm rate at φ (asked {calibration.false_alarm_rate:g}"
+    asked += ")" if calibration.enough else f", φ stands for {calibration.attained_rate:.2g})"
     table.add_row(asked, shown(evaluation.false_alarm_rate), str(evaluation.n_normal))
     table.add_row("detection rate at φ", shown(evaluation.detection_rate), str(evaluation.n_anomalous))
     table.add_row("pixel AUROC", shown(evaluation.pixel_auroc))

@@ -41,10 +41,10 @@ def export(
         if data is not None:
             _say_what_it_costs(console, whole, out, data)
     size = out.stat().st_size + (out.with_suffix(".bin").stat().st_size if file_format == "openvino" else 0)
+    *outputs, last = [f"`{output.name}`" for output in graph.graph.output]
     console.say(
         f"wrote {out} ({size / 1e6:.1f} MB): one graph from `image`, uint{model.preprocessing.bits} "
-        f"[N, H, W, {model.preprocessing.channels}], to `score`, `p_value`, `is_anomaly`, `anomaly_map` and "
-        "`reconstruction`"
+        f"[N, H, W, {model.preprocessing.channels}], to {', '.join(outputs)} and {last}"
     )
 
 

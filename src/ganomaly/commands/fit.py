@@ -19,7 +19,9 @@ def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resum
     checkpoint.unlink(missing_ok=True)
     calibration, training = result.model.calibration, result.training
     provenance = result.model.provenance
-    work = f"{provenance['steps']} steps" if provenance["steps"] else f"{provenance['epochs']} epochs"
+    unit = "steps" if provenance["steps"] else "epochs"
+    number = provenance[unit]
+    work = f"{number} {unit if number != 1 else unit[:-1]}"
     console.say(
         f"trained {work} in {training.seconds:.0f} s ({training.precision}); "
         f"threshold φ = {calibration.threshold:.4g} for a false-alarm rate of {calibration.attained_rate:.2g}, "

@@ -50,7 +50,8 @@ def list_failures(console: Console, failures: Mapping[str, str]) -> None:
     """Say which images could not be read, and why."""
     if not failures:
         return
-    console.warn(f"{len(failures)} images could not be read:")
+    images = "image" if len(failures) == 1 else "images"
+    console.warn(f"{len(failures)} {images} could not be read:")
     for path, why in list(failures.items())[:MOST_LISTED_FAILURES]:
         console.say(f"  {path}: {why}")
     if len(failures) > MOST_LISTED_FAILURES:
