@@ -66,7 +66,7 @@ def per_class(table: ResultTable) -> Figure:
         axes.errorbar(
             [place + offset for place, _ in known],
             [statistics.mean(values) for _, values in known],
-            yerr=[statistics.stdev(values) if len(values) > 1 else 0 for _, values in known],
+            yerr=np.array([_whiskers(values) for _, values in known]).reshape(-1, 2).T,
             linestyle="none",
             marker=MARKERS[number % len(MARKERS)],
             color=COLOURS[number % len(COLOURS)],
@@ -115,6 +115,12 @@ def over_option(table: ResultTable, option: str) -> Figure:
     return figure
 
 
+def _whiskers(values: Sequence[float]) -> tuple[float, float]:
+    """A standard deviation below the mean and above it, no farther than an AUROC can be."""
+    mean, spread = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return min(spread, mean), min(spread, 1 - mean)
+
+
 def run_times(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Milliseconds to score a batch of 64, the median over the rows of each method, on a logarithmic axis."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -123,17 +129,19 @@ def run_times(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for name in methods
     ]
     figure, axes = quiet_figure(5.2, 0.42 * len(methods) + 1.2)
-    axes.barh(range(len(methods)), medians, color=COLOURS[0], height=0.6)
+    # points, for the length of a bar means nothing on a logarithmic axis
+    axes.scatter(medians, range(len(methods)), color=COLOURS[0], s=40, zorder=2)
     axes.set_yticks(range(len(methods)), methods)
-    axes.invert_yaxis()
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.grid(False, axis="y")
     axes.set_xscale("log")
     axes.set_xlim(min(medians) / 3, max(medians) * 4)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if max(medians) < 100 * min(medians) else (1,)))
     axes.xaxis.set_major_formatter(lambda milliseconds, _: f"{milliseconds:,g}")
     axes.xaxis.set_minor_locator(NullLocator())
     for place, value in enumerate(medians):
-        axes.text(value * 1.1, place, f"{value:,.1f} ms", va="center", fontsize=8)
-    axes.set_xlabel("Milliseconds to score 64 images")
+        axes.text(value * 1.15, place, f"{value:,.1f} ms", va="center", fontsize=8)
+    axes.set_xlabel("Milliseconds to score 64 images, logarithmic")
     return figure
 
 
