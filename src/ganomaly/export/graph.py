@@ -6,12 +6,9 @@ as Pillow does it, normalisation, the method's score and map, calibration and th
 
 from fractions import Fraction
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ganomaly.calibration import ROUNDING
 from ganomaly.errors import UsageError
 from ganomaly.exported_model import OUTPUTS
 from ganomaly.model_file import Model
@@ -48,7 +45,7 @@ class InferenceGraph(nn.Module):
         self.preprocessing = model.preprocessing
         scale = model.preprocessing.scale
         self.scale = None if scale is None else as_fraction(scale)
-        self.register_buffer("calibration_scores", torch.from_numpy(calibration_scores(model)).float())
+        self.register_buffer("calibration_scores", torch.from_numpy(model.calibration.scores).float())
 
     def forward(self, image: Tensor, threshold: Tensor) -> tuple[Tensor, ...]:
         """What `judged` gives, in the order of `OUTPUTS`."""
@@ -100,14 +97,6 @@ class InferenceGraph(nn.Module):
         sides = ((2 * above * side + below) // (2 * below) for side in (height, width))
         high, wide = (torch.sym_max(1, side) for side in sides)  # type: ignore[no-untyped-call]
         return high, wide
-
-
-def calibration_scores(model: Model) -> NDArray[np.float64]:
-    """Those of the model, and a trifle: an image that calibrated it must not exceed itself by a rounding error.
-
-    Kernels add in different orders, so that the score of the graph differs from that of the model in the last digits.
-    """
-    return np.asarray(model.calibration.scores * (1 + ROUNDING))
 
 
 def as_fraction(scale: float) -> Fraction:

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch.export import Dim
 
-from ganomaly.calibration import Calibration
 from ganomaly.errors import UsageError, package_needed
-from ganomaly.export.graph import InferenceGraph, calibration_scores
+from ganomaly.export.graph import InferenceGraph
 from ganomaly.exported_model import FORMAT, FORMAT_VERSION, IMAGE, ONNX, OPENVINO, OUTPUTS, THRESHOLD
 from ganomaly.files import check_writable, written_whole
 from ganomaly.model_file import Model
@@ -72,7 +71,7 @@ def as_onnx(model: Model) -> "onnx.ModelProto":
     graph = InferenceGraph(model)
     dtype = torch.uint8 if model.preprocessing.bits == 8 else torch.uint16
     example = torch.zeros((*EXAMPLE, model.preprocessing.channels), dtype=dtype)
-    threshold = torch.tensor([calibration_of(model).threshold], dtype=torch.float32)
+    threshold = torch.tensor([model.calibration.threshold], dtype=torch.float32)
     sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     with evaluating(model.method), quietly("torch.onnx", "torch.export", "onnxscript"):
         names = graph.judged(example, threshold)
@@ -117,14 +116,9 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
                 part.write_bytes(made.with_suffix(ending).read_bytes())
 
 
-def calibration_of(model: Model) -> Calibration:
-    """The calibration as the graph holds it."""
-    return Calibration(calibration_scores(model), model.calibration.false_alarm_rate)
-
-
 def metadata_of(model: Model) -> dict[str, str]:
     """What the graph says of itself, by name."""
-    maps, calibration = model.map_calibration, calibration_of(model)
+    maps, calibration = model.map_calibration, model.calibration
     described = {
         "method": model.method_name,
         "preset": model.preset,
