@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganomaly.methods.synthetic_defects import local_contrast, with_defects
+from ganomaly.methods.synthetic_defects import UNTOUCHED, local_contrast, with_defects
 
 
 def patches(channels: int = 1, size: int = 48) -> torch.Tensor:
@@ -49,7 +49,8 @@ def test_some_patches_stay_as_they_are_and_most_do_not() -> None:
         )
         for seed in range(20)
     ]
-    assert 0.08 < np.mean(untouched) < 0.4
+    # those that are left alone, and those whose defects cannot be seen
+    assert UNTOUCHED < np.mean(untouched) < 0.4
 
 
 def test_the_input_is_left_alone() -> None:

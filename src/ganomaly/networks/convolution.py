@@ -7,7 +7,7 @@ run. In training, in fp32, the layers between take Winograd's way (`winograd.py`
 `docs/performance.md` has the figures.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +27,7 @@ class Conv2d(nn.Conv2d):
         if not _here(x):
             return super().forward(x)
         x, weight = _in_working_precision(x, self.weight)
-        place = self.stride[0], int(self.padding[0])
-        fewer = torch.is_grad_enabled() and winograd.pays(x.shape[2], len(x), weight, *place)
-        y: Tensor = _Convolution.apply(x, weight, *place, self, fewer)  # type: ignore[no-untyped-call]
-        return y
+        return _apply(_Convolution, x, weight, _layout(self, x.shape[2], len(x), weight))
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -44,10 +41,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if not _here(x) or output_size is not None:
             return super().forward(x, output_size)
         x, weight = _in_working_precision(x, self.weight)
-        place = self.stride[0], int(self.padding[0])
-        fewer = torch.is_grad_enabled() and winograd.pays(2 * x.shape[2], len(x), weight, *place)
-        y: Tensor = _TransposedConvolution.apply(x, weight, *place, self, fewer)  # type: ignore[no-untyped-call]
-        return y
+        return _apply(_TransposedConvolution, x, weight, _layout(self, 2 * x.shape[2], len(x), weight))
 
 
 def _here(x: Tensor) -> bool:
@@ -66,15 +60,39 @@ def _in_working_precision(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 # Convolution, transposed convolution and gradient of the weight are each linear in both their tensors, and the
 # gradients of each are the other two. Written so, a loss may contain gradients (WGAN-GP's penalty).
 #
-# `layer` is the one whose weight it is, None if it is no layer's. PyTorch settles in the forward pass whose
-# gradients a Python function computes; a layer may be frozen after that and before the backward pass.
-#
-# With `fewer` multiplications the terms of the forward pass are kept for the backward pass, unless the loss
-# contains gradients, where the functions themselves are needed.
+# PyTorch settles in the forward pass whose gradients a Python function computes; a layer may be frozen after that
+# and before the backward pass. With `fewer` multiplications the terms of the forward pass are kept for the backward
+# pass, unless the loss contains gradients, where the functions themselves are needed.
+
+
+class _Layout(NamedTuple):
+    """How a kernel is laid over the image."""
+
+    stride: int
+    padding: int
+    layer: nn.Conv2d | nn.ConvTranspose2d | None = (
+        None  # the one whose weight it is, None if it is no layer's
+    )
+    fewer: bool = False  # multiplications, by `winograd`
+
+    def plain(self) -> "_Layout":
+        return self._replace(fewer=False)
+
+
+def _layout(layer: nn.Conv2d | nn.ConvTranspose2d, image_side: int, images: int, weight: Tensor) -> _Layout:
+    stride, padding = layer.stride[0], int(layer.padding[0])
+    fewer = torch.is_grad_enabled() and winograd.pays(image_side, images, weight, stride, padding)
+    return _Layout(stride, padding, layer, fewer)
+
+
+def _apply(function: type[Function], *arguments: Any) -> Tensor:
+    y: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]  # torch does not type it
+    return y
 
 
 def _learns(ctx: Any) -> bool:
-    return bool(ctx.needs_input_grad[1]) and (ctx.layer is None or ctx.layer.weight.requires_grad)
+    layer = ctx.layout.layer
+    return bool(ctx.needs_input_grad[1]) and (layer is None or layer.weight.requires_grad)
 
 
 def _has_terms(ctx: Any) -> bool:
@@ -83,20 +101,11 @@ def _has_terms(ctx: Any) -> bool:
 
 class _Convolution(Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        stride: int,
-        padding: int,
-        layer: nn.Module | None,
-        fewer: bool = False,
-    ) -> Tensor:
-        ctx.place = stride, padding
-        ctx.layer = layer
-        if not fewer:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, layout: _Layout) -> Tensor:
+        ctx.layout = layout
+        if not layout.fewer:
             ctx.save_for_backward(x, weight)
-            return _convolve(x, weight, stride, padding)
+            return _convolve(x, weight, layout.stride, layout.padding)
         terms, weights = winograd.image_terms(x), winograd.weight_terms(weight)
         ctx.save_for_backward(x, weight, terms, weights)
         return winograd.result_from_terms(torch.bmm(terms, weights.mT), len(x))
@@ -112,31 +121,22 @@ class _Convolution(Function):
                 gradient_x = winograd.image_from_terms(torch.bmm(slopes, weights), len(gradient))
             if _learns(ctx):
                 gradient_weight = winograd.weight_from_terms(torch.bmm(slopes.mT, terms))
-            return gradient_x, gradient_weight, None, None, None, None
+            return gradient_x, gradient_weight, None
         x, weight = ctx.saved_tensors[:2]
         if ctx.needs_input_grad[0]:
-            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place, ctx.layer)  # type: ignore[no-untyped-call]
+            gradient_x = _apply(_TransposedConvolution, gradient, weight, ctx.layout.plain())
         if _learns(ctx):
-            gradient_weight = _WeightGradient.apply(gradient, x, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
-        return gradient_x, gradient_weight, None, None, None, None
+            gradient_weight = _apply(_WeightGradient, gradient, x, weight.shape[2], ctx.layout)
+        return gradient_x, gradient_weight, None
 
 
 class _TransposedConvolution(Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        stride: int,
-        padding: int,
-        layer: nn.Module | None,
-        fewer: bool = False,
-    ) -> Tensor:
-        ctx.place = stride, padding
-        ctx.layer = layer
-        if not fewer:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, layout: _Layout) -> Tensor:
+        ctx.layout = layout
+        if not layout.fewer:
             ctx.save_for_backward(x, weight)
-            return _convolve_transposed(x, weight, stride, padding)
+            return _convolve_transposed(x, weight, layout.stride, layout.padding)
         terms, weights = winograd.result_terms(x), winograd.weight_terms(weight)
         ctx.save_for_backward(x, weight, terms, weights)
         return winograd.image_from_terms(torch.bmm(terms, weights), len(x))
@@ -152,33 +152,34 @@ class _TransposedConvolution(Function):
                 gradient_x = winograd.result_from_terms(torch.bmm(slopes, weights.mT), len(gradient))
             if _learns(ctx):
                 gradient_weight = winograd.weight_from_terms(torch.bmm(terms.mT, slopes))
-            return gradient_x, gradient_weight, None, None, None, None
+            return gradient_x, gradient_weight, None
         x, weight = ctx.saved_tensors[:2]
         if ctx.needs_input_grad[0]:
-            gradient_x = _Convolution.apply(gradient, weight, *ctx.place, ctx.layer)  # type: ignore[no-untyped-call]
+            gradient_x = _apply(_Convolution, gradient, weight, ctx.layout.plain())
         if _learns(ctx):
             # the transposed convolution's output is the convolution's input, and the other way round
-            gradient_weight = _WeightGradient.apply(x, gradient, weight.shape[2], *ctx.place)  # type: ignore[no-untyped-call]
-        return gradient_x, gradient_weight, None, None, None, None
+            gradient_weight = _apply(_WeightGradient, x, gradient, weight.shape[2], ctx.layout)
+        return gradient_x, gradient_weight, None
 
 
 class _WeightGradient(Function):
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, kernel: int, layout: _Layout) -> Tensor:
         ctx.save_for_backward(gradient, x)
-        ctx.place = stride, padding
-        return _weight_gradient(gradient, x, kernel, stride, padding)
+        # what is convolved with here is a gradient of the weight, and so no layer's
+        ctx.layout = _Layout(layout.stride, layout.padding)
+        return _weight_gradient(gradient, x, kernel, layout.stride, layout.padding)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (weight,) = gradients
         gradient, x = ctx.saved_tensors
         gradient_gradient = gradient_x = None
         if ctx.needs_input_grad[0]:
-            gradient_gradient = _Convolution.apply(x, weight, *ctx.place, None)  # type: ignore[no-untyped-call]
+            gradient_gradient = _apply(_Convolution, x, weight, ctx.layout)
         if ctx.needs_input_grad[1]:
-            gradient_x = _TransposedConvolution.apply(gradient, weight, *ctx.place, None)  # type: ignore[no-untyped-call]
-        return gradient_gradient, gradient_x, None, None, None
+            gradient_x = _apply(_TransposedConvolution, gradient, weight, ctx.layout)
+        return gradient_gradient, gradient_x, None, None
 
 
 def _convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
