@@ -3,9 +3,10 @@
 `ganomaly score` runs in a process of its own over JPEG files of 512×512 px. Its share is the processor time of all
 its threads, user and system, over wall time × processors. Threads of the networks that wait for one another sleep
 here (OMP_WAIT_POLICY=passive), because otherwise they spin and waiting would count as computing. Starting Python and
-loading the libraries uses one processor, so the share is also given without the time that one image takes.
+loading the libraries uses one processor, so the share is also given without the time that one image takes; that time
+varies by a second, so there have to be enough images to take many.
 
-Run: python benchmarks/folder_to_verdicts.py [--images 2048] [--rounds 3]
+Run: python benchmarks/folder_to_verdicts.py [--images 6144] [--rounds 3]
 """
 
 import argparse
@@ -52,7 +53,7 @@ def score(model: Path, images: Path, out: Path) -> Spent:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--images", type=int, default=6144)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     processors = len(os.sched_getaffinity(0))

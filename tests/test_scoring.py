@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -33,6 +34,28 @@ def test_batch_1_and_batch_64_agree(model, mixed_images):
     np.testing.assert_allclose(
         scores(model, mixed_images, batch_size=64), scores(model, mixed_images, batch_size=1), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_batches_side_by_side_come_in_order_with_the_same_numbers(model, mixed_images, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = scores(model, mixed_images, batch_size=4)
+        torch.set_num_threads(threads)
+        side_by_side = scores(model, mixed_images, batch_size=4)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(side_by_side, alone)
+
+
+def test_whoever_stops_looking_at_scores_leaves_no_thread(model, mixed_images):
+    before = threading.active_count()
+    found = score_dataset(model.method, model.preprocessing, open_images(mixed_images), batch_size=4)
+    assert next(found).index == 0
+    found.close()
+    assert threading.active_count() == before
 
 
 def test_the_score_does_not_depend_on_neighbours_or_order(model, mixed_images):

@@ -4,20 +4,25 @@ Networks are in eval mode, so batch norm uses the statistics of training, and th
 depend on its neighbours. Computation is fp32, whatever training was, so that verdicts repeat.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ganomaly.config import Device, Preprocessing
-from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead
+from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead, in_order
 from ganomaly.devices import choose_device
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Findings, Method
 from ganomaly.scored_image import BATCH_SIZE, ScoredImage
 from ganomaly.tensors import displayable, network_input
+
+SIDE_BY_SIDE = 4
+"""Batches of squares that are scored at the same time at most: a bound on memory."""
 
 
 def score_dataset(
@@ -52,20 +57,29 @@ def score_dataset(
         One for each image, in the order of the dataset; a broken one with its `error`.
     """
     target = choose_device(device)
-    with evaluating(method.to(target)):
-        for batch in decode_ahead(
-            dataset,
-            image_size=preprocessing.image_size,
-            channels=preprocessing.channels,
-            batch_size=batch_size,
-            dtype=np.uint8 if preprocessing.bits == 8 else np.uint16,
-            scale=preprocessing.scale,
-        ):
-            scored = [ScoredImage(index, None, error) for index, error in batch.failures.items()]
-            if len(batch.images):
+    batches = decode_ahead(
+        dataset,
+        image_size=preprocessing.image_size,
+        channels=preprocessing.channels,
+        batch_size=batch_size,
+        dtype=np.uint8 if preprocessing.bits == 8 else np.uint16,
+        scale=preprocessing.scale,
+    )
+
+    def score(batch: DecodedBatch) -> list[ScoredImage]:
+        scored = [ScoredImage(index, None, error) for index, error in batch.failures.items()]
+        if len(batch.images):
+            with torch.inference_mode():  # of a thread, not of the process
                 x = network_input(batch.images, preprocessing.white_level, target)
                 scored += _score_batch(method, x, batch, pictures)
-            yield from sorted(scored, key=lambda image: image.index)
+        return sorted(scored, key=lambda image: image.index)
+
+    # squares are small, and threads that share a batch wait for one another; whole images may be as large as memory
+    n_batches = math.ceil(len(dataset) / batch_size)
+    alone = target.type != "cpu" or preprocessing.scale is not None
+    with evaluating(method.to(target)), closing(batches):
+        for scored in _side_by_side(score, batches, 1 if alone else min(n_batches, SIDE_BY_SIDE)):
+            yield from scored
 
 
 @contextmanager
@@ -78,6 +92,23 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         module.train(was_training)
+
+
+def _side_by_side(
+    score: Callable[[DecodedBatch], list[ScoredImage]], batches: Iterable[DecodedBatch], at_most: int
+) -> Iterator[list[ScoredImage]]:
+    """Score some batches at the same time, with a part of PyTorch's threads each; in order."""
+    threads = torch.get_num_threads()
+    workers = min(threads, at_most)
+    if workers <= 1:
+        yield from map(score, batches)
+        return
+    begin = partial(torch.set_num_threads, threads // workers)
+    try:
+        with closing(in_order(score, batches, workers=workers, ahead=workers + 1, begin=begin)) as found:
+            yield from found
+    finally:
+        torch.set_num_threads(threads)  # what a worker sets also counts for threads yet to come
 
 
 def _score_batch(method: Method, x: Tensor, batch: DecodedBatch, pictures: bool) -> Iterator[ScoredImage]:

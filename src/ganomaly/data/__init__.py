@@ -10,6 +10,7 @@ from ganomaly.data.encoded_image import EncodedImage, ImageHeader, Pixels
 from ganomaly.data.image_dataset import ChosenImages, ImageDataset, ImageRecord
 from ganomaly.data.labelled_arrays import CIFAR10_NAMES, LabelledArrays, load_labelled_arrays
 from ganomaly.data.opening import NORMAL_NAMES, open_images, open_test_images, open_training_images
+from ganomaly.data.prefetch import in_order
 from ganomaly.data.prepared import DecodedBatch, PreparedImages, decode_ahead
 from ganomaly.data.resizing import resize_image
 from ganomaly.data.survey import Survey, agreed_channels, suggested_image_size, survey
@@ -33,6 +34,7 @@ __all__ = [
     "agreed_channels",
     "decode_ahead",
     "decode_image",
+    "in_order",
     "load_labelled_arrays",
     "open_images",
     "open_test_images",

@@ -11,7 +11,12 @@ Result = TypeVar("Result")
 
 
 def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    ahead: int,
+    begin: Callable[[], None] | None = None,
 ) -> Generator[Result, None, None]:
     """Yield ``function(item)`` for each item in order, computed by threads before it is asked for.
 
@@ -28,9 +33,11 @@ def in_order(
         Threads.
     ahead : int
         Results that are kept or being computed at most.
+    begin : callable, optional
+        Called in each thread before anything else.
     """
     items = iter(items)
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="ahead", initializer=begin)
     try:
         pending: deque[Future[Result]] = deque(
             executor.submit(function, item) for item in islice(items, ahead)
