@@ -12,7 +12,7 @@ from ganomaly import GANomalyDetector
 from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.data import PreparedImages, open_training_images
 from ganomaly.methods import patch_ganomaly
-from ganomaly.methods.patch_ganomaly import PatchGANomaly, PatchGANomalyOptions
+from ganomaly.methods.patch_ganomaly import PatchGANomaly, PatchGANomalyOptions, robust_cross_entropy
 from ganomaly.scoring import evaluating
 from ganomaly.training import TrainingProgress, TrainingResult, train
 
@@ -50,6 +50,22 @@ def test_the_view_of_a_place_ends_within_the_margin_of_a_tile() -> None:
         far = (32 + patch_ganomaly.MARGIN) // stride
         assert not torch.equal(one[:, :, :far], changed[:, :, :far])
         torch.testing.assert_close(one[:, :, far:], changed[:, :, far:], rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be_known_pulls_less_than_what_is_in_doubt() -> None:
+    """Cross-entropy pulls the more, the surer the mistake is."""
+    logits = torch.tensor([-6.0, -1.0], requires_grad=True)
+    robust_cross_entropy(logits, torch.ones(2), torch.ones(2)).backward()
+    assert logits.grad is not None
+    hopeless, doubtful = logits.grad.abs().tolist()
+    assert hopeless < 0.2 * doubtful
+
+
+def test_places_count_by_their_importance() -> None:
+    logits, truth = torch.tensor([3.0, -2.0]), torch.tensor([0.0, 1.0])
+    first, second = (robust_cross_entropy(logits[i], truth[i], torch.ones(())) for i in (0, 1))
+    both = robust_cross_entropy(logits, truth, torch.tensor([1.0, 3.0]))
+    assert float(both) == pytest.approx(float((first + 3 * second) / 4))
 
 
 def test_a_large_image_is_judged_as_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:

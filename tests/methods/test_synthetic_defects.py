@@ -1,11 +1,13 @@
 """Defects made from normal patches can be seen where they are said to be, and repeat."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganomaly.methods.synthetic_defects import UNTOUCHED, local_contrast, with_defects
+from ganomaly.methods import synthetic_defects
+from ganomaly.methods.synthetic_defects import LEAST_AREA, UNTOUCHED, local_contrast, with_defects
 
 
 def patches(channels: int = 1, size: int = 48) -> torch.Tensor:
@@ -16,9 +18,9 @@ def patches(channels: int = 1, size: int = 48) -> torch.Tensor:
 @given(seed=st.integers(0, 2**32), channels=st.integers(1, 4), size=st.sampled_from([32, 48, 96]))
 def test_defects_are_drawn_in_any_patch(seed: int, channels: int, size: int) -> None:
     x = patches(channels, size)
-    altered, changed = with_defects(x, 0.1, np.random.default_rng(seed))
+    altered, changed, importance = with_defects(x, 0.1, np.random.default_rng(seed))
     assert altered.shape == x.shape
-    assert changed.shape == (8, 1, size, size)
+    assert changed.shape == importance.shape == (8, 1, size, size)
     assert torch.isfinite(altered).all()
     assert altered.abs().max() <= 1
     assert set(changed.unique().tolist()) <= {0.0, 1.0}
@@ -34,10 +36,23 @@ def test_the_same_seed_draws_the_same_defects() -> None:
 def test_a_change_is_where_it_is_said_to_be() -> None:
     x = patches()
     for seed in range(5):
-        altered, changed = with_defects(x, 0.1, np.random.default_rng(seed))
+        altered, changed, _ = with_defects(x, 0.1, np.random.default_rng(seed))
         difference = (altered - x).abs()
         assert difference[changed == 0].mean() < 0.02
         assert difference[changed == 1].mean() > 0.08
+
+
+@pytest.mark.parametrize(("side", "importance"), [(3, 48 / LEAST_AREA**0.5), (8, 6.0), (24, 2.0)])
+def test_a_defect_counts_by_the_root_of_its_area(
+    monkeypatch: pytest.MonkeyPatch, side: int, importance: float
+) -> None:
+    shape = torch.zeros(48, 48)
+    shape[10 : 10 + side, 12 : 12 + side] = 1
+    monkeypatch.setattr(synthetic_defects, "_draw_shape", lambda size, random: (shape, False))
+    monkeypatch.setattr(synthetic_defects, "_draw_content", lambda x, position, *others: x[position] + 0.5)
+    found = with_defects(patches(size=48), 0.1, np.random.default_rng(0))
+    assert found.importance[found.changed == 0].unique().tolist() == [1]
+    assert found.importance[found.changed == 1].unique().tolist() == pytest.approx([importance])
 
 
 def test_some_patches_stay_as_they_are_and_most_do_not() -> None:

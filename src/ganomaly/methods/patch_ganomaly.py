@@ -47,7 +47,7 @@ from ganomaly.networks import (
 )
 
 CONTRAST_WINDOW = 31  # px, within which contrast is normalised
-FOCUS = 2.0  # places that D is sure of count little (Lin et al., *Focal Loss*, ICCV 2017)
+ROBUSTNESS = 0.5  # 0: cross-entropy; 1: mean absolute error
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
 BANK = 1024  # features of normal images kept at each scale
@@ -60,6 +60,8 @@ TINY = 1e-6
 class PatchGANomalyOptions(ScheduledOptions):
     """Options of GANomaly for patches."""
 
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
     nz: int = Field(default=64, ge=1)
     """Size of the latent at each place."""
     ngf: int = Field(default=32, ge=1)
@@ -74,7 +76,7 @@ class PatchGANomalyOptions(ScheduledOptions):
     """Of ‖z − ẑ‖² in the generator's loss."""
     rebuilt_share: float = Field(default=0.5, gt=0, le=1)
     """Share of a batch that the generator learns from; the discriminator spots defects in all of it."""
-    spotting_weight: float = Field(default=80.0, ge=0)
+    spotting_weight: float = Field(default=20.0, ge=0)
     """Of spotting defects against telling real from reconstructed, in the discriminator's loss."""
 
 
@@ -87,7 +89,7 @@ class PatchGANomaly(Method):
         "patches": Preset(
             "GANomaly on patches, for small defects on parts: a score for each place of images of any size",
             PatchGANomalyOptions(),
-            TrainingOptions(steps=3000, batch_size=16),
+            TrainingOptions(steps=1500, batch_size=16),
             Patches(image_size=256, patch_size=192),
         )
     }
@@ -115,7 +117,7 @@ class PatchGANomaly(Method):
         self.register_buffer("contrast", torch.tensor(0.05))
         self.scales = ModuleList(Normal(options.nz, options.ndf) for _ in range(SCALES))
         self.places = PlaceStatistics(SCALES * len(WEIGHTS))
-        self.size = SizeStatistics()
+        self.sizes = ModuleList(SizeStatistics() for _ in WEIGHTS)
         self._rate = options.learning_rate
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -146,7 +148,7 @@ class PatchGANomaly(Method):
         set_learning_rate(optimizers, self._rate)
         random = self.randomness.next()
         x = _at_both_scales(x, random)
-        altered, changed = with_defects(x, float(self.contrast), random)
+        altered, changed, importance = with_defects(x, float(self.contrast), random)
         rebuilt = min(len(x), max(2, round(options.rebuilt_share * len(x))))
         judged = min(rebuilt, max(2, rebuilt // 2))  # enough for the adversarial game
         views, altered = self._views(x[:rebuilt]), self._views(altered)
@@ -171,7 +173,8 @@ class PatchGANomaly(Method):
             + options.contextual_weight * contextual
             + options.encoder_weight * encoder
         )
-        spotting = focal_loss(spotted.float(), functional.max_pool2d(changed, SPOT_STRIDE))
+        truth, importance = (functional.max_pool2d(each, SPOT_STRIDE) for each in (changed, importance))
+        spotting = robust_cross_entropy(spotted.float(), truth, importance)
         telling = adversarial_loss(real, fake)
         discriminator = options.spotting_weight * spotting + telling
         update({"generator": generator, "discriminator": discriminator}, optimizers, precision)
@@ -195,10 +198,17 @@ class PatchGANomaly(Method):
             normal.learn([self._networks(_prepared(image, number))[:2] for image in for_banks], generator)
         signals = [self._signals(image)[0] for image in for_places]
         self.places.learn([each[0] for each in signals])
-        self.size.learn(self._combined(each)[0] for each in signals)
+        evidence = [self._evidence(each)[0] for each in signals]
+        for kind, size in enumerate(self.sizes):
+            assert isinstance(size, SizeStatistics)
+            size.learn(each[kind] for each in evidence)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
-        """How much hotter the hottest places are than usual in a normal image of the size; softplus keeps it ≥ 0."""
+        """How much hotter the hottest places are than usual in a normal image of the size.
+
+        Each kind of signal is measured by itself, for what one sees well another may not see at all; softplus keeps
+        it ≥ 0, and the root of the mean of squares puts them together.
+        """
         return self.examine(x).score
 
     def anomaly_map(self, x: Tensor) -> Tensor:
@@ -241,12 +251,12 @@ class PatchGANomaly(Method):
     def _findings(self, x: Tensor) -> Findings:
         """Judge images of one size."""
         signals, x_hat = self._signals(x)
-        places = self._combined(signals)
-        whole = functional.interpolate(
-            places[:, None], scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False
-        )
-        anomaly_map = whole[:, 0, : x.shape[2], : x.shape[3]]
-        return Findings(functional.softplus(self.size(places)), anomaly_map, x_hat)
+        evidence = self._evidence(signals)
+        hottest = [size(evidence[:, kind]) for kind, size in enumerate(self.sizes)]
+        score = _together(functional.softplus(torch.stack(hottest, dim=1)))
+        places = _together(evidence)[:, None]
+        whole = functional.interpolate(places, scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False)
+        return Findings(score, whole[:, 0, : x.shape[2], : x.shape[3]], x_hat)
 
     def _signals(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The signals at half the size of images `float[N, C, H, W]`, `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`, and x̂.
@@ -296,11 +306,11 @@ class PatchGANomaly(Method):
             (shown + self.channel_mean[:, None, None]).clamp(-1, 1),
         )
 
-    def _combined(self, signals: Tensor) -> Tensor:
-        """From signals to one map, `float[N, h, w]`: the root of the mean of squares of what lies above the usual."""
-        above: Tensor = self.places(signals).clamp_min(0)
-        weights = above.new_tensor(WEIGHTS * SCALES)[:, None, None]
-        return (above.square() * weights).sum(dim=1).div(weights.sum()).sqrt()
+    def _evidence(self, signals: Tensor) -> Tensor:
+        """What lies above the usual in each kind of signal, over the scales: `float[N, 4, h, w]`."""
+        above = self.places(signals).clamp_min(0).unflatten(1, (SCALES, len(WEIGHTS)))
+        evidence: Tensor = above.square().mean(dim=1).sqrt()
+        return evidence
 
 
 class Normal(nn.Module):
@@ -337,15 +347,24 @@ class Normal(nn.Module):
         return self.bank(features)[:, None], _smooth(latent[:, None], 3)
 
 
-def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Binary cross-entropy in which places that are judged right with certainty hardly count; a scalar.
+def robust_cross_entropy(logits: Tensor, truth: Tensor, importance: Tensor) -> Tensor:
+    """Generalised binary cross-entropy (1 − pᵠ)/q of the probability p that the truth was given; a scalar.
 
-    Source: Lin et al., *Focal Loss for Dense Object Detection*, ICCV 2017, eq. (4).
+    It is a weighted mean. What cannot be known counts less than in cross-entropy: that a place within a stain differs
+    from what was there before, where only the stain's rim shows it.
+
+    Source: Zhang, Sabuncu, *Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels*,
+    NeurIPS 2018.
     """
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    doubt = 1 - torch.exp(-cross_entropy)
-    loss: Tensor = (doubt**FOCUS * cross_entropy).mean()
-    return loss
+    lost = (1 - torch.exp(-ROBUSTNESS * cross_entropy)) / ROBUSTNESS
+    return (lost * importance).sum() / importance.sum()
+
+
+def _together(kinds: Tensor) -> Tensor:
+    """The root of the weighted mean of squares over the kinds of signals: `float[N, 4, …]` to `float[N, …]`."""
+    weights = kinds.new_tensor(WEIGHTS)
+    return (kinds.square().movedim(1, -1) @ (weights / weights.sum())).sqrt()
 
 
 def _at_both_scales(x: Tensor, random: np.random.Generator) -> Tensor:
