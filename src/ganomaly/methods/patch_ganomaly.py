@@ -9,7 +9,8 @@ training, a score from disagreement between z and ẑ. Around it:
 - the same networks look at the image at two scales, for what is large in one is small in the other;
 - beside z − ẑ, other disagreements: of image and reconstruction, of the discriminator's features and those of normal
   images (Roth et al., *PatchCore*, CVPR 2022, with features learned here instead of on ImageNet);
-- every signal is measured against what normal images do at that place (`normality`).
+- every signal is measured against what normal images do at that place, and its hottest places against what those of
+  normal images usually are (`normality`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
