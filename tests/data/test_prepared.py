@@ -73,7 +73,7 @@ def levels(batch: Pixels) -> list[int]:
 
 
 def decode_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 # --- to train on -----------------------------------------------------------------------------------------
