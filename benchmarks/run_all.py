@@ -22,7 +22,7 @@ WITHOUT_DATA: tuple[Command, ...] = (
     ("scoring_speed.py",),
     ("latency.py", "--repeats", 25),
     ("image_loading.py", "--images", 192, "--epochs", 1),
-    ("folder_to_verdicts.py", "--images", 768),
+    ("folder_to_verdicts.py", "--images", 3072),
     ("scoring_memory.py", "--many", 10_000),
     ("anogan_search.py", "--steps", 60, "--alone", 2),
 )
