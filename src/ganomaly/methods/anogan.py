@@ -7,6 +7,7 @@ the anomaly.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import ClassVar
 
@@ -110,7 +111,9 @@ class AnoGAN(Method):
         together = TOGETHER_ON_PROCESSOR if x.device.type == "cpu" else TOGETHER_ON_GPU
         copies = x[-1:].expand(-len(x) % together, -1, -1, -1)
         # scoring runs in inference mode, where there are no gradients: leave it, and copy what comes from it
-        with torch.inference_mode(False), torch.enable_grad(), cudnn.flags(enabled=True, deterministic=True):
+        # flags are the process's, and batches are searched side by side on processors: leave them alone there
+        repeatable = cudnn.flags(enabled=True, deterministic=True) if x.is_cuda else nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), repeatable:
             networks = (self.generator, self.discriminator)
             fixed = [deepcopy(network).requires_grad_(False) for network in networks]
             x_filled = torch.cat([x, copies])

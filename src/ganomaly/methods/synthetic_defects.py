@@ -71,9 +71,8 @@ def with_defects(x: Tensor, contrast: float, random: Generator) -> Altered:
     visible = (difference > VISIBLE * contrast).float()
     # close the holes that chance leaves
     closed = -functional.max_pool2d(-functional.max_pool2d(visible, 5, 1, 2), 5, 1, 2)
-    around = functional.max_pool2d(importance, 5, 1, 2).to(
-        x.device
-    )  # what can be seen reaches beyond a shape
+    # what can be seen reaches beyond a shape
+    around = functional.max_pool2d(importance, 5, 1, 2).to(x.device)
     return Altered(altered, closed, torch.where(closed > 0, around, 1.0))
 
 

@@ -70,9 +70,7 @@ class _Layout(NamedTuple):
 
     stride: int
     padding: int
-    layer: nn.Conv2d | nn.ConvTranspose2d | None = (
-        None  # the one whose weight it is, None if it is no layer's
-    )
+    layer: nn.Conv2d | nn.ConvTranspose2d | None = None  # whose weight it is, if it is a layer's
     fewer: bool = False  # multiplications, by `winograd`
 
     def plain(self) -> "_Layout":
@@ -85,8 +83,9 @@ def _layout(layer: nn.Conv2d | nn.ConvTranspose2d, image_side: int, images: int,
     return _Layout(stride, padding, layer, fewer)
 
 
-def _apply(function: type[Function], *arguments: Any) -> Tensor:
-    y: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]  # torch does not type it
+def _apply(function: Any, *arguments: Any) -> Tensor:
+    """Apply a `Function`; Any, for PyTorch does not type its `apply`."""
+    y: Tensor = function.apply(*arguments)
     return y
 
 
