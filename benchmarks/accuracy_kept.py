@@ -2,11 +2,11 @@
 
 All loops start from the same weights and see the same batches in the same order, preset paper at the size of the
 networks: MNIST with one digit left out, at 32 px, or parts in MVTec AD layout, at 64 px. bf16 is trained where the
-processor computes in it. Graphs are exported from what the package trained in the precision that it takes here, in 32
-bits and in 8, and judge the same test images. Each seed is a row, kept as soon as it is done; a second run goes on
-where the first stopped.
+processor computes in it, and elsewhere if asked for, imitated in fp32: as accurate, and slower. Graphs are exported
+from what the package trained in each precision, in 32 bits and in 8, and judge the same test images. Each seed is a
+row, kept as soon as it is done; a second run adds what is not there yet.
 
-Run: python benchmarks/accuracy_kept.py --mnist DATA/mnist --out rows.jsonl [--seeds 0,1,2]
+Run: python benchmarks/accuracy_kept.py --mnist DATA/mnist --out rows.jsonl [--seeds 0,1,2] [--imitate-bf16]
      python benchmarks/accuracy_kept.py --parts DATA/magnetic_tile --epochs 5 --out rows.jsonl
 """
 
@@ -15,9 +15,11 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from ganomaly.metrics import image_auroc
 from ganomaly.model_file import Model
 from ganomaly.scored_image import Judge
 from ganomaly.tensors import network_input
+from imitated_bf16 import ImitatedBf16
 from machine import describe_machine
 from mnist import load
 from time_to_auroc import BATCH, Loop, Pixels, at_32_px, package_loop, plain_loop
@@ -40,6 +43,7 @@ from time_to_auroc import BATCH, Loop, Pixels, at_32_px, package_loop, plain_loo
 FALSE_ALARM_RATE = 0.05
 CALIBRATION_IMAGES = 64  # normal images that the graphs are calibrated with
 PLAIN = "plain loop, fp32"
+IMITATED = "imitated bf16"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--train-images", type=int, default=6_400)
     parser.add_argument("--test-images", type=int, default=2_000)
+    parser.add_argument(
+        "--imitate-bf16", action="store_true", help="train in bf16 too, imitated where the processor has none"
+    )
     arguments = parser.parse_args()
     print(describe_machine())
     problem = (
@@ -76,30 +83,46 @@ def main() -> None:
         if arguments.mnist
         else parts(arguments.parts)
     )
+    trainings = ["fp32"]
+    if choose_precision("auto", choose_device("cpu")) == "bf16":
+        trainings.append("bf16")
+    elif arguments.imitate_bf16:
+        trainings.append(IMITATED)
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     budget = {"problem": problem.name, "images": len(problem.training), "epochs": arguments.epochs}
     rows = [row for row in map(json.loads, lines) if budget.items() <= row.items()]
     for seed in map(int, arguments.seeds.split(",")):
-        if any(row["seed"] == seed for row in rows):
-            continue
+        known = {name for row in rows if row["seed"] == seed for name in row["auroc"]}
         start = time.perf_counter()
-        found = aurocs(problem, seed, arguments.epochs)
+        found = aurocs(problem, seed, arguments.epochs, trainings, known)
         seconds = round(time.perf_counter() - start, 1)
+        if not found:
+            continue
         row = budget | {"seed": seed, "auroc": found, "seconds": seconds, "machine": describe_machine()}
         rows.append(row)
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
+    print_means(problem, arguments.epochs, rows)
+
+
+def print_means(problem: Problem, epochs: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each loop and graph, over the seeds; a seed's figures may stand in several rows."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], {}).update(row["auroc"])
     print(
-        f"{problem.name}, {problem.size} px, preset paper: {arguments.epochs} epoch(s) of {len(problem.training)} "
-        f"images, {len(problem.test)} test images; image AUROC, {len(rows)} seed(s)"
+        f"{problem.name}, {problem.size} px, preset paper: {epochs} epoch(s) of {len(problem.training)} "
+        f"images, {len(problem.test)} test images; image AUROC, {len(by_seed)} seed(s)"
     )
-    for name in rows[0]["auroc"]:
-        values = [row["auroc"][name] for row in rows]
-        differences = [row["auroc"][name] - row["auroc"][PLAIN] for row in rows]
+    for name in dict.fromkeys(name for found in by_seed.values() for name in found):
+        found = [each for each in by_seed.values() if name in each]
+        values = [each[name] for each in found]
+        differences = [each[name] - each[PLAIN] for each in found]
         print(
-            f"{name:24} {', '.join(f'{value:.4f}' for value in values)}; mean {statistics.mean(values):.4f}, "
-            f"{statistics.mean(differences):+.4f} beside the plain loop"
+            f"{name:36} {', '.join(f'{value:.4f}' for value in values)}; mean {statistics.mean(values):.4f}, "
+            f"{statistics.mean(differences):+.4f} beside the plain loop, "
+            f"at most {max(map(abs, differences)):.4f} from it"
         )
 
 
@@ -144,20 +167,23 @@ def at_64_px(dataset: ImageDataset) -> Pixels:
     return np.concatenate(list(kept.batches([kept.usable]))).astype(np.uint8, copy=False)
 
 
-def aurocs(problem: Problem, seed: int, epochs: int) -> Mapping[str, float]:
-    """Image AUROC by what trained and what judged."""
-    precisions: list[Precision] = ["fp32"]
-    taken = choose_precision("auto", choose_device("cpu"))
-    if taken == "bf16":
-        precisions.append("bf16")
-    plain = trained(plain_loop(seed, problem.size), problem, seed, epochs)
-    found = {PLAIN: auroc(plain, problem)}
-    for precision in precisions:
-        package = trained(package_loop(seed, problem.size, precision), problem, seed, epochs)
-        found[f"ganomaly, {precision}"] = auroc(package, problem)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, judge in graphs(package, problem, Path(folder)).items():
-            found[f"{name} of {taken}"] = auroc(judge, problem)
+def aurocs(
+    problem: Problem, seed: int, epochs: int, trainings: Sequence[str], known: Container[str]
+) -> Mapping[str, float]:
+    """Image AUROC by what trained and what judged, of what is not known yet."""
+    found: dict[str, float] = {}
+    if PLAIN not in known:
+        found[PLAIN] = auroc(trained(plain_loop(seed, problem.size), problem, seed, epochs), problem)
+    for training in trainings:
+        if f"ganomaly, {training}" in known:
+            continue
+        precision: Precision = "fp32" if training == "fp32" else "bf16"
+        with ImitatedBf16() if training == IMITATED else nullcontext():
+            package = trained(package_loop(seed, problem.size, precision), problem, seed, epochs)
+        found[f"ganomaly, {training}"] = auroc(package, problem)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, judge in graphs(package, problem, Path(folder)).items():
+                found[f"{name} of {training}"] = auroc(judge, problem)
     return found
 
 
