@@ -1,5 +1,6 @@
 """What a person sees in the terminal while the work goes on."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ganomaly.training import TrainingProgress
+
+
+SECONDS_BETWEEN_LINES = 30  # in a log, of a count that is shown as a bar elsewhere
 
 
 class Console:
@@ -56,10 +60,22 @@ class Console:
 
     @contextmanager
     def counting(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
-        """Show a progress bar; the block calls what it is given with the number done."""
+        """Show a progress bar; the block calls what it is given with the number done.
+
+        Without a terminal, a line now and then says how far it is.
+        """
         with self._bar() as bars:
             task = bars.add_task(what, total=total)
-            yield lambda done: bars.update(task, completed=done)
+            said = time.monotonic()
+
+            def count(done: int) -> None:
+                nonlocal said
+                bars.update(task, completed=done)
+                if bars.disable and time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                    self.say(f"{what}: {done} of {total}")
+                    said = time.monotonic()
+
+            yield count
 
     @contextmanager
     def fitting(self) -> Iterator["FittingDisplay"]:

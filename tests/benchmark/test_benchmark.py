@@ -126,6 +126,14 @@ def test_rows_of_another_budget_are_not_mixed_in(digits: Path, tmp_path: Path) -
     assert not rows.has(cell(digits, protocol="published"))
 
 
+def test_rows_of_another_precision_are_not_mixed_in(digits: Path, tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "out")
+    run_grid([cell(digits)], rows)
+    assert rows.has(cell(digits, precision="auto"))
+    assert not rows.has(cell(digits, precision="bf16"))
+    assert rows.of(cell(digits, precision="bf16")) == []
+
+
 def test_a_cell_that_fails_is_a_row_and_the_others_go_on(digits: Path, tmp_path: Path) -> None:
     rows = RowFile(tmp_path / "out")
     found = run_grid([cell(digits, image_size=33), cell(digits)], rows)

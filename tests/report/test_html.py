@@ -197,6 +197,8 @@ def test_broken_images_are_listed_with_their_sentence_and_are_no_images(tmp_path
     assert "cut.jpg" in page.text
     assert "the file is cut off; copy it again" in page.text
     assert (page.numbers["path"], page.numbers["n_errors"]) == ([], 1)
+    report.add(scored("a.png", 0.1), picture())
+    assert "1 of 2 images could not be read" in written(report, tmp_path).text
 
 
 def test_a_notice_is_shown(tmp_path):

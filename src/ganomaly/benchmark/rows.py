@@ -37,12 +37,12 @@ class RowFile:
 
     def has(self, cell: Cell) -> bool:
         """Whether there is a row without error for every class of a cell."""
-        known = {_key(row, cell) for row in self.rows if ERROR not in row}
+        known = {_key(row, cell) for row in self.rows if ERROR not in row and _as_precise(row, cell)}
         return all(cell.key(name) in known for name in cell.group)
 
     def of(self, cell: Cell) -> list[dict[str, Any]]:
         """The rows of a cell; of several of one class the newest."""
-        newest = {_key(row, cell): row for row in self.rows}
+        newest = {_key(row, cell): row for row in self.rows if _as_precise(row, cell)}
         return [newest[key] for key in (cell.key(name) for name in cell.group) if key in newest]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
@@ -73,6 +73,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
+
+
+def _as_precise(row: Mapping[str, Any], cell: Cell) -> bool:
+    """Whether it was trained in the precision that is asked for, if one is; a row of an error has none."""
+    return cell.precision == "auto" or row.get("precision", cell.precision) == cell.precision
 
 
 def _key(row: Mapping[str, Any], cell: Cell) -> tuple[Any, ...]:
