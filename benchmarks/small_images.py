@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ganomaly.data import PreparedImages, open_training_images
 from ganomaly.data.parquet import ParquetImages
 from ganomaly.fitting import FitSettings, fit_model
+from ganomaly.methods import find_preset
 from ganomaly.metrics import image_auroc
 from ganomaly.model_file import Model
 from ganomaly.scored_image import BATCH_SIZE
@@ -65,6 +66,7 @@ def main() -> None:
                 "preset": arguments.preset,
                 "class": anomalous,
                 "seed": seed,
+                "steps": find_preset(arguments.preset)[1].training.steps,
             }
             row = known.get(_identity(asked))
             if row is None:
@@ -162,7 +164,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("data", "preset", "class", "seed"))
+    return tuple(row.get(name) for name in ("data", "preset", "class", "seed", "steps"))
 
 
 def _numbers_first(name: str) -> tuple[bool, int, str]:

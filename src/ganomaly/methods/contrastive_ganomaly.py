@@ -83,7 +83,7 @@ class ContrastiveGANomaly(Method):
         "small": Preset(
             "GANomaly with a discriminator that learns what images show, for whole small images of many kinds",
             ContrastiveGANomalyOptions(),
-            TrainingOptions(steps=2400, batch_size=64),
+            TrainingOptions(steps=1500, batch_size=64),
         )
     }
     images_to_learn_from: ClassVar[int] = 12_000
