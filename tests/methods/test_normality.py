@@ -1,6 +1,5 @@
 """What is usual at a place, and in an image of a size, is no anomaly."""
 
-import numpy as np
 import torch
 
 from ganomaly.methods.normality import PlaceStatistics, SizeStatistics, hottest
@@ -59,19 +58,37 @@ def test_an_odd_place_stands_out() -> None:
 
 
 def test_large_normal_images_score_like_small_ones() -> None:
-    statistics = SizeStatistics()
-    statistics.learn(noise(120, 120, seed)[0] for seed in range(20))
-    small = np.array([float(statistics(noise(40, 40, seed)[:1])) for seed in range(100, 140)])
-    large = np.array([float(statistics(noise(300, 300, seed)[:1])) for seed in range(200, 220)])
-    assert abs(small.mean() - large.mean()) < 1.0
+    statistics = SizeStatistics(2)
+    statistics.learn(noise(120, 120, seed) for seed in range(20))
+    small = torch.cat([statistics(noise(40, 40, seed)[None]) for seed in range(100, 140)])
+    large = torch.cat([statistics(noise(300, 300, seed)[None]) for seed in range(200, 220)])
+    assert small.shape == (40, 2)
+    assert (small.mean(dim=0) - large.mean(dim=0)).abs().max() < 1.0
     # without the correction they are far apart
     assert hottest(noise(300, 300, 1)[0]) > hottest(noise(20, 20, 1)[0]) + 0.5
 
 
+def test_scores_of_normal_images_vary_by_about_one_at_every_size() -> None:
+    def spotted(side: int, seed: int) -> torch.Tensor:
+        """A spot of any brightness somewhere, which a part of the image seldom shows."""
+        values = noise(side, side, seed)
+        random = torch.Generator().manual_seed(seed)
+        row, column = torch.randint(side - 5, (2,), generator=random)
+        values[:, row : row + 5, column : column + 5] += 20 * torch.rand(1, generator=random)
+        return values
+
+    statistics = SizeStatistics(2)
+    statistics.learn(spotted(96, seed) for seed in range(60))
+    scores = torch.cat([statistics(spotted(96, seed)[None]) for seed in range(100, 200)])
+    assert (scores.std(dim=0) - 1).abs().max() < 0.2
+    assert scores.mean(dim=0).abs().max() < 0.2
+    assert (statistics.spread[:, -1] > 1.5 * statistics.spread[:, 0]).all()
+
+
 def test_statistics_of_a_single_small_image_are_finite() -> None:
-    places, size = PlaceStatistics(2), SizeStatistics()
+    places, size = PlaceStatistics(2), SizeStatistics(2)
     image = noise(2, 3, 0)
     places.learn([image])
-    size.learn([image[0]])
+    size.learn([image])
     assert torch.isfinite(places(image[None])).all()
-    assert torch.isfinite(size(image[:1]))
+    assert torch.isfinite(size(image[None])).all()

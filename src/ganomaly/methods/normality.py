@@ -24,8 +24,11 @@ _BORDERS = (
 )  # places from the edge where one band ends and the next begins
 _BANDS = 2 * (len(_BORDERS) + 1)  # from both ends
 _GRID = 12  # cells a side
-_OVERALL_SHARE = 0.2  # of the reach that is taken over all cells: a cell of its own has seen few images
-_SIZE_CLASSES = 12
+_OVERALL_SHARE = (
+    0.2  # of a reach or spread that is taken over all cells or sizes: one of them has seen few images
+)
+_SIZES = 12  # for which is known what is usual
+_SIZE_WIDTH = 0.35  # of the logarithm of the number of places: so alike are sizes that tell of each other
 _TINY = 1e-6
 
 
@@ -126,60 +129,69 @@ def _on_grid(grid: Tensor, like: Tensor) -> Tensor:
 
 
 class SizeStatistics(nn.Module):
-    """What the hottest places of an image usually are, by the number of its places.
+    """What the hottest places of an image usually are, and how far they vary, by the number of its places.
 
     Those of a large image are hotter than those of a small one, though both are normal: there are more of them to
     be hot by chance. Beyond the sizes that were seen, the nearest one seen is taken.
+
+    Parameters
+    ----------
+    channels : int
+        Maps of an image, each measured by itself.
     """
 
     sizes: Tensor
     usual: Tensor
     spread: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("sizes", torch.arange(_SIZE_CLASSES, dtype=torch.float32))
-        self.register_buffer("usual", torch.zeros(_SIZE_CLASSES))
-        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("sizes", torch.arange(_SIZES, dtype=torch.float32))
+        self.register_buffer("usual", torch.zeros(channels, _SIZES))
+        self.register_buffer("spread", torch.ones(channels, _SIZES))
 
     def learn(self, maps: Iterable[Tensor]) -> None:
-        """Take the statistics of normal maps, `float[h, w]` each, whole and cut into quarters and sixteenths."""
-        sizes: list[float] = []
-        figures: list[Tensor] = []
+        """Take the statistics of normal maps, `float[C, h, w]` each, whole and cut into quarters and sixteenths."""
+        found: list[
+            tuple[float, float, Tensor]
+        ] = []  # log of the number of places, weight, the hottest of them
         for each in maps:
             for parts in (1, 2, 4):
-                for rows in each.tensor_split(parts, dim=0):
-                    for window in rows.tensor_split(parts, dim=1):
-                        if window.numel():
-                            sizes.append(math.log(window.numel()))
-                            figures.append(hottest(window))
-        order = np.argsort(sizes, kind="stable")
-        x, y = np.array(sizes)[order], torch.stack(figures).double().cpu().numpy()[order]
-        # as many windows of each class as of any other
-        classes = [np.arange(len(x))] * _SIZE_CLASSES
-        if len(x) >= _SIZE_CLASSES:
-            classes = np.array_split(np.arange(len(x)), _SIZE_CLASSES)
-        self.sizes.copy_(torch.tensor([x[some].mean() for some in classes]))
-        self.usual.copy_(torch.tensor([y[some].mean() for some in classes]))
-        left = y - np.interp(x, self.sizes.cpu().numpy(), self.usual.cpu().numpy())
-        self.spread.fill_(max(float(np.sqrt(np.mean(left**2))), _TINY))
+                for rows in each.tensor_split(parts, dim=1):
+                    for window in rows.tensor_split(parts, dim=2):
+                        if window[0].numel():
+                            found.append((math.log(window[0].numel()), 1 / parts**2, hottest(window)))
+        found.sort(key=lambda each: each[0])
+        size, weight = (np.array([each[k] for each in found]) for k in (0, 1))
+        hot = torch.stack([each[2] for each in found]).double().cpu().numpy()  # [n, C]
+        middle = np.cumsum(weight) - weight / 2
+        sizes = np.interp((np.arange(_SIZES) + 0.5) / _SIZES * weight.sum(), middle, size)
+        near = weight * np.exp(-(((size - sizes[:, None]) / _SIZE_WIDTH) ** 2) / 2)  # [_SIZES, n]
+        near /= near.sum(axis=1, keepdims=True)
+        usual = near @ hot
+        left = (hot - np.stack([np.interp(size, sizes, each) for each in usual.T], axis=1)) ** 2
+        overall = np.average(left, axis=0, weights=weight)
+        power = (1 - _OVERALL_SHARE) * near @ left + _OVERALL_SHARE * overall
+        self.sizes.copy_(torch.from_numpy(sizes))
+        self.usual.copy_(torch.from_numpy(usual.T))
+        self.spread.copy_(torch.from_numpy(np.sqrt(power.T).clip(min=_TINY)))
 
-    def forward(self, anomaly_map: Tensor) -> Tensor:
-        """The hottest places of `float[N, h, w]`, in spreads above what is usual for the size: `float[N]`."""
-        size = torch.ones_like(anomaly_map).sum(dim=(1, 2)).log()
+    def forward(self, maps: Tensor) -> Tensor:
+        """The hottest places of `float[N, C, h, w]`, in spreads above what is usual for the size: `float[N, C]`."""
+        size = torch.ones_like(maps[:, 0]).sum(dim=(1, 2)).log()
         # linear between the sizes; as tensors throughout, so that an exported graph does it for any size
         steps = self.sizes.diff().clamp_min(_TINY)
-        done = ((size[:, None] - self.sizes[:-1]) / steps).clamp(0, 1)  # [N, classes − 1]
-        usual = self.usual[0] + done @ self.usual.diff()
-        return (hottest(anomaly_map) - usual) / self.spread
+        done = ((size[:, None] - self.sizes[:-1]) / steps).clamp(0, 1)  # [N, sizes − 1]
+        usual, spread = (each[:, 0] + done @ each.diff().t() for each in (self.usual, self.spread))
+        return (hottest(maps) - usual) / spread
 
 
-def hottest(anomaly_map: Tensor) -> Tensor:
-    """Mean of the hottest 0.3 % of the places of a map `float[…, h, w]`, of nine at least where there are as many."""
-    places = anomaly_map.flatten(-2)
+def hottest(maps: Tensor) -> Tensor:
+    """Mean of the hottest 0.1 % of the places of maps `float[…, h, w]`, of nine at least where there are as many."""
+    places = maps.flatten(-2)
     n = places.shape[-1]
     # min and max, for a number that an exported graph does not know beforehand either
-    at_least = torch.sym_max(9, 3 * n // 1000)  # type: ignore[no-untyped-call]  # torch does not type it
+    at_least = torch.sym_max(9, n // 1000)  # type: ignore[no-untyped-call]  # torch does not type it
     count = torch.sym_min(n, at_least)  # type: ignore[no-untyped-call]
     return places.topk(count).values.mean(dim=-1)
 

@@ -51,8 +51,8 @@ CONTRAST_WINDOW = 31  # px, within which contrast is normalised
 ROBUSTNESS = 0.5  # 0: cross-entropy; 1: mean absolute error
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
-BANK = 1024  # features of normal images kept at each scale
 SCALES = 2  # each half as large as the one before
+BANKS = (512, 1024)  # features of normal images kept at each scale: of D's at 1/4 of its size, at 1/8
 # of the signals at each scale: what D spots, |x − x̂|, D's features far from normal ones, z − ẑ
 WEIGHTS = (1.0, 1.0, 1.0, 0.5)
 TINY = 1e-6
@@ -116,9 +116,10 @@ class PatchGANomaly(Method):
         self.register_buffer("channel_mean", torch.zeros(self.channels))
         self.register_buffer("channel_spread", torch.ones(self.channels))
         self.register_buffer("contrast", torch.tensor(0.05))
-        self.scales = ModuleList(Normal(options.nz, options.ndf) for _ in range(SCALES))
+        widths = (2 * options.ndf, 4 * options.ndf)
+        self.scales = ModuleList(Normal(options.nz, *each) for each in zip(widths, BANKS, strict=True))
         self.places = PlaceStatistics(SCALES * len(WEIGHTS))
-        self.sizes = ModuleList(SizeStatistics() for _ in WEIGHTS)
+        self.sizes = SizeStatistics(SCALES * len(WEIGHTS))
         self._rate = options.learning_rate
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -196,19 +197,16 @@ class PatchGANomaly(Method):
         generator = Generator().manual_seed(0)
         for number, normal in enumerate(self.scales):
             assert isinstance(normal, Normal)
-            normal.learn([self._networks(_prepared(image, number))[:2] for image in for_banks], generator)
+            normal.learn([self._networks(number, _prepared(image, number))[:2] for image in for_banks], generator)
         signals = [self._signals(image)[0] for image in for_places]
         self.places.learn([each[0] for each in signals])
-        evidence = [self._evidence(each)[0] for each in signals]
-        for kind, size in enumerate(self.sizes):
-            assert isinstance(size, SizeStatistics)
-            size.learn(each[kind] for each in evidence)
+        self.sizes.learn(self._above_usual(each)[0] for each in signals)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
         """How much hotter the hottest places are than usual in a normal image of the size.
 
-        Each kind of signal is measured by itself, for what one sees well another may not see at all; softplus keeps
-        it ≥ 0, and the root of the mean of squares puts them together.
+        Each signal at each scale is measured by itself, for what one sees well another may not see at all; softplus
+        keeps it ≥ 0, and the root of the mean of squares puts them together.
         """
         return self.examine(x).score
 
@@ -252,10 +250,9 @@ class PatchGANomaly(Method):
     def _findings(self, x: Tensor) -> Findings:
         """Judge images of one size."""
         signals, x_hat = self._signals(x)
-        evidence = self._evidence(signals)
-        hottest = [size(evidence[:, kind]) for kind, size in enumerate(self.sizes)]
-        score = _together(functional.softplus(torch.stack(hottest, dim=1)))
-        places = _together(evidence)[:, None]
+        above = self._above_usual(signals)
+        score = _together(functional.softplus(self.sizes(above)))
+        places = _together(above)[:, None]
         whole = functional.interpolate(places, scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False)
         return Findings(score, whole[:, 0, : x.shape[2], : x.shape[3]], x_hat)
 
@@ -285,12 +282,12 @@ class PatchGANomaly(Method):
 
     def _signals_of_tile(self, number: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """The signals of a scale, `float[N, 4, H/2, W/2]`, and x̂, `float[N, C, H, W]`, of `float[N, C, H, W]`."""
-        difference, features, spotted, error, x_hat = self._networks(x)
+        difference, features, spotted, error, x_hat = self._networks(number, x)
         distances = [(each + TINY).log() for each in (error, *self.scales[number](difference, features))]
         return torch.cat([spotted, *(_enlarged(each, spotted) for each in distances)], dim=1), x_hat
 
-    def _networks(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """z − ẑ; D's features at 1/8; what D spots; |x − x̂| at normalised local contrast; x̂."""
+    def _networks(self, number: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """z − ẑ; D's features, at 1/4 or at 1/8; what D spots; |x − x̂| at normalised local contrast; x̂."""
         views = self._views(x)
         z = self.encoder(views)
         x_hat = self.decoder(z)
@@ -301,17 +298,16 @@ class PatchGANomaly(Method):
         shown = x_hat[:, : self.channels] * self.channel_spread[:, None, None]
         return (
             z - self.reconstruction_encoder(x_hat),
-            _smooth(features[2], 3),
+            _smooth(features[1 + number], 3),
             _smooth(spotted, 3),
             _smooth(functional.avg_pool2d(error, SPOT_STRIDE), 5),
             (shown + self.channel_mean[:, None, None]).clamp(-1, 1),
         )
 
-    def _evidence(self, signals: Tensor) -> Tensor:
-        """What lies above the usual in each kind of signal, over the scales: `float[N, 4, h, w]`."""
-        above = self.places(signals).clamp_min(0).unflatten(1, (SCALES, len(WEIGHTS)))
-        evidence: Tensor = above.square().mean(dim=1).sqrt()
-        return evidence
+    def _above_usual(self, signals: Tensor) -> Tensor:
+        """How far signals `float[N, K, h, w]` lie above what is usual at their places, in reaches; ≥ 0."""
+        measured: Tensor = self.places(signals)
+        return measured.clamp_min(0)
 
 
 class Normal(nn.Module):
@@ -319,21 +315,23 @@ class Normal(nn.Module):
 
     Parameters
     ----------
-    nz, ndf : int
-        Size of the latent; feature channels of the discriminator's first layer.
+    nz, channels : int
+        Size of the latent; channels of the discriminator's features.
+    bank : int
+        Features that are kept.
     """
 
     latent_mean: Tensor
     latent_whitening: Tensor
 
-    def __init__(self, nz: int, ndf: int) -> None:
+    def __init__(self, nz: int, channels: int, bank: int) -> None:
         super().__init__()
         self.register_buffer("latent_mean", torch.zeros(nz))
         self.register_buffer("latent_whitening", torch.eye(nz))
-        self.bank = NeighbourBank(4 * ndf, BANK)
+        self.bank = NeighbourBank(channels, bank)
 
     def learn(self, found: Sequence[tuple[Tensor, Tensor]], generator: Generator) -> None:
-        """Learn from z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, 4·ndf, h, w]`, of normal images."""
+        """Learn from z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, K, h, w]`, of normal images."""
         differences = torch.cat([difference[0].flatten(1) for difference, _ in found], dim=1)
         covariance = torch.cov(differences).double().cpu().reshape(len(differences), -1)
         ridge = 1e-4 * covariance.diagonal().mean().clamp_min(1e-12)
@@ -362,10 +360,10 @@ def robust_cross_entropy(logits: Tensor, truth: Tensor, importance: Tensor) -> T
     return (lost * importance).sum() / importance.sum()
 
 
-def _together(kinds: Tensor) -> Tensor:
-    """The root of the weighted mean of squares over the kinds of signals: `float[N, 4, …]` to `float[N, …]`."""
-    weights = kinds.new_tensor(WEIGHTS)
-    return (kinds.square().movedim(1, -1) @ (weights / weights.sum())).sqrt()
+def _together(signals: Tensor) -> Tensor:
+    """The root of the weighted mean of squares over the signals at all scales: `float[N, K, …]` to `float[N, …]`."""
+    weights = signals.new_tensor(SCALES * WEIGHTS)
+    return (signals.square().movedim(1, -1) @ (weights / weights.sum())).sqrt()
 
 
 def _at_both_scales(x: Tensor, random: np.random.Generator) -> Tensor:
