@@ -1,6 +1,5 @@
 """What normal images do at a place, and in an image of a size: what scores are measured against."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -29,6 +28,7 @@ _OVERALL_SHARE = (
 )
 _SIZES = 12  # for which is known what is usual
 _SIZE_WIDTH = 0.35  # of the logarithm of the number of places: so alike are sizes that tell of each other
+_PART_WEIGHT = 1 / 64  # of the parts of an image, beside whole images of their size
 _TINY = 1e-6
 
 
@@ -151,26 +151,27 @@ class SizeStatistics(nn.Module):
         self.register_buffer("spread", torch.ones(channels, _SIZES))
 
     def learn(self, maps: Iterable[Tensor]) -> None:
-        """Take the statistics of normal maps, `float[C, h, w]` each, whole and cut into quarters and sixteenths."""
-        found: list[
-            tuple[float, float, Tensor]
-        ] = []  # log of the number of places, weight, the hottest of them
+        """Take the statistics of normal maps, `float[C, h, w]` each.
+
+        Their quarters and sixteenths tell of sizes that no map has whole. Where there are whole ones, parts hardly
+        count, for they show less of the rim.
+        """
+        found: list[tuple[int, float, Tensor]] = []  # number of places, weight, the hottest of them
         for each in maps:
             for parts in (1, 2, 4):
+                weight = 1.0 if parts == 1 else _PART_WEIGHT / parts**2
                 for rows in each.tensor_split(parts, dim=1):
                     for window in rows.tensor_split(parts, dim=2):
                         if window[0].numel():
-                            found.append((math.log(window[0].numel()), 1 / parts**2, hottest(window)))
-        found.sort(key=lambda each: each[0])
-        size, weight = (np.array([each[k] for each in found]) for k in (0, 1))
+                            found.append((window[0].numel(), weight, hottest(window)))
+        size, weights = np.log([each[0] for each in found]), np.array([each[1] for each in found])
         hot = torch.stack([each[2] for each in found]).double().cpu().numpy()  # [n, C]
-        middle = np.cumsum(weight) - weight / 2
-        sizes = np.interp((np.arange(_SIZES) + 0.5) / _SIZES * weight.sum(), middle, size)
-        near = weight * np.exp(-(((size - sizes[:, None]) / _SIZE_WIDTH) ** 2) / 2)  # [_SIZES, n]
+        sizes = np.linspace(size.min(), size.max(), _SIZES)
+        near = weights * np.exp(-(((size - sizes[:, None]) / _SIZE_WIDTH) ** 2) / 2)  # [_SIZES, n]
         near /= near.sum(axis=1, keepdims=True)
         usual = near @ hot
         left = (hot - np.stack([np.interp(size, sizes, each) for each in usual.T], axis=1)) ** 2
-        overall = np.average(left, axis=0, weights=weight)
+        overall = np.average(left, axis=0, weights=weights)
         power = (1 - _OVERALL_SHARE) * near @ left + _OVERALL_SHARE * overall
         self.sizes.copy_(torch.from_numpy(sizes))
         self.usual.copy_(torch.from_numpy(usual.T))

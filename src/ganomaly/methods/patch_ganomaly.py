@@ -197,7 +197,9 @@ class PatchGANomaly(Method):
         generator = Generator().manual_seed(0)
         for number, normal in enumerate(self.scales):
             assert isinstance(normal, Normal)
-            normal.learn([self._networks(number, _prepared(image, number))[:2] for image in for_banks], generator)
+            normal.learn(
+                [self._networks(number, _prepared(image, number))[:2] for image in for_banks], generator
+            )
         signals = [self._signals(image)[0] for image in for_places]
         self.places.learn([each[0] for each in signals])
         self.sizes.learn(self._above_usual(each)[0] for each in signals)
