@@ -1,7 +1,7 @@
 """bf16 as instructions for it compute, on a processor that has none.
 
 Factors are bf16 and the product is rounded to bf16, as `torch.autocast` asks for it; in between the sums are taken in
-fp32. PyTorch's own kernels for such processors do the same a hundred times slower.
+fp32. PyTorch's own kernels for such processors compute the same, many times slower.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ PRODUCTS = {
     _aten.convolution.default,
     _aten.convolution_backward.default,
     _aten.mm.default,
+    _aten.mm.out,
     _aten.bmm.default,
     _aten.addmm.default,
 }
@@ -39,7 +40,9 @@ class ImitatedBf16(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTor
         kwargs = kwargs or {}
         if func not in PRODUCTS or args[0].dtype != torch.bfloat16:
             return func(*args, **kwargs)
-        exact = func(
+        out = kwargs.pop("out", None)
+        operation = func if out is None else func.overloadpacket
+        exact = operation(
             *tree_map_only(Tensor, Tensor.float, args), **tree_map_only(Tensor, Tensor.float, kwargs)
         )
-        return tree_map_only(Tensor, Tensor.bfloat16, exact)
+        return tree_map_only(Tensor, Tensor.bfloat16, exact) if out is None else out.copy_(exact)

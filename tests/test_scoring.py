@@ -58,6 +58,12 @@ def test_whoever_stops_looking_at_scores_leaves_no_thread(model, mixed_images):
     assert threading.active_count() == before
 
 
+def test_between_two_scores_the_caller_may_compute_gradients(model, mixed_images):
+    for _ in score_dataset(model.method, model.preprocessing, open_images(mixed_images), batch_size=4):
+        assert torch.ones(1, requires_grad=True).mul(2).requires_grad
+        assert not torch.is_inference_mode_enabled()
+
+
 def test_the_score_does_not_depend_on_neighbours_or_order(model, mixed_images):
     everything = scores(model, mixed_images)
     np.testing.assert_allclose(scores(model, mixed_images[::-1])[::-1], everything, rtol=1e-5)

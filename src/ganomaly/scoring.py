@@ -77,7 +77,8 @@ def score_dataset(
     # squares are small, and threads that share a batch wait for one another; whole images may be as large as memory
     n_batches = math.ceil(len(dataset) / batch_size)
     alone = target.type != "cpu" or preprocessing.scale is not None
-    with evaluating(method.to(target)), closing(batches):
+    # inference mode is not for the caller, who may have other work between two images
+    with _in_eval_mode(method.to(target)), closing(batches):
         for scored in _side_by_side(score, batches, 1 if alone else min(n_batches, SIDE_BY_SIDE)):
             yield from scored
 
@@ -85,11 +86,16 @@ def score_dataset(
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Run a block in eval mode without gradients; the mode is put back afterwards."""
+    with _in_eval_mode(module), torch.inference_mode():
+        yield
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
     was_training = module.training
     module.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         module.train(was_training)
 
@@ -103,7 +109,7 @@ def _side_by_side(
     if workers <= 1:
         yield from map(score, batches)
         return
-    begin = partial(torch.set_num_threads, threads // workers)
+    begin = partial(torch.set_num_threads, math.ceil(threads / workers))
     try:
         with closing(in_order(score, batches, workers=workers, ahead=workers + 1, begin=begin)) as found:
             yield from found

@@ -29,6 +29,7 @@ from ganomaly.benchmark import (
     write_figures,
 )
 from ganomaly.benchmark.figures import over_option, per_class, run_times
+from ganomaly.benchmark.kept import KEPT
 from ganomaly.benchmark.published import PublishedProtocol
 from ganomaly.benchmark.tables import as_latex, as_markdown
 from ganomaly.commands.benchmark import _benchmark_table
@@ -126,12 +127,16 @@ def test_rows_of_another_budget_are_not_mixed_in(digits: Path, tmp_path: Path) -
     assert not rows.has(cell(digits, protocol="published"))
 
 
-def test_rows_of_another_precision_are_not_mixed_in(digits: Path, tmp_path: Path) -> None:
+def test_each_precision_has_rows_and_figures_of_its_own(digits: Path, tmp_path: Path) -> None:
     rows = RowFile(tmp_path / "out")
-    run_grid([cell(digits)], rows)
+    (fp32,) = run_grid([cell(digits)], rows)
     assert rows.has(cell(digits, precision="auto"))
     assert not rows.has(cell(digits, precision="bf16"))
     assert rows.of(cell(digits, precision="bf16")) == []
+    (bf16,) = run_grid([cell(digits, precision="bf16")], rows)
+    assert (fp32["precision"], bf16["precision"]) == ("fp32", "bf16")
+    assert rows.of(cell(digits)) == [fp32]
+    assert len({fp32[KEPT], bf16[KEPT]}) == 2
 
 
 def test_a_cell_that_fails_is_a_row_and_the_others_go_on(digits: Path, tmp_path: Path) -> None:

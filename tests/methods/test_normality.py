@@ -68,7 +68,7 @@ def test_large_normal_images_score_like_small_ones() -> None:
     assert hottest(noise(300, 300, 1)[0]) > hottest(noise(20, 20, 1)[0]) + 0.5
 
 
-def test_scores_of_normal_images_vary_by_about_one_at_every_size() -> None:
+def test_scores_of_normal_images_vary_by_about_one() -> None:
     def spotted(side: int, seed: int) -> torch.Tensor:
         """A spot of any brightness somewhere, which a part of the image seldom shows."""
         values = noise(side, side, seed)

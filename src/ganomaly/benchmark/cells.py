@@ -232,7 +232,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
         of_classes = kept_of_classes(result.method, preprocessing, test, scores, classes, cell.seed)
         for row in rows:
             name = row["anomaly_class"]
-            row[KEPT] = file_name(cell.key(name))
+            row[KEPT] = file_name((*cell.key(name), result.precision))
             write_kept(of_classes[name], kept / row[KEPT])
     return rows
 

@@ -18,6 +18,7 @@ from ganomaly.benchmark.kept import KEPT
 from ganomaly.benchmark.problems import Source
 from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.config import Precision
+from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError
 
 CHECKPOINTS = "checkpoints"
@@ -118,6 +119,6 @@ def _attempt(cell: Cell, out: Path, threads: int | None) -> list[dict[str, Any]]
 
 
 def _short_name(cell: Cell) -> str:
-    return hashlib.sha256(
-        repr(sorted(cell.identity().items())).encode() + repr(cell.group).encode()
-    ).hexdigest()[:16]
+    precision = choose_precision(cell.precision, choose_device("auto"))
+    told = repr((sorted(cell.identity().items()), cell.group, precision))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

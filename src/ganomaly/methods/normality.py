@@ -23,9 +23,7 @@ _BORDERS = (
 )  # places from the edge where one band ends and the next begins
 _BANDS = 2 * (len(_BORDERS) + 1)  # from both ends
 _GRID = 12  # cells a side
-_OVERALL_SHARE = (
-    0.2  # of a reach or spread that is taken over all cells or sizes: one of them has seen few images
-)
+_OVERALL_SHARE = 0.2  # of a reach or spread that all cells or sizes share: one of them has seen few images
 _SIZES = 12  # for which is known what is usual
 _SIZE_WIDTH = 0.35  # of the logarithm of the number of places: so alike are sizes that tell of each other
 _PART_WEIGHT = 1 / 64  # of the parts of an image, beside whole images of their size
@@ -132,7 +130,9 @@ class SizeStatistics(nn.Module):
     """What the hottest places of an image usually are, and how far they vary, by the number of its places.
 
     Those of a large image are hotter than those of a small one, though both are normal: there are more of them to
-    be hot by chance. Beyond the sizes that were seen, the nearest one seen is taken.
+    be hot by chance. Beyond the sizes that were seen, the nearest one seen is taken. Where normal images differ in
+    places by more than a factor of about ten, or leave gaps as wide, this is coarse: the sizes share a part of the
+    spread, and what lies in a gap counts as the nearest size.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def hottest(maps: Tensor) -> Tensor:
     n = places.shape[-1]
     # min and max, for a number that an exported graph does not know beforehand either
     at_least = torch.sym_max(9, n // 1000)  # type: ignore[no-untyped-call]  # torch does not type it
-    count = torch.sym_min(n, at_least)  # type: ignore[no-untyped-call]
+    count = torch.sym_min(n, at_least)  # type: ignore[no-untyped-call]  # nor this
     return places.topk(count).values.mean(dim=-1)
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 UNTOUCHED = 0.1  # share of the patches
 MOST_DEFECTS = 5  # in one patch
 VISIBLE = 0.8  # units of local contrast; a change below is no defect, for nobody could see it
+FAINT = 0.1  # opacity up to which a place is not of the defect
 LEAST_AREA = 30.0  # px; a defect that is smaller counts no more than one of this size
 SHARE_TINTED = 0.5  # of the light that a stain lets through, at most, by which its colours differ
 SHARE_TONED = 0.6  # of the thin shapes; what is pasted into a thin shape is seldom seen
@@ -63,7 +64,7 @@ def with_defects(x: Tensor, contrast: float, random: Generator) -> Altered:
             continue
         for _ in range(random.integers(1, MOST_DEFECTS + 1)):
             shape, thin = _draw_shape(size, random)
-            importance[position].clamp_min_(_importance(shape) * (shape > 0.1))
+            importance[position].clamp_min_(_importance(shape) * (shape > FAINT))
             opacity = shape.to(x.device) * random.uniform(0.35, 1)
             content = _draw_content(altered, position, contrast, thin, random)
             altered[position] = altered[position].lerp(content, opacity).clamp_(-1, 1)
@@ -84,6 +85,7 @@ def local_contrast(x: Tensor) -> float:
 
 
 def _importance(shape: Tensor) -> float:
+    """The root of how often a defect, `float[S, S]` of opacities, fits into the patch; ≥ 1."""
     area = float((shape > 0.5).sum())
     return math.sqrt(shape.numel() / max(area, LEAST_AREA))
 
