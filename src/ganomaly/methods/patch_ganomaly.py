@@ -51,8 +51,10 @@ CONTRAST_WINDOW = 31  # px, within which contrast is normalised
 ROBUSTNESS = 0.5  # 0: cross-entropy; 1: mean absolute error
 MARGIN = 192  # px, more than any output's view; a multiple of STRIDE
 TILE = 768  # px
-SCALES = 2  # each half as large as the one before
-BANKS = (512, 1024)  # features of normal images kept at each scale: of D's at 1/4 of its size, at 1/8
+# features of normal images that are kept at each scale, which is half as large as the one before: of D's features at
+# 1/4 of the scale's size, at 1/8
+BANKS = (512, 1024)
+SCALES = len(BANKS)
 # of the signals at each scale: what D spots, |x − x̂|, D's features far from normal ones, z − ẑ
 WEIGHTS = (1.0, 1.0, 1.0, 0.5)
 TINY = 1e-6
@@ -116,8 +118,9 @@ class PatchGANomaly(Method):
         self.register_buffer("channel_mean", torch.zeros(self.channels))
         self.register_buffer("channel_spread", torch.ones(self.channels))
         self.register_buffer("contrast", torch.tensor(0.05))
-        widths = (2 * options.ndf, 4 * options.ndf)
-        self.scales = ModuleList(Normal(options.nz, *each) for each in zip(widths, BANKS, strict=True))
+        self.scales = ModuleList(
+            Normal(options.nz, 2 ** (1 + number) * options.ndf, bank) for number, bank in enumerate(BANKS)
+        )
         self.places = PlaceStatistics(SCALES * len(WEIGHTS))
         self.sizes = SizeStatistics(SCALES * len(WEIGHTS))
         self._rate = options.learning_rate
