@@ -103,7 +103,10 @@ def _in_eval_mode(module: nn.Module) -> Iterator[None]:
 def _side_by_side(
     score: Callable[[DecodedBatch], list[ScoredImage]], batches: Iterable[DecodedBatch], at_most: int
 ) -> Iterator[list[ScoredImage]]:
-    """Score some batches at the same time, with a part of PyTorch's threads each; in order."""
+    """Score some batches at the same time, with a part of PyTorch's threads each; in order.
+
+    How many threads PyTorch takes is the process's: two scorings that overlap in time take turns in setting it.
+    """
     threads = torch.get_num_threads()
     workers = min(threads, at_most)
     if workers <= 1:
