@@ -23,11 +23,11 @@ PRODUCTS = {
 }
 
 
-class ImitatedBf16(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch does not type it
+class ImitatedBf16(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch leaves its __init_subclass__ untyped
     """While it is entered, convolutions and matrix products of bf16 tensors are computed in fp32 and rounded."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # nor this
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
 
     def __torch_dispatch__(
         self,

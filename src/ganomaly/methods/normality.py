@@ -1,6 +1,7 @@
 """What normal images do at a place, and in an image of a size: what scores are measured against."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -191,9 +192,10 @@ def hottest(maps: Tensor) -> Tensor:
     """Mean of the hottest 0.1 % of the places of maps `float[…, h, w]`, of nine at least where there are as many."""
     places = maps.flatten(-2)
     n = places.shape[-1]
-    # min and max, for a number that an exported graph does not know beforehand either
-    at_least = torch.sym_max(9, n // 1000)  # type: ignore[no-untyped-call]  # torch does not type it
-    count = torch.sym_min(n, at_least)  # type: ignore[no-untyped-call]  # nor this
+    # min and max, for a number that an exported graph does not know beforehand either; PyTorch does not type them
+    smaller: Any = torch.sym_min
+    larger: Any = torch.sym_max
+    count: int = smaller(n, larger(9, n // 1000))
     return places.topk(count).values.mean(dim=-1)
 
 
