@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="threads of the processor; all if not given")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one for each run; added to")
+    parser.add_argument(
+        "--checkpoints", type=Path, help="folder for training states: a killed run goes on there"
+    )
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -57,6 +60,11 @@ def main() -> None:
         if arguments.classes
         else sorted(set(splits["test"][1]), key=_numbers_first)
     )
+    unknown = sorted(set(classes) - set(splits["test"][1]))
+    if unknown:
+        parser.error(f"{arguments.data.name} has no class {', '.join(unknown)}")
+    preset = find_preset(arguments.preset)[1]
+    of_colour = splits["train"][0].ndim == 4
     known = {_identity(row): row for row in _read(arguments.out)}
     rows = []
     for seed in map(int, arguments.seeds.split(",")):
@@ -66,11 +74,12 @@ def main() -> None:
                 "preset": arguments.preset,
                 "class": anomalous,
                 "seed": seed,
-                "steps": find_preset(arguments.preset)[1].training.steps,
+                "steps": preset.training_for(channels=3 if of_colour else 1).steps,
             }
             row = known.get(_identity(asked))
             if row is None:
-                row = asked | measure(splits, anomalous, seed, arguments.preset)
+                checkpoint = arguments.checkpoints and arguments.checkpoints / _file_name(asked)
+                row = asked | measure(splits, anomalous, seed, arguments.preset, checkpoint)
                 row["threads"] = torch.get_num_threads()
                 with arguments.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
@@ -86,13 +95,16 @@ def load(folder: Path, split: str) -> Images:
     return images, np.array([str(record.kind) for record in dataset.records])
 
 
-def measure(splits: Mapping[str, Images], anomalous: str, seed: int, preset: str) -> dict[str, Any]:
+def measure(
+    splits: Mapping[str, Images], anomalous: str, seed: int, preset: str, checkpoint: Path | None
+) -> dict[str, Any]:
     """Fit on the train images of the other classes, and score the test images."""
     (train_images, train_classes), (test_images, test_classes) = splits["train"], splits["test"]
     start = time.perf_counter()
     fitted = fit_model(
         train_images[train_classes != anomalous],
         FitSettings(preset=preset, seed=seed, false_alarm_rate=FALSE_ALARM_RATE),
+        checkpoint=checkpoint,
     )
     fit_seconds = time.perf_counter() - start
     more = train_images[train_classes == anomalous]
@@ -165,6 +177,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in ("data", "preset", "class", "seed", "steps"))
+
+
+def _file_name(row: Mapping[str, Any]) -> str:
+    return "_".join(map(str, _identity(row))) + ".checkpoint"
 
 
 def _numbers_first(name: str) -> tuple[bool, int, str]:

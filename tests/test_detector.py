@@ -155,5 +155,6 @@ def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
     assert model.preset == "patches"
     assert "Preset patches" in said[0]
     assert "at 40% of their size (as asked)" in said[0]
+    assert said[0].endswith("; 1 training epoch.")
     save_model(model, tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").preset == "patches"

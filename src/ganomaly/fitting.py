@@ -166,11 +166,12 @@ def fit_model(
     surveyed = survey(dataset)
     if settings.preset == AUTO:
         settings = replace(settings, preset=suggested_preset(surveyed))
-    method_type, preset, options, training = _settled(settings)
+    method_type, preset, options = _settled(settings)
     preprocessing, images = _prepare(dataset, surveyed, settings, preset, observer)
+    training = _training_options(settings, preset, preprocessing.channels)
     failures = {dataset.records[i].path: why for i, why in {**surveyed.failures, **images.failures}.items()}
     split = split_for_calibration(len(images.usable), calibration_options, training.seed)
-    observer.say(_plan(dataset, surveyed, preprocessing, split, settings, preset, failures))
+    observer.say(_plan(dataset, surveyed, preprocessing, split, settings, preset, training, failures))
     slow = precision_warning(training.precision, choose_device(training.device))
     if slow is not None:
         observer.warn(slow)
@@ -253,21 +254,24 @@ def framing(preset: Preset, surveyed: Survey, image_size: int | None) -> tuple[i
     return patch_size, min(1.0, wanted / math.sqrt(surveyed.median_height * surveyed.median_width))
 
 
-def _settled(settings: FitSettings) -> tuple[type[Method], Preset, MethodOptions, TrainingOptions]:
-    """Method and options that the settings mean, or `UsageError`."""
+def _settled(settings: FitSettings) -> tuple[type[Method], Preset, MethodOptions]:
+    """Method and options that the settings mean; `UsageError` if they, or those of training, are not allowed."""
     method_type, preset = find_preset(settings.preset)
     options = preset.options.checked(**{**preset.options.model_dump(), **settings.method_options})
     if settings.image_size is not None and preset.patches is None:
         check_image_size(settings.image_size)
-    return method_type, preset, options, _training_options(settings, preset)
+    _training_options(settings, preset, channels=1)
+    return method_type, preset, options
 
 
-def _training_options(settings: FitSettings, preset: Preset) -> TrainingOptions:
-    values: dict[str, Any] = preset.training.model_dump()
-    values |= {"seed": settings.seed, "device": settings.device, "precision": settings.precision}
-    if settings.epochs is not None:
-        values |= {"epochs": settings.epochs, "steps": None}
-    return TrainingOptions.checked(**values)
+def _training_options(settings: FitSettings, preset: Preset, channels: int) -> TrainingOptions:
+    return preset.training_for(
+        channels,
+        settings.epochs,
+        seed=settings.seed,
+        device=settings.device,
+        precision=settings.precision,
+    )
 
 
 def _prepare(
@@ -296,6 +300,7 @@ def _plan(
     split: CalibrationSplit,
     settings: FitSettings,
     preset: Preset,
+    training: TrainingOptions,
     failures: Mapping[str, str],
 ) -> str:
     """Say what was found and chosen, before the long work starts."""
@@ -305,8 +310,15 @@ def _plan(
         f"{len(split.training) + len(split.calibration)} normal images in {dataset.name}{unreadable}, "
         f"{kind}, {preprocessing.bits} bit, median size {surveyed.median_width}×{surveyed.median_height} px; "
         f"{len(split.training)} train, {len(split.calibration)} calibrate the threshold. "
-        f"Preset {settings.preset}: {preset.description}. {_framing(preprocessing, settings)}."
+        f"Preset {settings.preset}: {preset.description}. {_framing(preprocessing, settings)}; "
+        f"{_length(training)}."
     )
+
+
+def _length(training: TrainingOptions) -> str:
+    """How long training takes, in words."""
+    number, unit = (training.steps, "step") if training.steps else (training.epochs, "epoch")
+    return f"{number:,} training {unit}{'' if number == 1 else 's'}"
 
 
 def _framing(preprocessing: Preprocessing, settings: FitSettings) -> str:

@@ -148,3 +148,11 @@ def test_unknown_names_are_refused_with_those_that_exist():
         find_method("nonsense")
     with pytest.raises(UsageError, match=r"unknown preset 'nonsense'; there are: .*paper"):
         find_preset("nonsense")
+
+
+def test_colour_images_are_learned_longer_unless_epochs_are_asked_for():
+    preset = find_preset("small")[1]
+    assert preset.training_for(3).steps == preset.colour_steps > preset.training_for(1).steps
+    asked = preset.training_for(3, epochs=2, seed=5)
+    assert (asked.epochs, asked.steps, asked.seed) == (2, None, 5)
+    assert asked.batch_size == preset.training.batch_size

@@ -26,7 +26,7 @@ def ratio(normal: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def learnt(normal: torch.Tensor, dimensions: int, whiten: bool) -> Neighbourhood:
-    neighbourhood = Neighbourhood(normal.shape[1], 500, dimensions, whiten)
+    neighbourhood = Neighbourhood(normal.shape[1], dimensions, whiten)
     neighbourhood.learn(normal)
     return neighbourhood
 
@@ -59,3 +59,15 @@ def test_few_normal_images_are_enough_for_a_finite_answer(n, whiten):
 
 def test_the_same_image_many_times_does_no_harm():
     assert torch.isfinite(learnt(cloud(1, 0).repeat(60, 1), 6, True)(cloud(4, 1))).all()
+
+
+def test_the_state_holds_what_was_kept_and_no_more():
+    known, loaded = learnt(cloud(30, 0), 4, True), Neighbourhood(6, 4, True)
+    loaded.load_state_dict(known.state_dict())
+    assert len(loaded.bank) == len(loaded.apart) == 30
+    torch.testing.assert_close(loaded(cloud(5, 1)), known(cloud(5, 1)), rtol=0, atol=0)
+
+
+def test_a_state_of_other_dimensions_is_refused():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Neighbourhood(6, 4, True).load_state_dict(learnt(cloud(30, 0), 3, True).state_dict())

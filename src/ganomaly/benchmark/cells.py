@@ -15,7 +15,7 @@ from ganomaly.benchmark.kept import KEPT, file_name, write_kept
 from ganomaly.benchmark.problems import Problem, Source
 from ganomaly.benchmark.published import PublishedProtocol
 from ganomaly.benchmark.samples import kept_of_classes
-from ganomaly.config import Precision, Preprocessing, TrainingOptions
+from ganomaly.config import Precision, Preprocessing
 from ganomaly.data import ChosenImages, ImageDataset, PreparedImages, agreed_channels, survey
 from ganomaly.errors import UsageError
 from ganomaly.fitting import framing
@@ -180,10 +180,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
         image_size=image_size, scale=scale, channels=channels, white_level=images.white_level
     )
     indices = _drawn(images.usable, cell.budget.train_images, cell.seed)
-    values: dict[str, Any] = preset.training.model_dump() | {"seed": cell.seed, "precision": cell.precision}
-    if cell.budget.epochs is not None:
-        values |= {"epochs": cell.budget.epochs, "steps": None}
-    training = TrainingOptions.checked(**values)
+    training = preset.training_for(channels, cell.budget.epochs, seed=cell.seed, precision=cell.precision)
     chosen = _drawn_for_test(problem, cell.budget.test_images, cell.seed)
     classes = {name: truth[chosen] for name, truth in problem.classes.items()}
     published = PublishedProtocol(problem.test, chosen, preprocessing, classes, cell.seed)

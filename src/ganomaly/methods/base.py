@@ -54,6 +54,32 @@ class Preset:
     training: TrainingOptions
     patches: Patches | None = None
     """None for methods that squeeze the whole image into a square."""
+    colour_steps: int | None = None
+    """Steps for images of more than one channel, in the place of `training.steps`; None for the same."""
+
+    def training_for(self, channels: int, epochs: int | None = None, **chosen: Any) -> TrainingOptions:
+        """How to train on images of so many channels.
+
+        Parameters
+        ----------
+        channels : int
+            Of the network input.
+        epochs : int, optional
+            Passes over the training images, in the place of the preset's steps or epochs.
+        **chosen
+            Other fields of `TrainingOptions` that differ from the preset's.
+
+        Raises
+        ------
+        UsageError
+            If a value is not allowed.
+        """
+        values: dict[str, Any] = self.training.model_dump() | chosen
+        if epochs is not None:
+            values |= {"epochs": epochs, "steps": None}
+        elif channels > 1 and self.colour_steps is not None:
+            values["steps"] = self.colour_steps
+        return TrainingOptions.checked(**values)
 
 
 @dataclass(frozen=True)

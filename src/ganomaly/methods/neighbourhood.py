@@ -5,6 +5,8 @@ from the normal images themselves; and halfway to the local outlier factor (Breu
 divides by how far the neighbours are apart: simple images lie dense, so that a distance alone calls them normal.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,8 +25,6 @@ class Neighbourhood(nn.Module):
     ----------
     channels : int
         Numbers in a feature.
-    size : int
-        Features kept, at most.
     dimensions : int
         Principal directions kept, at most.
     whiten : bool
@@ -36,26 +36,22 @@ class Neighbourhood(nn.Module):
     bank: Tensor
     apart: Tensor
 
-    def __init__(self, channels: int, size: int, dimensions: int, whiten: bool) -> None:
+    def __init__(self, channels: int, dimensions: int, whiten: bool) -> None:
         super().__init__()
         dimensions = min(dimensions, channels)
         self.whiten = whiten
-        self.kept = 0  # a number and no tensor: shapes follow from it
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("axes", torch.eye(channels, dimensions))
-        self.register_buffer("bank", torch.zeros(size, dimensions))
-        self.register_buffer("apart", torch.zeros(size))  # mean distance of each to its own neighbours
+        self.register_buffer("bank", torch.zeros(1, dimensions))  # a row for each feature that is kept
+        self.register_buffer("apart", torch.ones(1))  # mean distance of each to its own neighbours
 
     def learn(self, features: Tensor) -> None:
-        """Keep features of normal images, `float[n, channels]`, 1 ≤ n ≤ `size`."""
+        """Keep features of normal images, `float[n, channels]`, n ≥ 1."""
         self._learn_axes(functional.normalize(features.double().cpu(), dim=1))
-        n = len(features)
-        rows = self._rows(features)
-        self.kept = n
-        self.bank.zero_()[:n] = rows
-        numbers = torch.arange(n, device=rows.device)
-        parts = zip(torch.split(rows, _AT_ONCE), torch.split(numbers, _AT_ONCE), strict=True)
-        self.apart.zero_()[:n] = torch.cat([self._nearest(some, own)[0] for some, own in parts])
+        self.bank = self._rows(features)
+        numbers = torch.arange(len(features), device=features.device)
+        parts = zip(torch.split(self.bank, _AT_ONCE), torch.split(numbers, _AT_ONCE), strict=True)
+        self.apart = torch.cat([self._nearest(some, own)[0] for some, own in parts])
 
     def forward(self, features: Tensor) -> Tensor:
         """Distance to the nearest kept features over the square root of how far those around are apart.
@@ -77,17 +73,17 @@ class Neighbourhood(nn.Module):
         parts = [everything] if torch.compiler.is_exporting() else torch.split(everything, _AT_ONCE)
         for rows in parts:
             distance, around = self._nearest(rows)
-            apart = self.apart[around].mean(dim=1) if self.kept > 1 else torch.ones_like(distance)
+            apart = self.apart[around].mean(dim=1) if len(self.bank) > 1 else torch.ones_like(distance)
             ratios.append(distance / apart.clamp_min(_TINY).sqrt())
         return torch.cat(ratios)
 
-    def get_extra_state(self) -> Tensor:
-        """What the state dict keeps beside the tensors: how many features are kept, `int64[]`."""
-        return torch.tensor(self.kept)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take what `get_extra_state` gave."""
-        self.kept = int(state)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Make room for as many features as the state has."""
+        for name in ("bank", "apart"):
+            known = getattr(self, name)
+            stored = state_dict.get(prefix + name, known)
+            setattr(self, name, known.new_zeros(stored.shape[:1] + known.shape[1:]))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def _learn_axes(self, features: Tensor) -> None:
         dimensions = self.axes.shape[1]
@@ -108,13 +104,12 @@ class Neighbourhood(nn.Module):
 
         `own` are the numbers of the rows themselves, which are no neighbours of their own.
         """
-        others = max(1, self.kept)
-        bank = self.bank[:others]
-        likeness = rows @ bank.t()
+        others = len(self.bank)
+        likeness = rows @ self.bank.t()
         if own is not None and others > 1:
             likeness[torch.arange(len(own), device=own.device), own] = -torch.inf
             others -= 1
         around = likeness.topk(min(SURROUNDINGS, others), dim=1).indices
         # by differences, since 1 − cosine would be rounded the more the nearer they are
-        distance = (rows[:, None] - bank[around[:, :NEIGHBOURS]]).norm(dim=2).mean(dim=1)
+        distance = (rows[:, None] - self.bank[around[:, :NEIGHBOURS]]).norm(dim=2).mean(dim=1)
         return distance, around
