@@ -64,7 +64,7 @@ def main() -> None:
     if unknown:
         parser.error(f"{arguments.data.name} has no class {', '.join(unknown)}")
     preset = find_preset(arguments.preset)[1]
-    of_colour = splits["train"][0].ndim == 4
+    channels = 1 if splits["train"][0].ndim == 3 else splits["train"][0].shape[3]
     known = {_identity(row): row for row in _read(arguments.out)}
     rows = []
     for seed in map(int, arguments.seeds.split(",")):
@@ -74,7 +74,7 @@ def main() -> None:
                 "preset": arguments.preset,
                 "class": anomalous,
                 "seed": seed,
-                "steps": preset.training_for(channels=3 if of_colour else 1).steps,
+                "steps": preset.training_for(channels).steps,
             }
             row = known.get(_identity(asked))
             if row is None:

@@ -33,7 +33,7 @@ from ganomaly.methods.updates import frozen, set_learning_rate, update
 from ganomaly.methods.views import mirrored_is_alike, random_views
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
 
-BANK = 20_000  # images whose features are kept
+BANK = 10_000  # images whose features are kept
 DIMENSIONS = 128  # principal directions of features that are kept
 WEIGHTS = (1.0, 1.0, 1.0, 0.25)  # of the signals: features, whitened, embedding whitened, ‖z − ẑ‖
 NEAREST = 1e-4  # distances below count as this: an image that was trained on may come again
@@ -87,7 +87,7 @@ class ContrastiveGANomaly(Method):
             colour_steps=4500,  # photographs show far more than digits, and are learned far slower
         )
     }
-    images_to_learn_from: ClassVar[int] = 24_000
+    images_to_learn_from: ClassVar[int] = 12_000
 
     options: ContrastiveGANomalyOptions
     channel_mean: Tensor
