@@ -100,6 +100,7 @@ def measure(
 ) -> dict[str, Any]:
     """Fit on the train images of the other classes, and score the test images."""
     (train_images, train_classes), (test_images, test_classes) = splits["train"], splits["test"]
+    resumed = checkpoint is not None and checkpoint.exists()
     start = time.perf_counter()
     fitted = fit_model(
         train_images[train_classes != anomalous],
@@ -120,7 +121,7 @@ def measure(
         "normal": int((~is_anomalous).sum()),
         "anomalous": int(is_anomalous.sum()),
         "train_seconds": fitted.training.seconds,
-        "fit_seconds": fit_seconds,
+        "fit_seconds": None if resumed else fit_seconds,
         "score_seconds": score_seconds,
         "precision": fitted.training.precision,
     }
@@ -148,11 +149,16 @@ def score(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _line(row: Mapping[str, Any]) -> str:
+    fit = (
+        "went on from a checkpoint"
+        if row["fit_seconds"] is None
+        else f"fit in all {row['fit_seconds']:.0f} s"
+    )
     return (
         f"{row['data']} class {row['class']} anomalous, preset {row['preset']}, seed {row['seed']}: "
         f"AUROC {row['auroc']:.4f}; false alarms {row['false_alarms']:.4f} at {FALSE_ALARM_RATE}, "
-        f"detected {row['detected']:.4f}; training {row['train_seconds']:.0f} s, fit in all "
-        f"{row['fit_seconds']:.0f} s, scoring {row['normal'] + row['anomalous']} images "
+        f"detected {row['detected']:.4f}; training {row['train_seconds']:.0f} s, "
+        f"{fit}, scoring {row['normal'] + row['anomalous']} images "
         f"{row['score_seconds']:.0f} s ({row['precision']}, {row['threads']} threads)"
     )
 
