@@ -119,6 +119,7 @@ def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str
         "asked": preset,
         "preset": model.preset,
         "seed": seed,
+        **{name: model.provenance[name] for name in ("steps", "precision", "threads")},
         "fit_seconds": round(fit_seconds, 1),
         "evaluate_seconds": round(time.perf_counter() - start, 1),
         "worst_hit": worst.count(),
