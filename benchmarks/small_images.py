@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one for each run; added to")
     parser.add_argument(
-        "--checkpoints", type=Path, help="folder for training states: a killed run goes on there"
+        "--checkpoints",
+        type=Path,
+        help="folder for states of training; what is done there is not done again",
     )
     arguments = parser.parse_args()
     if arguments.threads:
@@ -115,6 +117,7 @@ def measure(
     score_seconds = time.perf_counter() - start
     threshold = fitted.model.calibration.threshold
     return {
+        "steps": fitted.model.provenance["steps"],
         "auroc": image_auroc(scores, is_anomalous),
         "false_alarms": float((scores[~is_anomalous] > threshold).mean()),
         "detected": float((scores[is_anomalous] > threshold).mean()),

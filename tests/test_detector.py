@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from ganomaly import DataError, GANomalyDetector, ImageError, UsageError
+from ganomaly.config import TrainingOptions
 from ganomaly.data import open_training_images, survey
 from ganomaly.detector import GANomalyDetector as Detector
 from ganomaly.fitting import FitSettings, SilentObserver, fit_model, suggested_preset
+from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
 from ganomaly.model_file import load_model, save_model
 from pictures import textures
 
@@ -158,3 +161,26 @@ def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
     assert said[0].endswith("; 1 training epoch.")
     save_model(model, tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").preset == "patches"
+
+
+@pytest.mark.parametrize(("channels", "steps"), [(1, "1 training step."), (3, "2,000 training steps.")])
+def test_colour_images_take_the_steps_of_colours(monkeypatch, channels, steps):
+    presets = ContrastiveGANomaly.presets
+    few = replace(presets["small"], training=TrainingOptions(steps=1, batch_size=4), colour_steps=2000)
+    monkeypatch.setattr(ContrastiveGANomaly, "presets", {"small": few})
+    said = []
+
+    class StoppedError(Exception):
+        pass
+
+    class Listener(SilentObserver):
+        def say(self, sentence):
+            said.append(sentence)
+            raise StoppedError
+
+    images = textures(12, size=32)
+    with pytest.raises(StoppedError):
+        fit_model(
+            images if channels == 1 else np.stack([images] * 3, axis=-1), FitSettings(), observer=Listener()
+        )
+    assert said[0].endswith(steps)

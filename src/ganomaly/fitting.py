@@ -260,7 +260,7 @@ def _settled(settings: FitSettings) -> tuple[type[Method], Preset, MethodOptions
     options = preset.options.checked(**{**preset.options.model_dump(), **settings.method_options})
     if settings.image_size is not None and preset.patches is None:
         check_image_size(settings.image_size)
-    _training_options(settings, preset, channels=1)
+    _training_options(settings, preset, channels=1)  # only checked; the channels are known later
     return method_type, preset, options
 
 

@@ -68,6 +68,16 @@ def test_the_state_holds_what_was_kept_and_no_more():
     torch.testing.assert_close(loaded(cloud(5, 1)), known(cloud(5, 1)), rtol=0, atol=0)
 
 
-def test_a_state_of_other_dimensions_is_refused():
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"bank": torch.zeros(30, 3)},
+        {"bank": torch.zeros(0, 4)},
+        {"bank": torch.zeros(())},
+        {"apart": torch.ones(5)},
+        {"bank": torch.zeros(0, 4), "apart": torch.ones(0)},
+    ],
+)
+def test_a_state_whose_parts_do_not_fit_is_refused(changed):
     with pytest.raises(RuntimeError, match="size mismatch"):
-        Neighbourhood(6, 4, True).load_state_dict(learnt(cloud(30, 0), 3, True).state_dict())
+        Neighbourhood(6, 4, True).load_state_dict(learnt(cloud(30, 0), 4, True).state_dict() | changed)

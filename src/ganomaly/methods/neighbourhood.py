@@ -79,10 +79,10 @@ class Neighbourhood(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """Make room for as many features as the state has."""
-        for name in ("bank", "apart"):
-            known = getattr(self, name)
-            stored = state_dict.get(prefix + name, known)
-            setattr(self, name, known.new_zeros(stored.shape[:1] + known.shape[1:]))
+        stored = state_dict.get(f"{prefix}bank", self.bank)
+        kept = len(stored) if stored.ndim and len(stored) else 1  # what has no rows is refused for its shape
+        self.bank = self.bank.new_zeros(kept, self.bank.shape[1])
+        self.apart = self.apart.new_zeros(kept)
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def _learn_axes(self, features: Tensor) -> None:
