@@ -66,7 +66,7 @@ def main() -> None:
     if unknown:
         parser.error(f"{arguments.data.name} has no class {', '.join(unknown)}")
     preset = find_preset(arguments.preset)[1]
-    channels = 1 if splits["train"][0].ndim == 3 else splits["train"][0].shape[3]
+    channels = splits["train"][0].shape[3]
     known = {_identity(row): row for row in _read(arguments.out)}
     rows = []
     for seed in map(int, arguments.seeds.split(",")):
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def load(folder: Path, split: str) -> Images:
-    """Decode a split: images `uint8[N, H, W(, C)]` and their classes."""
+    """Decode a split: images `uint8[N, H, W, C]` and their classes."""
     dataset = ParquetImages(sorted(folder.rglob(f"*{split}*.parquet")))
     images = np.stack([dataset.read(index) for index in range(len(dataset))]).astype(np.uint8, copy=False)
     return images, np.array([str(record.kind) for record in dataset.records])

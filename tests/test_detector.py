@@ -158,12 +158,14 @@ def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
     assert model.preset == "patches"
     assert "Preset patches" in said[0]
     assert "at 40% of their size (as asked)" in said[0]
-    assert said[0].endswith("; 1 training epoch.")
+    assert said[0].endswith("; 1 epoch of training.")
     save_model(model, tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").preset == "patches"
 
 
-@pytest.mark.parametrize(("channels", "steps"), [(1, "1 training step."), (3, "2,000 training steps.")])
+@pytest.mark.parametrize(
+    ("channels", "steps"), [(1, "; 1 step of training."), (3, "; 2,000 steps of training.")]
+)
 def test_colour_images_take_the_steps_of_colours(monkeypatch, channels, steps):
     presets = ContrastiveGANomaly.presets
     few = replace(presets["small"], training=TrainingOptions(steps=1, batch_size=4), colour_steps=2000)

@@ -56,6 +56,12 @@ class TrainingOptions(Options):
     """At least this long between two checkpoints; 0 writes one after each step."""
 
 
+def length_in_words(epochs: int | None, steps: int | None) -> str:
+    """How long training is, as "1 epoch" or "1,500 steps"; `steps` counts where there are both."""
+    number, unit = (epochs, "epoch") if steps is None else (steps, "step")
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
 class CalibrationOptions(Options):
     """How the threshold follows from normal images that are kept out of training."""
 

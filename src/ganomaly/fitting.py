@@ -28,6 +28,7 @@ from ganomaly.config import (
     Precision,
     Preprocessing,
     TrainingOptions,
+    length_in_words,
 )
 from ganomaly.data import (
     ChosenImages,
@@ -311,14 +312,8 @@ def _plan(
         f"{kind}, {preprocessing.bits} bit, median size {surveyed.median_width}×{surveyed.median_height} px; "
         f"{len(split.training)} train, {len(split.calibration)} calibrate the threshold. "
         f"Preset {settings.preset}: {preset.description}. {_framing(preprocessing, settings)}; "
-        f"{_length(training)}."
+        f"{length_in_words(training.epochs, training.steps)} of training."
     )
-
-
-def _length(training: TrainingOptions) -> str:
-    """How long training takes, in words."""
-    number, unit = (training.steps, "step") if training.steps else (training.epochs, "epoch")
-    return f"{number:,} training {unit}{'' if number == 1 else 's'}"
 
 
 def _framing(preprocessing: Preprocessing, settings: FitSettings) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ganomaly.commands.reporting import list_failures
+from ganomaly.config import length_in_words
 from ganomaly.files import check_writable
 from ganomaly.fitting import FitSettings, fit_model
 from ganomaly.model_file import save_model
@@ -19,9 +20,7 @@ def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resum
     checkpoint.unlink(missing_ok=True)
     calibration, training = result.model.calibration, result.training
     provenance = result.model.provenance
-    unit = "steps" if provenance["steps"] else "epochs"
-    number = provenance[unit]
-    work = f"{number} {unit if number != 1 else unit[:-1]}"
+    work = length_in_words(provenance["epochs"], provenance["steps"])
     console.say(
         f"trained {work} in {training.seconds:.0f} s ({training.precision}); "
         f"threshold φ = {calibration.threshold:.4g} for a false-alarm rate of {calibration.attained_rate:.2g}, "
