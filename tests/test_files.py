@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,24 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
         check_writable(tmp_path / "missing" / "out.txt")
     with pytest.raises(UsageError, match="is a folder"):
         check_writable(tmp_path)
+
+
+def test_a_link_stays_a_link(tmp_path: Path):
+    target, link = tmp_path / "real" / "out.txt", tmp_path / "latest.txt"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    with written_whole(link) as part:
+        part.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="a device or a pipe"):
+        check_writable(pipe)
+    assert pipe.is_fifo()
 
 
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path):

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ganomaly import GANomalyDetector, ModelFileError, UsageError
-from ganomaly.model_file import describe_model, load_model
+from ganomaly.judges import describe_model
+from ganomaly.model_file import load_model
 
 
 def rewritten(path: Path, target: Path, **changes: str) -> Path:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -86,8 +87,11 @@ Data = Annotated[
         metavar="DATA", help="Folder of images, MVTec AD dataset folder, or parquet.", show_default=False
     ),
 ]
-ModelPath = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A model file made by `fit`.", show_default=False)
+JudgePath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="A model made by `fit`, or a graph by `export`.", show_default=False
+    ),
 ]
 ReportPath = Annotated[Path | None, typer.Option(help="Write an HTML report that opens offline.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per step; changes memory and speed, not scores.")]
@@ -152,7 +156,7 @@ def fit(
 
 @app.command()
 def score(
-    model: ModelPath,
+    model: JudgePath,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -192,7 +196,7 @@ def score(
 
 @app.command()
 def evaluate(
-    model: ModelPath,
+    model: JudgePath,
     data: Data,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
     report: ReportPath = None,
@@ -297,7 +301,9 @@ class ExportFormatName(StrEnum):
 
 @app.command()
 def export(
-    model: ModelPath,
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model file made by `fit`.", show_default=False)
+    ],
     out: Annotated[
         Path,
         typer.Option(help="Where to write the graph: .onnx, or .xml for OpenVINO.", show_default=False),
@@ -334,13 +340,13 @@ def demo(
 
 @app.command()
 def info(
-    model: ModelPath,
+    model: JudgePath,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Tell what a model file holds and where it comes from."""
+    """Tell what a model holds and where it comes from."""
     with _starting():
-        from ganomaly.model_file import describe_model
+        from ganomaly.judges import describe_model
 
     description = describe_model(model)
     if as_json:
@@ -352,6 +358,8 @@ def info(
 def main() -> None:
     """Run the command line; the one place where errors become sentences and exit statuses."""
     debug = "--debug" in sys.argv
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a code page without φ must not cost the figures
     try:
         app()
     except GANomalyError as error:

@@ -6,6 +6,10 @@ The command line catches `GANomalyError` once, prints the sentence and exits wit
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
+
+PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow"}
+"""What to install for a module that is called otherwise."""
 
 
 class GANomalyError(Exception):
@@ -47,11 +51,23 @@ def package_needed(what: str) -> Iterator[None]:
     Raises
     ------
     UsageError
-        That says which package is missing.
+        That says which package is missing, and what to install.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{what} needs {error.name}, which is not installed here; pip install {error.name}"
-        ) from error
+        package = PACKAGE_OF.get(error.name or "", error.name)
+        way_out = (
+            "install ganomaly in the place of ganomaly-inference, which judges with exported models alone"
+            if _is_installed("ganomaly-inference") and not _is_installed("ganomaly")
+            else f"pip install {package}"
+        )
+        raise UsageError(f"{what} needs {package}, which is not installed here; {way_out}") from error
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -52,6 +52,7 @@ class ExportedModel:
     calibration: Calibration
     map_calibration: MapCalibration | None
     provenance: Mapping[str, Any]
+    parameters: int | None = None
 
     def judge(
         self,

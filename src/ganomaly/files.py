@@ -16,7 +16,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     Parameters
     ----------
     path : str or Path
-        Where the finished file shall stand. Its folder must exist.
+        Where the finished file shall stand. Its folder must exist. A link stays; what it leads to is replaced.
 
     Yields
     ------
@@ -26,12 +26,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     UsageError
-        If the folder is missing or not writable.
+        If the folder is missing or not writable, or the path is taken by what is no file.
     OutputError
         If writing fails later, as on a full disk.
     """
-    path = Path(path)
     check_writable(path)
+    path = _without_link(Path(path))
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
@@ -57,14 +57,21 @@ def check_writable(path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"cannot write {path}: no permission to write in {path.parent}")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot write {path}: it is a device or a pipe; name a file")
+    folder = _without_link(path).parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {path}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write {path}: no permission to write in {folder}")
+
+
+def _without_link(path: Path) -> Path:
+    return path.resolve() if path.is_symlink() else path
 
 
 def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing
         os.fsync(file.fileno())
 
 

@@ -1,6 +1,7 @@
 """Read whatever can judge images: a trained model, or one that was exported."""
 
 from pathlib import Path
+from typing import Any
 
 from ganomaly.errors import package_needed
 from ganomaly.exported_model import ENDINGS, load_exported
@@ -22,3 +23,27 @@ def load_judge(path: str | Path) -> Judge:
     with package_needed(f"a model that is not exported, as {path},"):
         from ganomaly.model_file import load_model
     return load_model(path)
+
+
+def describe_model(path: str | Path) -> dict[str, Any]:
+    """Tell what a model, exported or not, holds: method, options, preprocessing, calibration and provenance.
+
+    Raises as `load_judge` does.
+    """
+    model = load_judge(path)
+    calibration = model.calibration
+    return {
+        "file": str(path),
+        "method": model.method_name,
+        "preset": model.preset,
+        "options": dict(model.method_options),
+        "preprocessing": model.preprocessing.model_dump(),
+        "calibration": {
+            "false_alarm_rate": calibration.false_alarm_rate,
+            "attained_rate": calibration.attained_rate,
+            "threshold": calibration.threshold,
+            "images": len(calibration.scores),
+        },
+        "parameters": model.parameters,
+        "provenance": dict(model.provenance),
+    }

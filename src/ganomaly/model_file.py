@@ -70,6 +70,11 @@ class Model:
         """The method's options."""
         return self.method.options.model_dump()
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers training moves."""
+        return sum(parameter.numel() for parameter in self.method.parameters())
+
     def judge(
         self,
         dataset: ImageDataset,
@@ -150,30 +155,6 @@ def load_model(path: str | Path) -> Model:
         ) from error
     method = in_channels_last(method).eval()
     return Model(method, described["preset"], preprocessing, calibration, provenance, map_calibration)
-
-
-def describe_model(path: str | Path) -> dict[str, Any]:
-    """Tell what a model file holds: method, options, preprocessing, calibration and provenance.
-
-    Raises as `load_model` does.
-    """
-    model = load_model(path)
-    calibration = model.calibration
-    return {
-        "file": str(path),
-        "method": model.method.name,
-        "preset": model.preset,
-        "options": model.method.options.model_dump(),
-        "preprocessing": model.preprocessing.model_dump(),
-        "calibration": {
-            "false_alarm_rate": calibration.false_alarm_rate,
-            "attained_rate": calibration.attained_rate,
-            "threshold": calibration.threshold,
-            "images": len(calibration.scores),
-        },
-        "parameters": sum(parameter.numel() for parameter in model.method.parameters()),
-        "provenance": dict(model.provenance),
-    }
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -56,6 +56,10 @@ class Judge(Protocol):
         """The method's options."""
 
     @property
+    def parameters(self) -> int | None:
+        """How many numbers training moved; None where that is not told any more."""
+
+    @property
     def preset(self) -> str:
         """The configuration it was made from."""
 

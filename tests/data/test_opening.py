@@ -70,6 +70,29 @@ def test_training_takes_the_normal_one_of_several_kinds_and_says_so(tmp_path: Pa
     assert normal in dataset.name
 
 
+@pytest.mark.parametrize(
+    ("normal", "others"),
+    [
+        ("test/good", ["test/crack"]),
+        ("Data/Images/Normal", ["Data/Images/Anomaly", "Data/Masks/Anomaly"]),
+    ],
+)
+def test_training_on_normal_images_beside_others_further_below_is_refused_with_the_folder_to_name(
+    tmp_path: Path, normal: str, others: list[str]
+) -> None:
+    for folder in (normal, *others):
+        write(tmp_path / folder / "0.png")
+    with pytest.raises(UsageError, match=f"name the folder to learn from: {tmp_path / normal}$"):
+        open_training_images(tmp_path)
+    assert len(open_training_images(tmp_path / normal)) == 1
+
+
+def test_training_takes_normal_images_of_several_places(tmp_path: Path) -> None:
+    for folder in ("line1/good", "line2/good", "line3"):
+        write(tmp_path / folder / "0.png")
+    assert len(open_training_images(tmp_path)) == 3
+
+
 def test_training_on_a_folder_of_datasets_is_refused_because_it_would_learn_from_anomalies(
     mvtec: Path,
 ) -> None:

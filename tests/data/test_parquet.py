@@ -120,7 +120,7 @@ def test_reading_in_order_reads_each_row_group_once_and_keeps_two(
 
 
 def test_training_takes_the_train_files_and_evaluation_the_test_files(tmp_path: Path) -> None:
-    write(tmp_path / "data/train-00000-of-00001.parquet", 4, labels=[0, 1, 0, 1])
+    write(tmp_path / "data/train-00000-of-00001.parquet", 4, labels=[0, 0, 0, 0])
     write(tmp_path / "data/test-00000-of-00001.parquet", 3, labels=[1, 0, 1], first=50)
     assert levels(open_training_images(tmp_path)) == [0, 1, 2, 3]
     assert levels(open_test_images(tmp_path)) == [50, 51, 52]
@@ -172,8 +172,11 @@ def test_label_0_is_normal_in_evaluation_and_numbers_do_not_choose_in_training(t
     assert len(open_training_images(path)) == 4
 
 
-def test_a_label_of_truth_values_says_whether_an_image_is_anomalous(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", 4, labels=[True, False, True, False])
+@pytest.mark.parametrize("labels", [[True, False, True, False], [1, 0, 1, 0]])
+def test_a_label_of_truth_values_says_whether_an_image_is_anomalous(
+    tmp_path: Path, labels: list[bool] | list[int]
+) -> None:
+    path = write(tmp_path / "x.parquet", 4, labels=labels)
     assert [record.is_anomalous for record in open_test_images(path).records] == [True, False, True, False]
     assert levels(open_training_images(path)) == [1, 3]
 

@@ -108,6 +108,25 @@ def test_unwritable_output_is_said_before_the_work(tmp_path, normal_folder, mode
     assert_one_sentence(done, WRONG_USAGE, ".csv, .jsonl or .parquet")
 
 
+def test_maps_never_replace_the_images(tmp_path, normal_folder, model_path):
+    images = sorted(normal_folder.iterdir())[:2]
+    before = [path.read_bytes() for path in images]
+    for asked, maps in (
+        ([normal_folder], normal_folder),
+        ([normal_folder], normal_folder / "maps"),
+        (images, normal_folder),
+    ):
+        done = ganomaly("score", model_path, *asked, "--out", tmp_path / "t.csv", "--maps", maps)
+        assert_one_sentence(done, WRONG_USAGE, "among the images", "another folder")
+    assert [path.read_bytes() for path in images] == before
+    assert not (normal_folder / "maps").exists()
+
+
+def test_fit_does_not_write_a_graph(tmp_path, normal_folder):
+    done = ganomaly("fit", normal_folder, "--model", tmp_path / "part.onnx")
+    assert_one_sentence(done, WRONG_USAGE, "ganomaly export")
+
+
 def test_a_file_that_is_no_model(tmp_path, normal_folder):
     (tmp_path / "m.safetensors").write_text("I am text")
     done = ganomaly("score", tmp_path / "m.safetensors", normal_folder, "--out", tmp_path / "t.csv")

@@ -254,6 +254,10 @@ def test_from_the_command_line(model_path, normal_folder, tmp_path):
         sorted(path.name for path in (tmp_path / f"{name}_maps").iterdir()) for name in ("graph", "model")
     ]
     assert maps[0] == maps[1]
+    told = [json.loads(ganomaly("info", path, "--json").stdout) for path in (graph, model_path)]
+    for each in told:
+        each.pop("file"), each.pop("parameters")
+    assert told[0] == told[1]
     assert ganomaly("export", model_path, "--out", tmp_path / "model.txt").returncode == 2
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ganomaly.calibration import MapCalibration
-from ganomaly.outputs import MapFolder, as_8_bit, at_image_size, overlay
+from ganomaly.outputs import MapFolder, as_8_bit, at_image_size, common_folder, overlay
 
 CALIBRATION = MapCalibration(
     medians=np.array([1.0, 2.0, 3.0]), maxima=np.array([4.0, 5.0, 10.0]), false_alarm_rate=0.25
@@ -13,15 +13,28 @@ CALIBRATION = MapCalibration(
 GRAY = np.full((6, 8, 1), 100, np.uint8)
 
 
-def test_maps_of_images_with_the_same_name_do_not_overwrite_each_other(tmp_path):
-    folder = MapFolder(tmp_path / "maps", CALIBRATION, "npy")
-    for number, path in enumerate(["a/1.png", "b/1.png", "b/2.png"]):
+def write_maps(folder: MapFolder, paths: list[str]) -> dict[str, float]:
+    """Write maps that hold the number of their image; what came to lie where."""
+    for number, path in enumerate(paths):
         folder.write(path, np.full((6, 8), number, np.float32), GRAY)
-    written = {
-        path.name: np.load(path, allow_pickle=False)[0, 0] for path in (tmp_path / "maps").glob("*.npy")
+    found = {
+        path.relative_to(folder.folder).as_posix(): np.load(path, allow_pickle=False)[0, 0]
+        for path in folder.folder.rglob("*.npy")
     }
-    assert written == {"1.npy": 0, "1_2.npy": 1, "2.npy": 2}
-    assert len(list((tmp_path / "maps").glob("*_overlay.png"))) == 3
+    assert len(list(folder.folder.rglob("*_overlay.png"))) == len(paths)
+    return found
+
+
+def test_maps_lie_as_their_images_do(tmp_path):
+    paths = ["in/a/1.png", "in/b/1.png", "in/train.parquet#17", "in/odd#1.png"]
+    folder = MapFolder(tmp_path / "maps", CALIBRATION, "npy", common_folder(paths))
+    assert write_maps(folder, paths) == {"a/1.npy": 0, "b/1.npy": 1, "train_17.npy": 2, "odd#1.npy": 3}
+
+
+def test_maps_of_images_with_the_same_name_do_not_overwrite_each_other(tmp_path):
+    paths = ["a/1.png", "b/1.png", "b/1.jpg", "b/1_2.png", "b/1_overlay.png"]
+    written = write_maps(MapFolder(tmp_path / "maps", CALIBRATION, "npy"), paths)
+    assert written == {"1.npy": 0, "1_2.npy": 1, "1_3.npy": 2, "1_2_2.npy": 3, "1_overlay_2.npy": 4}
 
 
 def test_a_map_as_png_is_on_the_scale_of_its_threshold(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,18 @@ def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path, suffix):
         fail_half_way()
     assert out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_name_that_is_not_utf_8_costs_no_more_than_its_row(tmp_path, suffix):
+    name = os.fsdecode(b"broken\xff.png")
+    table = tmp_path / f"table{suffix}"
+    with open_table(table) as write:
+        write(score_row(name, None, f"{name} is truncated", CALIBRATION))
+        write(score_row("good.png", 1.0, None, CALIBRATION))
+    assert table.stat().st_size > 0
+    if suffix == ".parquet":
+        assert [row["path"] for row in pq.read_table(table).to_pylist()] == ["broken?.png", "good.png"]
 
 
 def test_another_ending_is_refused(tmp_path):

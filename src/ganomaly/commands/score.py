@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ganomaly.commands.reporting import list_failures, report_builder, report_row
-from ganomaly.data import open_images
+from ganomaly.data import ImageDataset, open_images
 from ganomaly.errors import UsageError
 from ganomaly.files import check_writable
 from ganomaly.judges import load_judge
@@ -15,6 +15,7 @@ from ganomaly.outputs import (
     as_8_bit,
     at_image_size,
     check_table_path,
+    common_folder,
     open_table,
     score_row,
 )
@@ -40,7 +41,7 @@ def score(
         check_writable(report)
     model = load_judge(model_path)
     dataset = open_images(images)
-    map_folder = None if maps is None else _map_folder(maps, model, map_format)
+    map_folder = None if maps is None else _map_folder(maps, model, map_format, images, dataset)
     builder = (
         None
         if report is None
@@ -76,7 +77,15 @@ def score(
     return not failures
 
 
-def _map_folder(folder: Path, model: Judge, map_format: MapFormat) -> MapFolder:
+def _map_folder(
+    folder: Path, model: Judge, map_format: MapFormat, images: Sequence[Path], dataset: ImageDataset
+) -> MapFolder:
     if model.map_calibration is None:
         raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")
-    return MapFolder(folder, model.map_calibration, map_format)
+    root = common_folder(record.path for record in dataset.records)
+    place = folder.resolve()
+    if (root is not None and place == root.resolve()) or any(
+        path.is_dir() and place.is_relative_to(path.resolve()) for path in images
+    ):
+        raise UsageError(f"maps in {folder} would lie among the images and replace some; name another folder")
+    return MapFolder(folder, model.map_calibration, map_format, root)

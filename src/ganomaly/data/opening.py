@@ -40,13 +40,13 @@ def open_training_images(data: Any) -> ImageDataset:
         A folder in MVTec AD layout gives `train/good`. Another folder gives all images in it and its subfolders;
         but if one of its subfolders is called as in `NORMAL_NAMES` and there are others, only that one. A folder
         of parquet gives the files with `train` in their path, if there are any. Of labelled parquet, the rows with
-        a label called as in `NORMAL_NAMES`, or false, if there are any; otherwise all rows. Arrays are `uint8` or
-        `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
+        a label called as in `NORMAL_NAMES`, or false, or 0 where the others are 1, if there are any; otherwise all
+        rows. Arrays are `uint8` or `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
 
     Raises
     ------
     UsageError
-        If a path does not exist, or what is given cannot be images.
+        If a path does not exist, what is given cannot be images, or normal images lie beside others further below.
     DataError
         If there are no images.
     """
@@ -181,6 +181,7 @@ def _training_folder(root: Path) -> ImageDataset:
     _check_is_one_dataset(root, kinds)
     content = list_folder(base)
     if content.images:
+        _check_all_may_be_normal(root, {path.parent for path in content.images})
         return ImageFiles([ImageFile(path, _label(path, root)) for path in content.images], str(base))
     return _normal_rows(_parquet_of_split(root, content, "train"))
 
@@ -244,6 +245,19 @@ def _check_is_one_dataset(root: Path, kinds: Sequence[Path]) -> None:
         )
 
 
+def _check_all_may_be_normal(root: Path, folders: Iterable[Path]) -> None:
+    """Raise `UsageError` where images lie in folders beside one that is called normal, as `crack` beside `good`."""
+    inner = [folder.relative_to(root) for folder in folders]
+    known = {part for folder in inner for part in (folder, *folder.parents) if part.name}
+    for normal in sorted(part for part in known if _is_normal(part.name)):
+        beside = {part.name for part in known if part.parent == normal.parent and not _is_normal(part.name)}
+        if beside:
+            raise UsageError(
+                f"{root / normal.parent} holds {normal.name} and {', '.join(sorted(beside))[:200]}, and all of it "
+                f"would count as normal; name the folder to learn from: {root / normal}"
+            )
+
+
 def _nothing_in(folder: Path, content: FolderContent) -> DataError:
     others = f"; {content.others} files with other endings are there" if content.others else ""
     return DataError(
@@ -271,8 +285,8 @@ def _parquet_of_split(root: Path, content: FolderContent, split: str) -> "Parque
 
 def _normal_rows(images: "ParquetImages") -> "ParquetImages":
     normal = [kind for kind in images.kinds if _is_normal(kind)]
-    if not normal and images.label_is_boolean:
-        normal = [kind for kind in images.kinds if kind == "False"]
+    if not normal and (images.label_is_boolean or set(images.kinds) <= {"0", "1"}):
+        normal = [kind for kind in images.kinds if kind in _NORMAL_LABELS]
     return images.only(normal) if normal else images
 
 

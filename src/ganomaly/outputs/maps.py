@@ -1,6 +1,8 @@
 """Anomaly maps on disk."""
 
-from pathlib import Path
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
@@ -23,8 +25,20 @@ def at_image_size(anomaly_map: NDArray[np.float32], height: int, width: int) -> 
     return np.asarray(resized, dtype=np.float32)
 
 
+def common_folder(paths: Iterable[str]) -> Path | None:
+    """The folder that all images lie in or below, absolute; None if there is none, as on two drives."""
+    folders = {os.path.dirname(path) for path in paths}  # noqa: PTH120 - a Path for each of a million names is slow
+    try:
+        return Path(os.path.commonpath([Path(folder).absolute() for folder in folders]))
+    except ValueError:
+        return None
+
+
 class MapFolder:
     """A folder of anomaly maps at the user's image size, each with its heat over the image.
+
+    Maps lie below it as their images lie below `root`: that of `root/a/7.jpg` is `a/7.png`, that of the row
+    `root/train.parquet#7` is `train_7.png`.
 
     As `png` a map is 16 bit gray: 0 is what is usual in normal images or less, 32,768 is the map's threshold, 65,535
     is twice as far above; as `npy` it is `float32[H, W]`, the method's own numbers. The overlay is
@@ -38,6 +52,8 @@ class MapFolder:
         What is usual in a map, and what is not.
     file_format : {'png', 'npy'}
         Of the maps.
+    root : Path, optional
+        Absolute folder that all images lie in or below. Without it their folders do not count.
 
     Raises
     ------
@@ -46,26 +62,27 @@ class MapFolder:
     """
 
     def __init__(
-        self, folder: str | Path, calibration: MapCalibration, file_format: MapFormat = "png"
+        self,
+        folder: str | Path,
+        calibration: MapCalibration,
+        file_format: MapFormat = "png",
+        root: Path | None = None,
     ) -> None:
         self.folder = Path(folder)
         self._calibration = calibration
         self._format = file_format
-        self._taken: set[str] = set()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot make the folder {folder} for maps: {error.strerror or error}"
-            ) from error
+        self._root = root
+        self._taken: set[PurePath] = set()
+        self._same: dict[PurePath, int] = {}  # how many images asked for a name
+        _make(self.folder)
 
     def write(self, path: str, anomaly_map: NDArray[np.float32], image: NDArray[np.uint8]) -> Path:
-        """Write the map of one image, and the overlay; images of the same name in different folders get a number.
+        """Write the map of one image, and the overlay; a name that is taken, as by 7.png for 7.jpg, gets a number.
 
         Parameters
         ----------
         path : str
-            Path of the image; its name is that of the map.
+            Path of the image.
         anomaly_map : ndarray
             `float32[H, W]`.
         image : ndarray
@@ -76,19 +93,36 @@ class MapFolder:
         Path
             Of the map.
         """
-        stem = Path(path).stem or "image"
-        name, number = stem, 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}_{number}"
-        self._taken.add(name)
-        target = self.folder / f"{name}.{self._format}"
+        name, overlaid = self._names(path)
+        target = self.folder / name.with_name(f"{name.name}.{self._format}")
+        _make(target.parent)
         with written_whole(target) as part, part.open("wb") as file:
             if self._format == "npy":
                 np.save(file, anomaly_map, allow_pickle=False)
             else:
                 gray = np.rint(np.clip(self._calibration.level(anomaly_map) / 2, 0, 1) * 65535)
                 Image.fromarray(gray.astype(np.uint16)).save(file, "PNG")
-        with written_whole(self.folder / f"{name}_overlay.png") as part, part.open("wb") as file:
+        with written_whole(self.folder / f"{overlaid}.png") as part, part.open("wb") as file:
             Image.fromarray(overlay(image, anomaly_map, self._calibration)).save(file, "PNG")
         return target
+
+    def _names(self, path: str) -> tuple[PurePath, PurePath]:
+        """What map and overlay of an image are called, without endings, below the folder."""
+        image = Path(path)
+        image = Path(image.name) if self._root is None else image.absolute().relative_to(self._root)
+        row = image.suffix.partition("#")[2]  # of parquet
+        wanted = image.with_name(f"{image.stem}_{row}" if row else image.stem)
+        while True:
+            self._same[wanted] = number = self._same.get(wanted, 0) + 1
+            name = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+            names = name, name.with_name(f"{name.name}_overlay")
+            if self._taken.isdisjoint(names):
+                self._taken.update(names)
+                return names
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder} for maps: {error.strerror or error}") from error

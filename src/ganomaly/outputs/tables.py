@@ -126,14 +126,18 @@ def _parquet(part: Path) -> Iterator[Callable[[ScoreRow], None]]:
             waiting.clear()
 
         def write(row: ScoreRow) -> None:
-            # a file name that is not UTF-8 keeps its readable part
-            readable = row.path.encode("utf-8", "replace").decode()
-            waiting.append(asdict(row) | {"path": readable})
+            readable = {name: _readable(text) for name, text in (("path", row.path), ("error", row.error))}
+            waiting.append(asdict(row) | readable)
             if len(waiting) >= ROWS_PER_GROUP:
                 flush()
 
         yield write
         flush()
+
+
+def _readable(text: str | None) -> str | None:
+    """A text without what is not UTF-8 in a file name, which may stand in the reason of an error too."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 _WRITERS = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
