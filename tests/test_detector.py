@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -16,7 +17,7 @@ from ganomaly.detector import GANomalyDetector as Detector
 from ganomaly.fitting import FitSettings, SilentObserver, fit_model, suggested_preset
 from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
 from ganomaly.model_file import load_model, save_model
-from pictures import textures
+from pictures import SMALL, textures, write_images
 
 
 def test_importing_the_package_does_not_import_torch():
@@ -161,6 +162,34 @@ def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
     assert said[0].endswith("; 1 epoch of training.")
     save_model(model, tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").preset == "patches"
+
+
+def test_which_images_train_does_not_depend_on_free_memory(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "normal", textures(40))
+    broken = folder / "007.png"
+    broken.write_bytes(broken.read_bytes()[:-400])  # its header can still be read
+    settings = FitSettings("paper", epochs=2, precision="fp32", false_alarm_rate=0.2, method_options=SMALL)
+    models = []
+    for memory in (2**30, 0):
+        monkeypatch.setattr("ganomaly.data.prepared.available_memory", lambda memory=memory: memory)
+        fitted = fit_model(folder, settings)
+        assert list(fitted.failures) == [str(broken)]
+        models.append(fitted.model)
+    one, other = models
+    np.testing.assert_array_equal(one.calibration.scores, other.calibration.scores)
+    for name, tensor in one.method.state_dict().items():
+        assert torch.equal(tensor, other.method.state_dict()[name]), f"{name} differs"
+
+
+def test_a_loaded_detector_of_patches_is_fitted_again_as_it_was(tmp_path):
+    images = textures(12, size=80)
+    options = {"ngf": 4, "ndf": 4, "nz": 4}
+    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.3, method_options=options).fit(images)
+    detector.save(tmp_path / "m.safetensors")
+    loaded = GANomalyDetector.load(tmp_path / "m.safetensors")
+    assert clone(loaded).fit(images).model_.preprocessing == detector.model_.preprocessing
+    with pytest.raises(UsageError, match="one at a time"):
+        detector.reconstruct([np.zeros((70, 90), np.uint8), np.zeros((90, 70), np.uint8)])
 
 
 @pytest.mark.parametrize(

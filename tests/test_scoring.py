@@ -136,6 +136,21 @@ def test_broken_weights_are_said(model, mixed_images):
         weight.data.copy_(before)
 
 
+def test_a_score_that_is_no_number_costs_its_own_row_only(model, mixed_images, monkeypatch):
+    usual = model.method.anomaly_score
+
+    def odd(x):
+        score = usual(x).clone()
+        score[3] = torch.nan
+        return score
+
+    monkeypatch.setattr(model.method, "anomaly_score", odd)
+    found = list(score_dataset(model.method, model.preprocessing, open_images(mixed_images[:10])))
+    assert [scored.error is None for scored in found] == [number != 3 for number in range(10)]
+    assert found[3].score is None
+    assert "not a number" in found[3].error
+
+
 def test_an_unreadable_image_costs_its_own_score_only(detector, tmp_path, normal_folder):
     broken = tmp_path / "broken.png"
     broken.write_text("this is no picture")

@@ -30,7 +30,7 @@ class CalibrationSplit:
     Attributes
     ----------
     training, calibration : ndarray
-        `int[n]`, positions among the usable images; together they are all of them.
+        `int[n]`, positions among the images that are split; together they are all of them.
     needed : int
         Calibration images that the asked false-alarm rate needs.
     """
@@ -59,7 +59,7 @@ def split_for_calibration(n_images: int, options: CalibrationOptions, seed: int)
     Parameters
     ----------
     n_images : int
-        Normal images that can be read.
+        Normal images.
     options : CalibrationOptions
         Share and false-alarm rate.
     seed : int

@@ -187,14 +187,14 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         return at_image_size(scored.anomaly_map, scored.height, scored.width)
 
     def reconstruct(self, images: Any) -> NDArray[np.uint8]:
-        """Reconstructions x̂ for people to look at, `uint8[N, S, S, C]` at the size of the network input.
+        """Reconstructions x̂ for people to look at, `uint8[N, h, w, C]` as large as the networks see the images.
 
         Raises
         ------
         ImageError
             If an image cannot be read.
         UsageError
-            If the method does not reconstruct.
+            If the method does not reconstruct, or sees these images at different sizes.
         """
         pictures = []
         for scored, _ in self._scored(images, pictures=True):
@@ -203,6 +203,11 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             if scored.reconstruction is None:
                 raise UsageError(f"the method {self._model.method_name} does not reconstruct")
             pictures.append(scored.reconstruction)
+        sizes = {picture.shape for picture in pictures}
+        if len(sizes) > 1:
+            raise UsageError(
+                "images of different sizes have reconstructions of different sizes; give one at a time"
+            )
         return np.stack(pictures)
 
     def save(self, path: str | Path) -> None:
@@ -239,7 +244,8 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         detector = cls(
             preset=model.preset,
             epochs=model.provenance.get("epochs"),
-            image_size=model.preprocessing.image_size,
+            # of patches that is no size that was asked for
+            image_size=model.preprocessing.image_size if model.preprocessing.scale is None else None,
             channels=model.preprocessing.channels,
             seed=model.provenance.get("seed", 0),
             false_alarm_rate=model.calibration.false_alarm_rate,

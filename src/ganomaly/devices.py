@@ -1,6 +1,8 @@
 """Which processor computes, and how precisely."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
@@ -39,6 +41,18 @@ def precision_warning(precision: Precision, device: torch.device) -> str | None:
         "this processor has no instructions for bf16, so training imitates it and is many times slower; "
         "leave --precision at auto, or take fp32"
     )
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute fp32 as such on a GPU too, whose convolutions keep 10 bits of each factor unless told not to."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def make_fabric(device: torch.device, precision: Precision) -> Fabric:

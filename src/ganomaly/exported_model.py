@@ -17,7 +17,7 @@ from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import Device, Preprocessing
 from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead, resize_image
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError, package_needed
-from ganomaly.scored_image import BATCH_SIZE, ScoredImage
+from ganomaly.scored_image import BATCH_SIZE, NO_NUMBER, ScoredImage, some_with_a_number
 
 FORMAT = "ganomaly-graph"
 FORMAT_VERSION = 1
@@ -73,6 +73,9 @@ class ExportedModel:
             raise UsageError(
                 "an exported model runs on the processor here; use the .safetensors model on a GPU"
             )
+        yield from some_with_a_number(self._all_judged(dataset, batch_size, pictures))
+
+    def _all_judged(self, dataset: ImageDataset, batch_size: int, pictures: bool) -> Iterator[ScoredImage]:
         known = self.preprocessing
         for batch in decode_ahead(
             dataset,
@@ -84,16 +87,17 @@ class ExportedModel:
             scale=None if known.scale is None else 1.0,
         ):
             scored = [ScoredImage(index, None, error) for index, error in batch.failures.items()]
-            # large images one by one, which bounds memory; a batch gains them nothing
-            at_once = 1 if known.scale is not None else batch_size
-            for start in range(0, len(batch.images), at_once):
-                scored += self._judged(batch, slice(start, start + at_once), pictures)
+            if len(batch.images):
+                scored += self._judged(batch, pictures)
             yield from sorted(scored, key=lambda image: image.index)
 
-    def _judged(self, batch: DecodedBatch, part: slice, pictures: bool) -> Iterator[ScoredImage]:
-        images, sizes = batch.images[part], batch.sizes[part]
+    def _judged(self, batch: DecodedBatch, pictures: bool) -> Iterator[ScoredImage]:
+        images, sizes = batch.images, batch.sizes
         found = self.graph.run(images)
-        for position, index in enumerate(batch.indices[part]):
+        for position, index in enumerate(batch.indices):
+            if not np.isfinite(found["score"][position]):
+                yield ScoredImage(int(index), None, NO_NUMBER)
+                continue
             reconstruction = found["reconstruction"][position] if "reconstruction" in found else None
             yield ScoredImage(
                 int(index),

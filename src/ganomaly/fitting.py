@@ -170,9 +170,8 @@ def fit_model(
     method_type, preset, options = _settled(settings)
     preprocessing, images = _prepare(dataset, surveyed, settings, preset, observer)
     training = _training_options(settings, preset, preprocessing.channels)
-    failures = {dataset.records[i].path: why for i, why in {**surveyed.failures, **images.failures}.items()}
-    split = split_for_calibration(len(images.usable), calibration_options, training.seed)
-    observer.say(_plan(dataset, surveyed, preprocessing, split, settings, preset, training, failures))
+    split = _split(images, calibration_options, training.seed)
+    observer.say(_plan(dataset, surveyed, preprocessing, images, split, settings, preset, training))
     slow = precision_warning(training.precision, choose_device(training.device))
     if slow is not None:
         observer.warn(slow)
@@ -182,7 +181,7 @@ def fit_model(
         options,
         preprocessing,
         images,
-        images.usable[split.training],
+        split.training,
         training,
         checkpoint=checkpoint,
         resume=resume,
@@ -193,13 +192,14 @@ def fit_model(
     for message in result.messages[-1:]:
         observer.warn(f"mended {len(result.messages)} times during training; last at {message}")
     calibration, map_calibration = _calibrate(
-        result.method, preprocessing, images, images.usable[split.calibration], settings.false_alarm_rate
+        result.method, preprocessing, images, split.calibration, settings.false_alarm_rate
     )
     shortfall = calibration.shortfall()
     if shortfall is not None:
         observer.warn(shortfall)
-    provenance = _provenance(surveyed, split, training, result)
+    provenance = _provenance(surveyed, images, split, training, result)
     model = Model(result.method, settings.preset, preprocessing, calibration, provenance, map_calibration)
+    failures = {dataset.records[index].path: why for index, why in sorted(images.failures.items())}
     return FitResult(model, failures, result)
 
 
@@ -227,8 +227,7 @@ def calibration_images(model: Model, data: Any) -> ImageDataset:
         dataset, image_size=known.image_size, scale=known.scale, channels=known.channels, surveyed=surveyed
     )
     options = CalibrationOptions.checked(false_alarm_rate=model.calibration.false_alarm_rate)
-    split = split_for_calibration(len(images.usable), options, model.provenance["seed"])
-    return ChosenImages(dataset, images.usable[split.calibration])
+    return ChosenImages(dataset, _split(images, options, model.provenance["seed"]).calibration)
 
 
 def suggested_preset(surveyed: Survey) -> str:
@@ -294,23 +293,46 @@ def _prepare(
     ), images
 
 
+def _split(images: PreparedImages, options: CalibrationOptions, seed: int) -> CalibrationSplit:
+    """Indices to train on and to calibrate with.
+
+    They follow from the headers alone: how many images are decoded beforehand is a matter of free memory, and which
+    ones train must not be. Images that turn out to be broken are left out where they are met.
+    """
+    split_for_calibration(len(images.usable), options, seed)  # refuses too few that can be read
+    split = split_for_calibration(len(images.openable), options, seed)
+    return replace(
+        split,
+        training=images.openable[split.training],
+        calibration=images.openable[split.calibration],
+    )
+
+
+def _readable(indices: NDArray[np.int64], images: PreparedImages) -> int:
+    return int(np.isin(indices, list(images.failures), invert=True).sum())
+
+
 def _plan(
     dataset: ImageDataset,
     surveyed: Survey,
     preprocessing: Preprocessing,
+    images: PreparedImages,
     split: CalibrationSplit,
     settings: FitSettings,
     preset: Preset,
     training: TrainingOptions,
-    failures: Mapping[str, str],
 ) -> str:
     """Say what was found and chosen, before the long work starts."""
     kind = {1: "gray", 3: "colour"}.get(preprocessing.channels, f"{preprocessing.channels}-channel")
-    unreadable = f" ({len(failures)} more could not be read)" if failures else ""
+    unreadable = f" ({len(images.failures)} more could not be read)" if images.failures else ""
+    bits = f"{preprocessing.bits} bit"
+    if preprocessing.bits == 16:
+        bits += f" (values above {preprocessing.white_level} count as that)"
+    train, calibrate = (_readable(part, images) for part in (split.training, split.calibration))
     return (
-        f"{len(split.training) + len(split.calibration)} normal images in {dataset.name}{unreadable}, "
-        f"{kind}, {preprocessing.bits} bit, median size {surveyed.median_width}×{surveyed.median_height} px; "
-        f"{len(split.training)} train, {len(split.calibration)} calibrate the threshold. "
+        f"{train + calibrate} normal images in {dataset.name}{unreadable}, "
+        f"{kind}, {bits}, median size {surveyed.median_width}×{surveyed.median_height} px; "
+        f"{train} train, {calibrate} calibrate the threshold. "
         f"Preset {settings.preset}: {preset.description}. {_framing(preprocessing, settings)}; "
         f"{length_in_words(training.epochs, training.steps)} of training."
     )
@@ -353,7 +375,11 @@ def _calibrate(
 
 
 def _provenance(
-    surveyed: Survey, split: CalibrationSplit, training: TrainingOptions, result: TrainingResult
+    surveyed: Survey,
+    images: PreparedImages,
+    split: CalibrationSplit,
+    training: TrainingOptions,
+    result: TrainingResult,
 ) -> dict[str, Any]:
     return {
         "ganomaly": __version__,
@@ -368,8 +394,8 @@ def _provenance(
         "epochs": training.epochs if training.steps is None else None,
         "steps": training.steps,
         "batch_size": training.batch_size,
-        "training_images": len(split.training),
-        "calibration_images": len(split.calibration),
+        "training_images": _readable(split.training, images),
+        "calibration_images": _readable(split.calibration, images),
         "training_seconds": round(result.seconds, 1),
         "mended": list(result.messages),
         "data_fingerprint": surveyed.fingerprint,

@@ -1,6 +1,6 @@
 """One image after scoring, and what can judge images: a trained model, or one that was exported."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import Device, Preprocessing
 from ganomaly.data import ImageDataset
+from ganomaly.errors import TrainingError
 
 BATCH_SIZE = 64
+NO_NUMBER = "the model's score of this image is not a number"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,19 @@ class ScoredImage:
     image: NDArray[np.uint8] | None = None
     reconstruction: NDArray[np.uint8] | None = None
     anomaly_map: NDArray[np.float32] | None = None
+
+
+def some_with_a_number(images: Iterable[ScoredImage]) -> Iterator[ScoredImage]:
+    """Pass images on; raise `TrainingError` at the end if the score of none of them was a number."""
+    numbers = others = 0
+    for image in images:
+        numbers += image.score is not None
+        others += image.error == NO_NUMBER
+        yield image
+    if others and not numbers:
+        raise TrainingError(
+            "the model gives scores that are not a number: its weights are broken; train it again"
+        )
 
 
 class Judge(Protocol):

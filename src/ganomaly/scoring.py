@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -15,10 +16,9 @@ from torch import Tensor, nn
 
 from ganomaly.config import Device, Preprocessing
 from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead, in_order
-from ganomaly.devices import choose_device
-from ganomaly.errors import TrainingError
+from ganomaly.devices import choose_device, full_precision
 from ganomaly.methods import Findings, Method
-from ganomaly.scored_image import BATCH_SIZE, ScoredImage
+from ganomaly.scored_image import BATCH_SIZE, NO_NUMBER, ScoredImage, some_with_a_number
 from ganomaly.tensors import displayable, network_input
 
 SIDE_BY_SIDE = 4
@@ -79,8 +79,8 @@ def score_dataset(
     alone = target.type != "cpu" or preprocessing.scale is not None
     # inference mode is not for the caller, who may have other work between two images
     with _in_eval_mode(method.to(target)), closing(batches):
-        for scored in _side_by_side(score, batches, 1 if alone else min(n_batches, SIDE_BY_SIDE)):
-            yield from scored
+        scored = _side_by_side(score, batches, 1 if alone else min(n_batches, SIDE_BY_SIDE))
+        yield from some_with_a_number(chain.from_iterable(scored))
 
 
 @contextmanager
@@ -95,7 +95,8 @@ def _in_eval_mode(module: nn.Module) -> Iterator[None]:
     was_training = module.training
     module.eval()
     try:
-        yield
+        with full_precision():
+            yield
     finally:
         module.train(was_training)
 
@@ -123,14 +124,13 @@ def _side_by_side(
 def _score_batch(method: Method, x: Tensor, batch: DecodedBatch, pictures: bool) -> Iterator[ScoredImage]:
     found = method.examine(x) if pictures else Findings(method.anomaly_score(x), None, None)
     scores = found.score.double().cpu().numpy()
-    if not np.isfinite(scores).all():
-        raise TrainingError(
-            "the model gives a score that is not a number: its weights are broken; train it again"
-        )
     images = displayable(x) if pictures else None
     shown = None if found.reconstruction is None else displayable(found.reconstruction)
     places = None if found.anomaly_map is None else found.anomaly_map.float().cpu().numpy()
     for position, index in enumerate(batch.indices):
+        if not np.isfinite(scores[position]):
+            yield ScoredImage(int(index), None, NO_NUMBER)
+            continue
         yield ScoredImage(
             int(index),
             float(scores[position]),

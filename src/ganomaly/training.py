@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from ganomaly.checkpoint import CheckpointState, load_checkpoint, save_checkpoint
 from ganomaly.config import MethodOptions, Precision, Preprocessing, TrainingOptions
 from ganomaly.data import PreparedImages
-from ganomaly.devices import choose_device, choose_precision, make_fabric
+from ganomaly.devices import choose_device, choose_precision, full_precision, make_fabric
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
 from ganomaly.scoring import evaluating
@@ -221,7 +221,7 @@ class _Run:
         some = np.random.default_rng(self.training.seed).permutation(self.indices)[:wanted]
         batches = np.array_split(some, range(BATCH_AFTERWARDS, len(some), BATCH_AFTERWARDS))
         self.method.eval()
-        with torch.no_grad():
+        with torch.no_grad(), full_precision():
             self.method.learn_normal(self._input(pixels) for pixels in self.images.batches(iter(batches)))
 
     def _input(self, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> torch.Tensor:
@@ -289,7 +289,8 @@ class _Run:
             )
 
     def _look_for_collapse(self) -> None:
-        some = self.indices[: min(HEALTH_IMAGES, len(self.indices))]
+        # not the first ones: those by name may be copies of one image, as where a video begins
+        some = np.random.default_rng(self.training.seed).permutation(self.indices)[:HEALTH_IMAGES]
         pixels = next(self.images.training_batches(iter([some]), iter([[self.training.seed]])), None)
         if pixels is None:
             return

@@ -214,22 +214,17 @@ def test_patches_lie_everywhere() -> None:
     assert set(seen) == {row * 8 + column for row in range(5) for column in range(5)}
 
 
-def test_images_of_one_size_are_scored_together_in_order() -> None:
-    batches = list(
-        decode_ahead(
-            CountingImages(30, frozenset({0, 9})),
-            image_size=8,
-            channels=1,
-            batch_size=16,
-            dtype=np.uint8,
-            scale=1.0,
-        )
+def test_images_of_any_size_come_one_by_one_and_few_wait() -> None:
+    images = CountingImages(300, frozenset({0, 9}))
+    batches = decode_ahead(
+        images, image_size=8, channels=1, batch_size=16, dtype=np.uint8, scale=1.0, workers=3
     )
-    found = [index for batch in batches for index in sorted([*batch.indices.tolist(), *batch.failures])]
-    assert found == list(range(30))
-    for batch in batches:
-        assert batch.images.shape[1:3] == tuple(batch.sizes[0])
-        assert len(batch.images) == len(batch.indices)
+    found = []
+    for number, batch in enumerate(batches):
+        assert len(images.decoded) <= number + 1 + 2 * 3, "what waits takes memory"
+        assert [tuple(size) for size in batch.sizes] == [image.shape[:2] for image in batch.images]
+        found.append([*batch.indices.tolist(), *batch.failures])
+    assert found == [[number] for number in range(300)]
 
 
 # --- to score --------------------------------------------------------------------------------------------

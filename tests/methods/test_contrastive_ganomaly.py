@@ -100,6 +100,17 @@ def test_after_learning_a_score_still_does_not_depend_on_the_batch():
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
+def test_what_is_much_alike_is_scored_alike_in_every_batch():
+    method = make().eval()
+    random = np.random.default_rng(0)
+    images = as_input(kinds_of_images([3], 1) * 0.8 + random.normal(20, 4, (90, 32, 32)))
+    with evaluating(method):
+        method.learn_normal([images])
+        together = method.anomaly_score(images).numpy()
+        alone = np.concatenate([method.anomaly_score(image[None]).numpy() for image in images])
+    np.testing.assert_allclose(together, alone, rtol=2e-4)
+
+
 def test_larger_images_get_narrower_networks():
     weights = [sum(p.numel() for p in make(size).discriminator.parameters()) for size in (32, 64)]
     assert weights[1] < 1.5 * weights[0]

@@ -80,6 +80,28 @@ def test_a_large_image_is_judged_as_in_one_pass(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(tiled.anomaly_map, whole.anomaly_map, rtol=1e-3, atol=1e-4)
 
 
+def test_normal_images_that_are_large_are_learnt_from_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(4, 1, 230, 250, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    learned = []
+    for tile in (768, 96):
+        monkeypatch.setattr(patch_ganomaly, "TILE", tile)
+        method = fresh()
+        with evaluating(method):
+            method.learn_normal([x])
+            learned.append(method.examine(x).score)
+    torch.testing.assert_close(learned[1], learned[0], rtol=1e-3, atol=1e-4)
+
+
+def test_of_large_normal_images_a_bank_takes_some_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch_ganomaly, "MOST_PLACES", 100)
+    method = fresh()
+    x = torch.rand(4, 1, 64, 80, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with evaluating(method):
+        assert method._found(0, x[:1], torch.Generator().manual_seed(0))[1].shape[2:] == (1, 100)
+        method.learn_normal([x])
+        assert torch.isfinite(method.examine(x).score).all()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 32), (100, 31)])
 def test_an_image_of_any_size_is_judged(size: tuple[int, int]) -> None:
     method = fresh()

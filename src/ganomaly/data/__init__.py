@@ -11,7 +11,7 @@ from ganomaly.data.image_dataset import ChosenImages, ImageDataset, ImageRecord
 from ganomaly.data.labelled_arrays import CIFAR10_NAMES, LabelledArrays, load_labelled_arrays
 from ganomaly.data.opening import NORMAL_NAMES, open_images, open_test_images, open_training_images
 from ganomaly.data.prefetch import in_order
-from ganomaly.data.prepared import DecodedBatch, PreparedImages, decode_ahead
+from ganomaly.data.prepared import DecodedBatch, PreparedImages, decode_ahead, scaled_side
 from ganomaly.data.resizing import resize_image
 from ganomaly.data.survey import Survey, agreed_channels, suggested_image_size, survey
 
@@ -41,6 +41,7 @@ __all__ = [
     "open_training_images",
     "read_header",
     "resize_image",
+    "scaled_side",
     "suggested_image_size",
     "survey",
 ]

@@ -23,9 +23,6 @@ from ganomaly.errors import ImageError
 SHARE_OF_MEMORY = 4
 """The images are kept in memory if they need no more than this part of what is available: a quarter."""
 
-PIXELS_PER_STEP = 2**20
-"""Images at a common scale are scored together as long as they have no more pixels: a bound on memory."""
-
 _WHITE_LEVELS = (1023, 4095, 16383, 65535)  # of cameras with 10, 12, 14 and 16 bits
 _PIECE = 8  # images a thread decodes in one go: few, so that a batch is soon there
 _LARGE_PIECE = 64  # where all are decoded anyway
@@ -55,6 +52,11 @@ class DecodedBatch:
     failures: dict[int, str]
 
 
+def scaled_side(side: int, scale: float) -> int:
+    """A side made smaller, in pixels: to the nearest, halves up, as an exported graph does it too; at least 1."""
+    return max(1, math.floor(scale * side + 0.5))
+
+
 @dataclass(frozen=True)
 class _NetworkInput:
     """What each image shall become."""
@@ -72,7 +74,7 @@ class _NetworkInput:
         """What an image of this size becomes."""
         if self.scale is None:
             return self.size, self.size, self.channels
-        return max(1, round(self.scale * height)), max(1, round(self.scale * width)), self.channels
+        return scaled_side(height, self.scale), scaled_side(width, self.scale), self.channels
 
 
 @dataclass
@@ -99,23 +101,6 @@ class _Piece:
             indices, images, np.array(self.sizes, dtype=np.int64).reshape(-1, 2), self.failures
         )
 
-    def runs(self) -> "Iterator[_Piece]":
-        """Cut into runs of images of one size, in order, none with more pixels than a step shall take."""
-        run = _Piece()
-        whole = zip(self.indices, self.images, self.sizes, strict=True)
-        found: dict[int, tuple[Pixels, tuple[int, int]]] = {i: (image, size) for i, image, size in whole}
-        for index in sorted([*found, *self.failures]):
-            if index in self.failures:
-                run.failures[index] = self.failures[index]
-                continue
-            image, size = found[index]
-            pixels = (len(run.images) + 1) * image.shape[0] * image.shape[1]
-            if run.images and (run.images[0].shape != image.shape or pixels > PIXELS_PER_STEP):
-                yield run
-                run = _Piece()
-            run.add(_Piece([index], [image], [size]))
-        yield run
-
     def stacked(self) -> Pixels:
         return cast(Pixels, np.stack(self.images))
 
@@ -139,11 +124,11 @@ def decode_ahead(
     image_size, channels : int
         What each becomes, by `resize_image`.
     batch_size : int
-        Images in a batch, broken ones included; the last one may be smaller.
+        Images in a batch, broken ones included; the last one may be smaller. With a scale, an image is a batch.
     dtype : {uint8, uint16}
         That of the images the model learned from; an image with other bits is a failure.
     scale : float, optional
-        Make each image smaller by this factor instead of a square. A batch then holds images of one size only.
+        Make each image smaller by this factor instead of a square.
     workers : int, optional
         Threads; as many as processors if left out.
 
@@ -153,12 +138,11 @@ def decode_ahead(
         Each image of the dataset is in one, decoded or as a failure.
     """
     wanted = _NetworkInput(image_size, channels, 8 * np.dtype(dtype).itemsize, scale)
-    batches = (
-        range(start, min(start + batch_size, len(dataset))) for start in range(0, len(dataset), batch_size)
-    )
+    # at a common scale images may be of any size: one by one they are judged, and one by one they wait
+    step = batch_size if scale is None else 1
+    batches = (range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step))
     for batch in _decoded(dataset, batches, wanted, workers):
-        for run in [batch] if scale is None else batch.runs():
-            yield run.as_batch(wanted)
+        yield batch.as_batch(wanted)
 
 
 class PreparedImages:
@@ -185,6 +169,8 @@ class PreparedImages:
     ----------
     in_memory : bool
         Whether they are kept.
+    openable : ndarray
+        `int64[n]`, indices of the images whose headers can be read, kept in memory or not.
     usable : ndarray
         `int64[n]`, indices of the images that decode; where they are not kept and have 8 bits, of those that could be
         opened.
@@ -220,7 +206,7 @@ class PreparedImages:
         self._wanted = wanted = _NetworkInput(image_size, channels, agreed_bits(surveyed), scale)
         self._workers = workers
         self.failures = dict(surveyed.failures)
-        self.usable = np.setdiff1d(np.arange(len(dataset)), list(self.failures))
+        self.openable = self.usable = np.setdiff1d(np.arange(len(dataset)), list(self.failures))
         self.wait_seconds = 0.0
         shapes = {wanted.shape(*size): n for size, n in surveyed.sizes.items()}
         area = sum(n * shape[0] * shape[1] for shape, n in shapes.items()) / max(1, sum(shapes.values()))
@@ -345,6 +331,9 @@ def _decoded(
 ) -> Generator[_Piece, None, None]:
     """Decode batches of indices ahead, each cut into pieces so that all threads work on the first one."""
     workers = workers or min(usable_processors(), _MOST_WORKERS)
+    if wanted.scale is not None:
+        piece_size = 1
+    ahead = 2 * workers + (_PIECES_AHEAD if wanted.scale is None else 0)
 
     def pieces() -> Iterator[tuple[list[int], bool]]:
         for indices in index_batches:
@@ -353,7 +342,7 @@ def _decoded(
                 yield batch[start : start + piece_size], start + piece_size >= len(batch)
 
     decode = partial(_decode_piece, dataset, wanted)
-    with closing(in_order(decode, pieces(), workers=workers, ahead=_PIECES_AHEAD + 2 * workers)) as decoded:
+    with closing(in_order(decode, pieces(), workers=workers, ahead=ahead)) as decoded:
         batch = _Piece()
         for piece, is_last in decoded:
             batch.add(piece)

@@ -9,6 +9,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from ganomaly.data import scaled_side
 from ganomaly.errors import UsageError
 from ganomaly.exported_model import OUTPUTS
 from ganomaly.model_file import Model
@@ -16,6 +17,7 @@ from ganomaly.model_file import Model
 LARGEST_SIDE = 16_384  # px, up to which the size of the network's input is checked to be that of scoring
 LARGEST_QUOTIENT = 2**20
 _HALF = 2**11  # of the 22 bits
+_STEP = 2**6
 
 
 class InferenceGraph(nn.Module):
@@ -106,7 +108,7 @@ def as_fraction(scale: float) -> Fraction:
         fraction = Fraction(scale).limit_denominator(most)
         above, below = fraction.numerator, fraction.denominator
         if all(
-            (2 * above * side + below) // (2 * below) == round(scale * side)
+            max(1, (2 * above * side + below) // (2 * below)) == scaled_side(side, scale)
             for side in range(1, LARGEST_SIDE)
         ):
             return fraction
@@ -163,9 +165,11 @@ def _in_whole_numbers(x: Tensor, size: int, axis: int) -> Tensor:
     """
     weights, total = _triangles(x.shape[axis], size)
     high = _quotient(weights * _HALF, total)
-    low = _quotient(
-        (weights * _HALF - high * total) * (2 * _HALF) + total, 2 * total
-    )  # rounded to the nearest
+    # in two steps, for OpenVINO computes in 32 bits what is said to have 64
+    left = (weights * _HALF - high * total) * _STEP
+    first = _quotient(left, total)
+    last = _HALF // _STEP
+    low = first * last + _quotient((left - first * total) * (2 * last) + total, 2 * total)  # to the nearest
     carried = (_filtered(x, low.float(), axis) / _HALF).floor()
     pixels = ((_filtered(x, high.float(), axis) + carried + _HALF / 2) / _HALF).floor()
     return pixels.clamp(0, 255)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration import Calibration, MapCalibration
+from ganomaly.calibration import ROUNDING, Calibration, MapCalibration
 from ganomaly.data import ChosenImages, ImageDataset, decode_ahead
 from ganomaly.errors import DataError, package_needed
 from ganomaly.export.write import quietly
@@ -108,7 +108,8 @@ def _calibrated(proto: "onnx.ModelProto", graph: ExportedModel, images: ImageDat
     if not scored:
         raise DataError(f"none of the {len(images)} calibration images can be read")
     rate = graph.calibration.false_alarm_rate
-    calibration = Calibration(np.array([each.score for each in scored]), rate)
+    # as when the model was calibrated: what rounds otherwise must not exceed itself
+    calibration = Calibration(np.array([each.score for each in scored]) * (1 + ROUNDING), rate)
     maps = [each.anomaly_map for each in scored if each.anomaly_map is not None]
     numbers = {
         CALIBRATION_SCORES: calibration.scores.astype(np.float32),

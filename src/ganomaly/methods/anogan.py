@@ -112,7 +112,9 @@ class AnoGAN(Method):
         copies = x[-1:].expand(-len(x) % together, -1, -1, -1)
         # scoring runs in inference mode, where there are no gradients: leave it, and copy what comes from it
         # flags are the process's, and batches are searched side by side on processors: leave them alone there
-        repeatable = cudnn.flags(enabled=True, deterministic=True) if x.is_cuda else nullcontext()
+        repeatable = (
+            cudnn.flags(enabled=True, deterministic=True, allow_tf32=False) if x.is_cuda else nullcontext()
+        )
         with torch.inference_mode(False), torch.enable_grad(), repeatable:
             networks = (self.generator, self.discriminator)
             fixed = [deepcopy(network).requires_grad_(False) for network in networks]

@@ -35,6 +35,9 @@ class Neighbourhood(nn.Module):
     axes: Tensor
     bank: Tensor
     apart: Tensor
+    centre: Tensor
+    centred: Tensor
+    half_square: Tensor
 
     def __init__(self, channels: int, dimensions: int, whiten: bool) -> None:
         super().__init__()
@@ -44,13 +47,18 @@ class Neighbourhood(nn.Module):
         self.register_buffer("axes", torch.eye(channels, dimensions))
         self.register_buffer("bank", torch.zeros(1, dimensions))  # a row for each feature that is kept
         self.register_buffer("apart", torch.ones(1))  # mean distance of each to its own neighbours
+        # the bank as seen from its middle, where what is much alike is still told apart in 32 bits
+        self.register_buffer("centre", torch.zeros(dimensions, dtype=torch.float64), persistent=False)
+        self.register_buffer("centred", torch.zeros(1, dimensions), persistent=False)
+        self.register_buffer("half_square", torch.zeros(1), persistent=False)
 
     def learn(self, features: Tensor) -> None:
         """Keep features of normal images, `float[n, channels]`, n ≥ 1."""
         self._learn_axes(functional.normalize(features.double().cpu(), dim=1))
-        self.bank = self._rows(features)
+        self.bank = self._rows(features).float()
+        self._look_from_the_middle()
         numbers = torch.arange(len(features), device=features.device)
-        parts = zip(torch.split(self.bank, _AT_ONCE), torch.split(numbers, _AT_ONCE), strict=True)
+        parts = zip(torch.split(self.centred, _AT_ONCE), torch.split(numbers, _AT_ONCE), strict=True)
         self.apart = torch.cat([self._nearest(some, own)[0] for some, own in parts])
 
     def forward(self, features: Tensor) -> Tensor:
@@ -68,7 +76,7 @@ class Neighbourhood(nn.Module):
             50 nearest to their own 10. Before anything is kept, the distance to the origin.
         """
         ratios = []
-        everything = self._rows(features)
+        everything = (self._rows(features) - self.centre).float()
         # a graph has no loop over a number that only its input tells
         parts = [everything] if torch.compiler.is_exporting() else torch.split(everything, _AT_ONCE)
         for rows in parts:
@@ -84,6 +92,13 @@ class Neighbourhood(nn.Module):
         self.bank = self.bank.new_zeros(kept, self.bank.shape[1])
         self.apart = self.apart.new_zeros(kept)
         super()._load_from_state_dict(state_dict, prefix, *others)
+        self._look_from_the_middle()
+
+    def _look_from_the_middle(self) -> None:
+        bank = self.bank.double()
+        self.centre = bank.mean(dim=0)
+        self.centred = (bank - self.centre).float()
+        self.half_square = self.centred.square().sum(dim=1) / 2
 
     def _learn_axes(self, features: Tensor) -> None:
         dimensions = self.axes.shape[1]
@@ -97,19 +112,22 @@ class Neighbourhood(nn.Module):
         self.axes.copy_(vectors)
 
     def _rows(self, features: Tensor) -> Tensor:
-        return functional.normalize((functional.normalize(features, dim=1) - self.mean) @ self.axes, dim=1)
+        """Directions, `double[N, K]`: what is much alike differs in digits that 32 bits would round."""
+        unit = functional.normalize(features.double(), dim=1)
+        return functional.normalize((unit - self.mean) @ self.axes.double(), dim=1)
 
     def _nearest(self, rows: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean distance to the nearest kept features, `float[N]`, and which lie around, `int[N, k]`.
 
         `own` are the numbers of the rows themselves, which are no neighbours of their own.
         """
-        others = len(self.bank)
-        likeness = rows @ self.bank.t()
+        others = len(self.centred)
+        # |r − b|² = |r|² − 2 (r·b − |b|²/2)
+        likeness = rows @ self.centred.t() - self.half_square
         if own is not None and others > 1:
             likeness[torch.arange(len(own), device=own.device), own] = -torch.inf
             others -= 1
         around = likeness.topk(min(SURROUNDINGS, others), dim=1).indices
         # by differences, since 1 − cosine would be rounded the more the nearer they are
-        distance = (rows[:, None] - self.bank[around[:, :NEIGHBOURS]]).norm(dim=2).mean(dim=1)
+        distance = (rows[:, None] - self.centred[around[:, :NEIGHBOURS]]).norm(dim=2).mean(dim=1)
         return distance, around

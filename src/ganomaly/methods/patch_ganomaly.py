@@ -57,6 +57,7 @@ BANKS = (512, 1024)
 SCALES = len(BANKS)
 # of the signals at each scale: what D spots, |x − x̂|, D's features far from normal ones, z − ẑ
 WEIGHTS = (1.0, 1.0, 1.0, 0.5)
+MOST_PLACES = 2**15  # of an image that a bank may choose from, which bounds memory
 TINY = 1e-6
 
 
@@ -200,9 +201,7 @@ class PatchGANomaly(Method):
         generator = Generator().manual_seed(0)
         for number, normal in enumerate(self.scales):
             assert isinstance(normal, Normal)
-            normal.learn(
-                [self._networks(number, _prepared(image, number))[:2] for image in for_banks], generator
-            )
+            normal.learn([self._found(number, image, generator) for image in for_banks], generator)
         signals = [self._signals(image)[0] for image in for_places]
         self.places.learn([each[0] for each in signals])
         self.sizes.learn(self._above_usual(each)[0] for each in signals)
@@ -291,6 +290,20 @@ class PatchGANomaly(Method):
         distances = [(each + TINY).log() for each in (error, *self.scales[number](difference, features))]
         return torch.cat([spotted, *(_enlarged(each, spotted) for each in distances)], dim=1), x_hat
 
+    def _found(self, number: int, image: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, K, …]`: of large images some of the places."""
+        difference, features = in_tiles(
+            lambda x: self._networks(number, x)[:2],
+            _prepared(image, number),
+            tile=TILE,
+            margin=MARGIN,
+            strides=(LATENT_STRIDE, 4 * 2**number),
+        )
+        places = features.flatten(2)
+        if places.shape[2] > MOST_PLACES:
+            places = places[:, :, torch.randperm(places.shape[2], generator=generator)[:MOST_PLACES]]
+        return difference, places[:, :, None]
+
     def _networks(self, number: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """z − ẑ; D's features, at 1/4 or at 1/8; what D spots; |x − x̂| at normalised local contrast; x̂."""
         views = self._views(x)
@@ -336,7 +349,7 @@ class Normal(nn.Module):
         self.bank = NeighbourBank(channels, bank)
 
     def learn(self, found: Sequence[tuple[Tensor, Tensor]], generator: Generator) -> None:
-        """Learn from z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, K, h, w]`, of normal images."""
+        """Learn from z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, K, …]`, of normal images."""
         differences = torch.cat([difference[0].flatten(1) for difference, _ in found], dim=1)
         covariance = torch.cov(differences).double().cpu().reshape(len(differences), -1)
         ridge = 1e-4 * covariance.diagonal().mean().clamp_min(1e-12)
