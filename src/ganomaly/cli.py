@@ -240,7 +240,13 @@ def benchmark(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for rows and tables.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for rows and tables; what is measured there is kept, so take another for other images.",
+            show_default=False,
+        ),
+    ],
     data: Annotated[
         Path | None, typer.Option(help="Folder of the images; not needed for simulated baggage.")
     ] = None,

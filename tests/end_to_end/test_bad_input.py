@@ -1,5 +1,6 @@
 """Bad input gets one clear sentence and the right exit status, and nothing is lost."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -125,6 +126,21 @@ def test_maps_never_replace_the_images(tmp_path, normal_folder, model_path):
 def test_fit_does_not_write_a_graph(tmp_path, normal_folder):
     done = ganomaly("fit", normal_folder, "--model", tmp_path / "part.onnx")
     assert_one_sentence(done, WRONG_USAGE, "ganomaly export")
+
+
+def test_a_code_page_without_greek_letters_costs_no_figures(tmp_path, labelled_folder, model_path):
+    done = ganomaly_process(
+        "evaluate",
+        model_path,
+        labelled_folder,
+        "--json",
+        tmp_path / "figures.json",
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+        encoding="cp1252",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "detection rate at ?" in done.stdout
+    assert (tmp_path / "figures.json").stat().st_size > 0
 
 
 def test_a_file_that_is_no_model(tmp_path, normal_folder):
