@@ -65,7 +65,7 @@ def main() -> None:
 def simulated_bags(folder: Path) -> Path:
     """500 whole bags to train on; 200 normal and 3×60 with a threat to test."""
     data = folder / "simulated_bags"
-    if not data.exists():
+    if not (data / "train").is_dir():
         write_simulated_baggage(
             data, kind="bags", n_train=500, n_test_normal=200, n_test_per_threat=60, seed=0
         )

@@ -181,10 +181,15 @@ def test_which_images_train_does_not_depend_on_free_memory(tmp_path, monkeypatch
         assert torch.equal(tensor, other.method.state_dict()[name]), f"{name} differs"
 
 
-def test_a_loaded_detector_of_patches_is_fitted_again_as_it_was(tmp_path):
+@pytest.mark.parametrize("image_size", [None, 40])
+def test_a_loaded_detector_of_patches_is_fitted_again_as_it_was(tmp_path, image_size):
     images = textures(12, size=80)
-    options = {"ngf": 4, "ndf": 4, "nz": 4}
-    detector = GANomalyDetector(epochs=1, false_alarm_rate=0.3, method_options=options).fit(images)
+    detector = GANomalyDetector(
+        epochs=1,
+        image_size=image_size,
+        false_alarm_rate=0.3,
+        method_options={"ngf": 4, "ndf": 4, "nz": 4},
+    ).fit(images)
     detector.save(tmp_path / "m.safetensors")
     loaded = GANomalyDetector.load(tmp_path / "m.safetensors")
     assert clone(loaded).fit(images).model_.preprocessing == detector.model_.preprocessing

@@ -94,7 +94,12 @@ JudgePath = Annotated[
     ),
 ]
 ReportPath = Annotated[Path | None, typer.Option(help="Write an HTML report that opens offline.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per step; changes memory and speed, not scores.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Images per step; changes memory and speed, not scores. Preset patches takes one."
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

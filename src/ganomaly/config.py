@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ganomaly.errors import UsageError
 
+GRAPH_ENDINGS = (".onnx", ".xml")
+"""Of what `ganomaly export` writes, for ONNX Runtime and for OpenVINO; other models are safetensors."""
+
 AUTO = "auto"
 """The preset that is chosen by the size of the images."""
 

@@ -244,8 +244,12 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         detector = cls(
             preset=model.preset,
             epochs=model.provenance.get("epochs"),
-            # of patches that is no size that was asked for
-            image_size=model.preprocessing.image_size if model.preprocessing.scale is None else None,
+            # the side of patches is no size to ask for
+            image_size=(
+                model.preprocessing.image_size
+                if model.preprocessing.scale is None
+                else model.provenance.get("image_size")
+            ),
             channels=model.preprocessing.channels,
             seed=model.provenance.get("seed", 0),
             false_alarm_rate=model.calibration.false_alarm_rate,

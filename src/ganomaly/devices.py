@@ -1,8 +1,10 @@
 """Which processor computes, and how precisely."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
@@ -44,15 +46,37 @@ def precision_warning(precision: Precision, device: torch.device) -> str | None:
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute fp32 as such on a GPU too, whose convolutions keep 10 bits of each factor unless told not to."""
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute fp32 as such on a GPU too, whose convolutions keep 10 bits of each factor unless told not to.
+
+    The switch is the process's: who comes in first turns it, who leaves last puts it back.
+    """
+    if device.type != "cuda":
+        yield
+        return
     cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32
-    cudnn.allow_tf32 = False
+    with _FULL_PRECISION.lock:
+        if _FULL_PRECISION.inside == 0:
+            _FULL_PRECISION.before = cudnn.allow_tf32
+            cudnn.allow_tf32 = False
+        _FULL_PRECISION.inside += 1
     try:
         yield
     finally:
-        cudnn.allow_tf32 = before
+        with _FULL_PRECISION.lock:
+            _FULL_PRECISION.inside -= 1
+            if _FULL_PRECISION.inside == 0:
+                cudnn.allow_tf32 = _FULL_PRECISION.before
+
+
+@dataclass
+class _Switch:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    inside: int = 0
+    before: bool = True
+
+
+_FULL_PRECISION = _Switch()
 
 
 def make_fabric(device: torch.device, precision: Precision) -> Fabric:

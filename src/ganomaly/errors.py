@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 
-PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow"}
+_PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow"}
 """What to install for a module that is called otherwise."""
 
 
@@ -56,7 +56,7 @@ def package_needed(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        package = PACKAGE_OF.get(error.name or "", error.name)
+        package = _PACKAGE_OF.get(error.name or "", error.name)
         way_out = (
             "install ganomaly in the place of ganomaly-inference, which judges with exported models alone"
             if _is_installed("ganomaly-inference") and not _is_installed("ganomaly")

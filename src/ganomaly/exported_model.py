@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import Device, Preprocessing
+from ganomaly.config import GRAPH_ENDINGS, Device, Preprocessing
 from ganomaly.data import DecodedBatch, ImageDataset, decode_ahead, resize_image
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError, package_needed
 from ganomaly.scored_image import BATCH_SIZE, NO_NUMBER, ScoredImage, some_with_a_number
 
 FORMAT = "ganomaly-graph"
 FORMAT_VERSION = 1
-ONNX, OPENVINO = ".onnx", ".xml"
-ENDINGS = (ONNX, OPENVINO)
+ONNX, OPENVINO = GRAPH_ENDINGS
 IMAGE, THRESHOLD = "image", "threshold"
 OUTPUTS = ("score", "p_value", "is_anomaly", "anomaly_map", "reconstruction")
 METADATA = ("format", "format_version", "model", "provenance")
@@ -52,7 +51,11 @@ class ExportedModel:
     calibration: Calibration
     map_calibration: MapCalibration | None
     provenance: Mapping[str, Any]
-    parameters: int | None = None
+
+    @property
+    def parameters(self) -> None:
+        """A graph does not tell."""
+        return None
 
     def judge(
         self,

@@ -67,7 +67,10 @@ def check_writable(path: str | Path) -> None:
 
 
 def _without_link(path: Path) -> Path:
-    return path.resolve() if path.is_symlink() else path
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except RuntimeError:  # Python 3.11's word for links that lead in a circle
+        raise UsageError(f"cannot write {path}: it is a link that leads to itself") from None
 
 
 def _flush_to_disk(path: Path) -> None:

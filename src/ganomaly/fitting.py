@@ -41,7 +41,7 @@ from ganomaly.data import (
     survey,
 )
 from ganomaly.devices import choose_device, precision_warning
-from ganomaly.errors import UsageError
+from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.model_file import Model
 from ganomaly.networks import check_image_size
@@ -51,6 +51,8 @@ from ganomaly.tensors import network_input
 from ganomaly.training import TrainingProgress, TrainingResult, train
 from ganomaly.version import __version__
 
+SCALE_STEPS = 4096
+"""Images are made smaller by a whole number of such parts, so that scoring and a graph get the same sides."""
 SMALL_PRESET, LARGE_PRESET = "small", "patches"
 SMALL_IMAGES = 64  # px of the shorter side; a patch of larger ones still shows parts of what they show
 
@@ -170,7 +172,12 @@ def fit_model(
     method_type, preset, options = _settled(settings)
     preprocessing, images = _prepare(dataset, surveyed, settings, preset, observer)
     training = _training_options(settings, preset, preprocessing.channels)
-    split = _split(images, calibration_options, training.seed)
+    split_for_calibration(len(images.usable), calibration_options, training.seed)  # are there enough to read?
+    split = _split(surveyed, len(dataset), calibration_options, training.seed)
+    if not _readable(split.calibration, images):
+        raise DataError(
+            f"none of the {len(split.calibration)} images that shall calibrate can be read; mend or remove them"
+        )
     observer.say(_plan(dataset, surveyed, preprocessing, images, split, settings, preset, training))
     slow = precision_warning(training.precision, choose_device(training.device))
     if slow is not None:
@@ -197,7 +204,7 @@ def fit_model(
     shortfall = calibration.shortfall()
     if shortfall is not None:
         observer.warn(shortfall)
-    provenance = _provenance(surveyed, images, split, training, result)
+    provenance = _provenance(surveyed, images, split, settings, training, result)
     model = Model(result.method, settings.preset, preprocessing, calibration, provenance, map_calibration)
     failures = {dataset.records[index].path: why for index, why in sorted(images.failures.items())}
     return FitResult(model, failures, result)
@@ -222,12 +229,9 @@ def calibration_images(model: Model, data: Any) -> ImageDataset:
     surveyed = survey(dataset)
     if surveyed.fingerprint != model.provenance.get("data_fingerprint"):
         raise UsageError(f"{dataset.name} does not hold the images that the model learned from; name those")
-    known = model.preprocessing
-    images = PreparedImages(
-        dataset, image_size=known.image_size, scale=known.scale, channels=known.channels, surveyed=surveyed
-    )
     options = CalibrationOptions.checked(false_alarm_rate=model.calibration.false_alarm_rate)
-    return ChosenImages(dataset, _split(images, options, model.provenance["seed"]).calibration)
+    split = _split(surveyed, len(dataset), options, model.provenance["seed"])
+    return ChosenImages(dataset, split.calibration)
 
 
 def suggested_preset(surveyed: Survey) -> str:
@@ -251,7 +255,8 @@ def framing(preset: Preset, surveyed: Survey, image_size: int | None) -> tuple[i
         return image_size or suggested_image_size(surveyed), None
     wanted = image_size or preset.patches.image_size
     patch_size = min(preset.patches.patch_size, max(32, wanted // 16 * 16))  # networks halve it four times
-    return patch_size, min(1.0, wanted / math.sqrt(surveyed.median_height * surveyed.median_width))
+    scale = min(1.0, wanted / math.sqrt(surveyed.median_height * surveyed.median_width))
+    return patch_size, max(1, round(scale * SCALE_STEPS)) / SCALE_STEPS
 
 
 def _settled(settings: FitSettings) -> tuple[type[Method], Preset, MethodOptions]:
@@ -293,19 +298,15 @@ def _prepare(
     ), images
 
 
-def _split(images: PreparedImages, options: CalibrationOptions, seed: int) -> CalibrationSplit:
+def _split(surveyed: Survey, n_images: int, options: CalibrationOptions, seed: int) -> CalibrationSplit:
     """Indices to train on and to calibrate with.
 
     They follow from the headers alone: how many images are decoded beforehand is a matter of free memory, and which
     ones train must not be. Images that turn out to be broken are left out where they are met.
     """
-    split_for_calibration(len(images.usable), options, seed)  # refuses too few that can be read
-    split = split_for_calibration(len(images.openable), options, seed)
-    return replace(
-        split,
-        training=images.openable[split.training],
-        calibration=images.openable[split.calibration],
-    )
+    openable = np.setdiff1d(np.arange(n_images), list(surveyed.failures))
+    split = split_for_calibration(len(openable), options, seed)
+    return replace(split, training=openable[split.training], calibration=openable[split.calibration])
 
 
 def _readable(indices: NDArray[np.int64], images: PreparedImages) -> int:
@@ -378,6 +379,7 @@ def _provenance(
     surveyed: Survey,
     images: PreparedImages,
     split: CalibrationSplit,
+    settings: FitSettings,
     training: TrainingOptions,
     result: TrainingResult,
 ) -> dict[str, Any]:
@@ -391,6 +393,7 @@ def _provenance(
         "device": next(result.method.parameters()).device.type,
         "precision": result.precision,
         "seed": training.seed,
+        "image_size": settings.image_size,
         "epochs": training.epochs if training.steps is None else None,
         "steps": training.steps,
         "batch_size": training.batch_size,

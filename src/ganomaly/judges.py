@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from ganomaly.config import GRAPH_ENDINGS
 from ganomaly.errors import package_needed
-from ganomaly.exported_model import ENDINGS, load_exported
+from ganomaly.exported_model import load_exported
 from ganomaly.scored_image import Judge
 
 
@@ -18,7 +19,7 @@ def load_judge(path: str | Path) -> Judge:
     ModelFileError
         If it is truncated, foreign, newer than this package, or was changed.
     """
-    if Path(path).suffix.lower() in ENDINGS:
+    if Path(path).suffix.lower() in GRAPH_ENDINGS:
         return load_exported(path)
     with package_needed(f"a model that is not exported, as {path},"):
         from ganomaly.model_file import load_model

@@ -19,9 +19,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import Device, Preprocessing
+from ganomaly.config import GRAPH_ENDINGS, Device, Preprocessing
 from ganomaly.data import ImageDataset
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
+from ganomaly.files import check_writable
 from ganomaly.methods import Method, find_method
 from ganomaly.scored_image import BATCH_SIZE, ScoredImage
 from ganomaly.scoring import score_dataset
@@ -89,14 +90,26 @@ class Model:
         )
 
 
+def check_model_path(path: str | Path) -> None:
+    """Raise `UsageError` now if `save_model` would refuse `path` later."""
+    if Path(path).suffix.lower() in GRAPH_ENDINGS:
+        raise UsageError(
+            f"{path} has the ending of a graph; name a .safetensors file, and `ganomaly export` makes a graph of it"
+        )
+    check_writable(path)
+
+
 def save_model(model: Model, path: str | Path) -> None:
     """Write a model to one `.safetensors` file, whole or not at all.
 
     Raises
     ------
+    UsageError
+        If the path has the ending of a graph, or its folder is missing.
     OutputError
         If it cannot be written.
     """
+    check_model_path(path)
     tensors = {
         f"weights/{name}": tensor.cpu().contiguous() for name, tensor in model.method.state_dict().items()
     }

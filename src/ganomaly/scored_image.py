@@ -47,16 +47,19 @@ class ScoredImage:
 
 
 def some_with_a_number(images: Iterable[ScoredImage]) -> Iterator[ScoredImage]:
-    """Pass images on; raise `TrainingError` at the end if the score of none of them was a number."""
+    """Pass images on; raise `TrainingError` if none of the first has a score that is a number, or none of all."""
+    broken = TrainingError(
+        "the model gives scores that are not a number: its weights are broken; train it again"
+    )
     numbers = others = 0
     for image in images:
         numbers += image.score is not None
         others += image.error == NO_NUMBER
+        if others >= BATCH_SIZE and not numbers:
+            raise broken
         yield image
     if others and not numbers:
-        raise TrainingError(
-            "the model gives scores that are not a number: its weights are broken; train it again"
-        )
+        raise broken
 
 
 class Judge(Protocol):

@@ -69,7 +69,8 @@ def score_dataset(
     def score(batch: DecodedBatch) -> list[ScoredImage]:
         scored = [ScoredImage(index, None, error) for index, error in batch.failures.items()]
         if len(batch.images):
-            with torch.inference_mode():  # of a thread, not of the process
+            # inference mode is a thread's, not the process's
+            with torch.inference_mode(), full_precision(target):
                 x = network_input(batch.images, preprocessing.white_level, target)
                 scored += _score_batch(method, x, batch, pictures)
         return sorted(scored, key=lambda image: image.index)
@@ -85,8 +86,8 @@ def score_dataset(
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Run a block in eval mode without gradients; the mode is put back afterwards."""
-    with _in_eval_mode(module), torch.inference_mode():
+    """Run a block in eval mode, in fp32, without gradients; the mode is put back afterwards."""
+    with _in_eval_mode(module), torch.inference_mode(), full_precision(next(module.parameters()).device):
         yield
 
 
@@ -95,8 +96,7 @@ def _in_eval_mode(module: nn.Module) -> Iterator[None]:
     was_training = module.training
     module.eval()
     try:
-        with full_precision():
-            yield
+        yield
     finally:
         module.train(was_training)
 

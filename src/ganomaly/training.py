@@ -221,7 +221,7 @@ class _Run:
         some = np.random.default_rng(self.training.seed).permutation(self.indices)[:wanted]
         batches = np.array_split(some, range(BATCH_AFTERWARDS, len(some), BATCH_AFTERWARDS))
         self.method.eval()
-        with torch.no_grad(), full_precision():
+        with torch.no_grad(), full_precision(self.fabric.device):
             self.method.learn_normal(self._input(pixels) for pixels in self.images.batches(iter(batches)))
 
     def _input(self, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> torch.Tensor:

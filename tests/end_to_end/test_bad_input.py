@@ -118,7 +118,7 @@ def test_maps_never_replace_the_images(tmp_path, normal_folder, model_path):
         (images, normal_folder),
     ):
         done = ganomaly("score", model_path, *asked, "--out", tmp_path / "t.csv", "--maps", maps)
-        assert_one_sentence(done, WRONG_USAGE, "among the images", "another folder")
+        assert_one_sentence(done, WRONG_USAGE, "images", "another folder")
     assert [path.read_bytes() for path in images] == before
     assert not (normal_folder / "maps").exists()
 

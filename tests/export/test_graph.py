@@ -1,12 +1,16 @@
 """The graph resizes as scoring does, to the last bit where images have 8 bits, and to the same size."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from ganomaly.data import resize_image, scaled_side
+from ganomaly.data import ImageArrays, resize_image, scaled_side, survey
 from ganomaly.export.graph import as_fraction, filter_matrix, resized
+from ganomaly.fitting import SCALE_STEPS, framing
+from ganomaly.methods import find_preset
 
 SIDES = st.integers(1, 90)
 
@@ -48,17 +52,20 @@ def test_rows_of_a_filter_add_up_to_one(n_in, n_out):
     np.testing.assert_allclose(matrix.sum(dim=1), 1, rtol=1e-5)
 
 
-# the scales of images of 512, 1,024, 1,536 and 2,048 px a side, and others that end in halves
-@example(0.5)
-@example(0.25)
-@example(1 / 6)
-@example(0.125)
-@example(0.1)
-@example(0.3)
-@given(st.floats(0.01, 1.0))
-def test_a_fraction_makes_each_side_as_long_as_the_scale(scale):
-    fraction = as_fraction(scale)
-    above, below = fraction.numerator, fraction.denominator
-    for side in (1, 2, 3, 5, 99, 256, 1023, 4000, 12345):
-        assert max(1, (2 * above * side + below) // (2 * below)) == scaled_side(side, scale)
-    assert 2 * above * 16384 + below < 2**63
+@given(st.integers(1, SCALE_STEPS), st.integers(1, 20_000))
+def test_a_graph_makes_each_side_as_long_as_scoring_does(steps, side):
+    scale = steps / SCALE_STEPS
+    above, below = as_fraction(scale).as_integer_ratio()
+    assert max(1, (2 * above * side + below) // (2 * below)) == scaled_side(side, scale)
+    assert 2 * above * 20_000 + below < 2**31
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(32, 4096))
+def test_images_of_every_size_give_a_model_that_can_be_exported(height, width, image_size):
+    surveyed = survey(ImageArrays([np.zeros((1, 1), np.uint8)]))
+    surveyed = replace(surveyed, sizes={(height, width): 1})
+    preset = find_preset("patches")[1]
+    _, scale = framing(preset, surveyed, image_size)
+    assert scale is not None
+    assert 0 < scale <= 1
+    as_fraction(scale)

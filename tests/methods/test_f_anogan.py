@@ -109,7 +109,7 @@ def test_the_encoder_s_loss_is_izi_f():
     ours.begin_step(9, 10)
     ours.training_step(batch(), descents(ours), autocast_off())
     literal.generator.eval()
-    x_hat = literal.generator(literal.encoder(batch()))
+    x_hat = literal.generator(literal.encoder(batch()).tanh())
     features = literal.critic(batch())[1] - literal.critic(x_hat)[1]
     ((batch() - x_hat).square().mean() + 3 * features.square().mean()).backward()
     SGD(literal.encoder.parameters(), lr=0.1).step()
@@ -122,7 +122,7 @@ def test_the_encoder_s_loss_is_izi_f():
 def test_the_score_is_residual_plus_features(awake):
     method = awake(small(feature_weight=3.0))
     with evaluating(method):
-        x_hat = method.generator(method.encoder(batch()))
+        x_hat = method.generator(method.encoder(batch()).tanh())
         features = method.critic(batch())[1] - method.critic(x_hat)[1]
         expected = (batch() - x_hat).square().mean(dim=(1, 2, 3))
         expected = expected + 3 * features.square().mean(dim=(1, 2, 3))

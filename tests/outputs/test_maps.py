@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ganomaly.calibration import MapCalibration
-from ganomaly.outputs import MapFolder, as_8_bit, at_image_size, common_folder, overlay
+from ganomaly.outputs import ImageFolders, MapFolder, as_8_bit, at_image_size, overlay
 
 CALIBRATION = MapCalibration(
     medians=np.array([1.0, 2.0, 3.0]), maxima=np.array([4.0, 5.0, 10.0]), false_alarm_rate=0.25
@@ -27,8 +27,37 @@ def write_maps(folder: MapFolder, paths: list[str]) -> dict[str, float]:
 
 def test_maps_lie_as_their_images_do(tmp_path):
     paths = ["in/a/1.png", "in/b/1.png", "in/train.parquet#17", "in/odd#1.png"]
-    folder = MapFolder(tmp_path / "maps", CALIBRATION, "npy", common_folder(paths))
+    folder = MapFolder(tmp_path / "maps", CALIBRATION, "npy", ImageFolders(paths).root)
     assert write_maps(folder, paths) == {"a/1.npy": 0, "b/1.npy": 1, "train_17.npy": 2, "odd#1.npy": 3}
+
+
+def test_maps_stay_below_their_folder_wherever_the_images_are(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    paths = ["1.png", "../b/2.png"]
+    folder = MapFolder("../maps", CALIBRATION, "npy", ImageFolders(paths).root)
+    assert write_maps(folder, paths) == {"a/1.npy": 0, "b/2.npy": 1}
+
+
+@pytest.mark.parametrize(
+    ("paths", "maps", "among_images"),
+    [
+        (["p/1.png"], "p", True),
+        (["p/1.png"], "maps", False),
+        (["p/1.png"], "p/maps", False),
+        (["p/1.png", "p/x/1.png"], "p", True),
+        (["p/1.png", "p/x/1.png"], "p/x", True),
+        (["p/1.png", "p/x/1.png"], "p/y/../x", True),
+        (["links/1.png"], "p", True),
+    ],
+)
+def test_maps_are_never_laid_among_images(tmp_path, monkeypatch, paths, maps, among_images):
+    monkeypatch.chdir(tmp_path)
+    for path in ("p/1.png", "p/x/1.png", "links"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).mkdir() if path == "links" else (tmp_path / path).touch()
+    (tmp_path / "links" / "1.png").symlink_to(tmp_path / "p" / "1.png")
+    assert ImageFolders(paths).would_hold_maps(tmp_path / maps) == among_images
 
 
 def test_maps_of_images_with_the_same_name_do_not_overwrite_each_other(tmp_path):

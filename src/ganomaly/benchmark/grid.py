@@ -19,7 +19,7 @@ from ganomaly.benchmark.problems import Source
 from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.config import Precision
 from ganomaly.devices import choose_device, choose_precision
-from ganomaly.errors import GANomalyError
+from ganomaly.errors import GANomalyError, UsageError
 
 CHECKPOINTS = "checkpoints"
 
@@ -35,7 +35,20 @@ def grid(
     image_size: int | None = None,
     precision: Precision = "auto",
 ) -> list[Cell]:
-    """All cells, seeds outermost, so that a grid stopped early is whole for its first seeds."""
+    """All cells, seeds outermost, so that a grid stopped early is whole for its first seeds.
+
+    Raises
+    ------
+    UsageError
+        If the protocol would look at a method before it has learned what is normal.
+    """
+    if protocol == "published":
+        for method in methods:
+            if method.resolved()[0].images_to_learn_from:
+                raise UsageError(
+                    f"the protocol published scores after each epoch, but {method.label} learns what is normal after "
+                    "the last one; measure it with --protocol clean"
+                )
     return [
         Cell(source, group, method, seed, protocol, budget or Budget(), image_size, precision)
         for seed, method, group in itertools.product(seeds, methods, source.groups(classes))
@@ -86,6 +99,8 @@ def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[
         for cell in cells:
             yield _attempt(cell, out, None)
         return
+    for cell in cells:
+        cell.source.prepare(cell.group)  # here, so that no two of them do it at the same time
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with _workers(jobs) as pool:
         futures: list[Future[list[dict[str, Any]]]] = [

@@ -3,6 +3,7 @@
 Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, which shows the same three.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ganomaly.report.figures import (
 )
 
 PANEL = 0.85  # inches
+LONGEST_PART = 80  # letters of a file's name, which may have some 250 in all
 # for each group its name, colour and marker, and whether it is the anomalous one
 GROUPS = (("Normal", NORMAL, "o", False), ("Anomalous", ANOMALOUS, "^", True))
 
@@ -126,4 +128,7 @@ def _drawings(kept: Kept, title: str) -> dict[str, Callable[[], Figure]]:
 
 def _in_file_name(text: str) -> str:
     """A method or class as part of a file's name, and no two alike; other signs than these as %XX."""
-    return quote(text, safe="[]=;,+ ")
+    name = quote(text, safe="[]=;,+ ")
+    if len(name) <= LONGEST_PART:
+        return name
+    return f"{name[: LONGEST_PART - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -108,6 +108,11 @@ class Source:
         }
         return Problem(open_training_images(str(folder)), test, classes)
 
+    def prepare(self, group: Sequence[str]) -> None:
+        """Simulate the images of a group if they are to be simulated and are not there yet."""
+        if self._simulated:
+            self._simulation(group)
+
     @property
     def _simulated(self) -> bool:
         return self.name == BAGGAGE and not (self.folder / "train").is_dir()
@@ -116,7 +121,7 @@ class Source:
         """The folder with the simulated images of a group; it is made when it is asked for first."""
         whole = WHOLE_WEAPON in group
         folder = self.folder / ("simulated_whole_weapons" if whole else "simulated_baggage")
-        if not folder.exists():
+        if not (folder / "train").is_dir():  # what comes to lie there last
             self.folder.mkdir(parents=True, exist_ok=True)
             write_simulated_baggage(
                 folder,

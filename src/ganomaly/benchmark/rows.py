@@ -41,8 +41,10 @@ class RowFile:
         return all(cell.key(name) in known for name in cell.group)
 
     def of(self, cell: Cell) -> list[dict[str, Any]]:
-        """The rows of a cell; of several of one class the newest."""
-        newest = {_key(row, cell): row for row in self.rows if _as_precise(row, cell)}
+        """The rows of a cell; of several of one class the newest without error, if there is one."""
+        rows = [row for row in self.rows if _as_precise(row, cell)]
+        # an error of a later run does not take a figure away
+        newest = {_key(row, cell): row for row in sorted(rows, key=lambda row: ERROR not in row)}
         return [newest[key] for key in (cell.key(name) for name in cell.group) if key in newest]
 
     def add(self, rows: list[dict[str, Any]]) -> None:

@@ -67,11 +67,12 @@ def benchmark(
         rows = run_grid(cells, kept, jobs=jobs, on_done=count)
     table = result_table(rows)
     console.print_table(_benchmark_table(table))
-    written = write_tables(table, rows, out) + write_figures(table, rows, out)
+    written = write_tables(table, rows, out)
     if json_path is not None:
         with written_whole(json_path) as part:
             part.write_text(json.dumps({"rows": [row for row in rows if ERROR not in row]}, indent=2) + "\n")
         written.append(json_path)
+    written += write_figures(table, rows, out)
     console.say(f"wrote {kept.path}, and {len(written)} tables and figures beside it")
     failed = [row for row in rows if ERROR in row]
     if failed:

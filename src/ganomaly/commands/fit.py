@@ -4,21 +4,14 @@ from pathlib import Path
 
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import length_in_words
-from ganomaly.errors import UsageError
-from ganomaly.exported_model import ENDINGS
-from ganomaly.files import check_writable
 from ganomaly.fitting import FitSettings, fit_model
-from ganomaly.model_file import save_model
+from ganomaly.model_file import check_model_path, save_model
 from ganomaly.progress import Console
 
 
 def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resume: bool) -> bool:
     """Train on normal images and write the model; whether all images could be read."""
-    if path.suffix.lower() in ENDINGS:
-        raise UsageError(
-            f"{path} has the ending of a graph; fit a .safetensors model, and `ganomaly export` makes a graph of it"
-        )
-    check_writable(path)
+    check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")
     with console.fitting() as display:
         result = fit_model(data, settings, observer=display, checkpoint=checkpoint, resume=resume)

@@ -10,12 +10,12 @@ from ganomaly.errors import UsageError
 from ganomaly.files import check_writable
 from ganomaly.judges import load_judge
 from ganomaly.outputs import (
+    ImageFolders,
     MapFolder,
     MapFormat,
     as_8_bit,
     at_image_size,
     check_table_path,
-    common_folder,
     open_table,
     score_row,
 )
@@ -82,10 +82,13 @@ def _map_folder(
 ) -> MapFolder:
     if model.map_calibration is None:
         raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")
-    root = common_folder(record.path for record in dataset.records)
+    folders = ImageFolders(record.path for record in dataset.records)
+    if folders.would_hold_maps(folder):
+        raise UsageError(f"maps in {folder} would lie among the images; name another folder")
     place = folder.resolve()
-    if (root is not None and place == root.resolve()) or any(
-        path.is_dir() and place.is_relative_to(path.resolve()) for path in images
-    ):
-        raise UsageError(f"maps in {folder} would lie among the images and replace some; name another folder")
-    return MapFolder(folder, model.map_calibration, map_format, root)
+    for path in images:
+        if path.is_dir() and place.is_relative_to(path.resolve()):
+            raise UsageError(
+                f"maps in {folder} would count as images of {path} next time; name another folder"
+            )
+    return MapFolder(folder, model.map_calibration, map_format, folders.root)

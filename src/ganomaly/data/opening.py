@@ -249,7 +249,9 @@ def _check_all_may_be_normal(root: Path, folders: Iterable[Path]) -> None:
     """Raise `UsageError` where images lie in folders beside one that is called normal, as `crack` beside `good`."""
     inner = [folder.relative_to(root) for folder in folders]
     known = {part for folder in inner for part in (folder, *folder.parents) if part.name}
-    for normal in sorted(part for part in known if _is_normal(part.name)):
+    for normal in sorted(known):
+        if not _is_normal(normal.name) or any(_is_normal(above.name) for above in normal.parents):
+            continue  # what lies in a normal folder is normal
         beside = {part.name for part in known if part.parent == normal.parent and not _is_normal(part.name)}
         if beside:
             raise UsageError(

@@ -141,7 +141,8 @@ def decode_ahead(
     # at a common scale images may be of any size: one by one they are judged, and one by one they wait
     step = batch_size if scale is None else 1
     batches = (range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step))
-    for batch in _decoded(dataset, batches, wanted, workers):
+    ahead = _PIECES_AHEAD if scale is None else 0
+    for batch in _decoded(dataset, batches, wanted, workers, ahead=ahead):
         yield batch.as_batch(wanted)
 
 
@@ -327,13 +328,12 @@ def _decoded(
     index_batches: Iterable[Iterable[int]],
     wanted: _NetworkInput,
     workers: int | None,
+    *,
     piece_size: int = _PIECE,
+    ahead: int = _PIECES_AHEAD,
 ) -> Generator[_Piece, None, None]:
     """Decode batches of indices ahead, each cut into pieces so that all threads work on the first one."""
     workers = workers or min(usable_processors(), _MOST_WORKERS)
-    if wanted.scale is not None:
-        piece_size = 1
-    ahead = 2 * workers + (_PIECES_AHEAD if wanted.scale is None else 0)
 
     def pieces() -> Iterator[tuple[list[int], bool]]:
         for indices in index_batches:
@@ -342,7 +342,7 @@ def _decoded(
                 yield batch[start : start + piece_size], start + piece_size >= len(batch)
 
     decode = partial(_decode_piece, dataset, wanted)
-    with closing(in_order(decode, pieces(), workers=workers, ahead=ahead)) as decoded:
+    with closing(in_order(decode, pieces(), workers=workers, ahead=ahead + 2 * workers)) as decoded:
         batch = _Piece()
         for piece, is_last in decoded:
             batch.add(piece)

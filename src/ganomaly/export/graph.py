@@ -9,13 +9,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from ganomaly.data import scaled_side
 from ganomaly.errors import UsageError
 from ganomaly.exported_model import OUTPUTS
 from ganomaly.model_file import Model
 
-LARGEST_SIDE = 16_384  # px, up to which the size of the network's input is checked to be that of scoring
-LARGEST_QUOTIENT = 2**20
+LARGEST_DENOMINATOR = 2**14
 _HALF = 2**11  # of the 22 bits
 _STEP = 2**6
 
@@ -95,25 +93,18 @@ class InferenceGraph(nn.Module):
         if self.scale is None:
             return self.preprocessing.image_size, self.preprocessing.image_size
         above, below = self.scale.numerator, self.scale.denominator
-        # rounded to the nearest; the very numbers that scoring takes, which `as_fraction` has seen to
+        # as `scaled_side` rounds
         sides = ((2 * above * side + below) // (2 * below) for side in (height, width))
         high, wide = (torch.sym_max(1, side) for side in sides)  # type: ignore[no-untyped-call]
         return high, wide
 
 
 def as_fraction(scale: float) -> Fraction:
-    """A fraction of small numbers that makes each side exactly as many pixels as the scale does in scoring."""
-    most = 1
-    while most <= LARGEST_QUOTIENT:
-        fraction = Fraction(scale).limit_denominator(most)
-        above, below = fraction.numerator, fraction.denominator
-        if all(
-            max(1, (2 * above * side + below) // (2 * below)) == scaled_side(side, scale)
-            for side in range(1, LARGEST_SIDE)
-        ):
-            return fraction
-        most *= 2
-    raise UsageError(f"the scale {scale!r} of this model cannot be exported; train with another --image-size")
+    """The very scale as a fraction, of numbers small enough for 32 bits, in which OpenVINO counts sides."""
+    fraction = Fraction(scale)
+    if fraction.denominator > LARGEST_DENOMINATOR:
+        raise UsageError(f"the scale {scale!r} of this model cannot be exported; train it again")
+    return fraction
 
 
 def resized(x: Tensor, height: int, width: int, *, rounded: bool = False) -> Tensor:

@@ -96,6 +96,7 @@ def as_onnx(model: Model) -> "onnx.ModelProto":
 
 def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat) -> None:
     """Write a graph with its metadata, whole or not at all."""
+    path = path.resolve()  # OpenVINO's two files shall lie together, where a link leads too
     if file_format == "onnx":
         with written_whole(path) as part:
             part.write_bytes(proto.SerializeToString())

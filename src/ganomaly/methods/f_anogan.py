@@ -139,7 +139,7 @@ class FAnoGAN(Method):
     ) -> dict[str, Tensor]:
         self.generator.eval()  # fixed, its batch-norm statistics too
         with precision.autocast(), frozen(self.generator, self.critic):
-            x_hat = self.generator(self.encoder(x))
+            x_hat = self.reconstruct(x)
             _, features = self.critic(x)
             _, features_hat = self.critic(x_hat)
         reconstruction = mean_square_error(x_hat, x)
@@ -153,6 +153,10 @@ class FAnoGAN(Method):
         """z ~ N(0, 1), `float[N, nz, 1, 1]`, as many as there are images."""
         return self.randomness.normal((len(x), self.options.nz, 1, 1), x.device)
 
+    def _latent(self, x: Tensor) -> Tensor:
+        """E(x) in (−1, 1), `float[N, nz, 1, 1]`: bounded by tanh, so that none is far from those that G drew from."""
+        return torch.tanh(self.encoder(x))
+
     def anomaly_score(self, x: Tensor) -> Tensor:
         """A(x) = A_R(x) + κ · A_D(x): the means of squares of x − G(E(x)) and of f(x) − f(G(E(x)))."""
         x_hat = self.reconstruct(x)
@@ -165,7 +169,7 @@ class FAnoGAN(Method):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x̂ = G(E(x))."""
-        x_hat: Tensor = self.generator(self.encoder(x))
+        x_hat: Tensor = self.generator(self._latent(x))
         return x_hat
 
     def discriminator_features(self, x: Tensor) -> Tensor:
@@ -175,4 +179,4 @@ class FAnoGAN(Method):
 
     def collapse(self, x: Tensor) -> str | None:
         """Say so when all images have the same latent, once the encoder learns."""
-        return None if self.generating else same_latent(self.encoder(x))
+        return None if self.generating else same_latent(self._latent(x))

@@ -25,13 +25,38 @@ def at_image_size(anomaly_map: NDArray[np.float32], height: int, width: int) -> 
     return np.asarray(resized, dtype=np.float32)
 
 
-def common_folder(paths: Iterable[str]) -> Path | None:
-    """The folder that all images lie in or below, absolute; None if there is none, as on two drives."""
-    folders = {os.path.dirname(path) for path in paths}  # noqa: PTH120 - a Path for each of a million names is slow
-    try:
-        return Path(os.path.commonpath([Path(folder).absolute() for folder in folders]))
-    except ValueError:
-        return None
+class ImageFolders:
+    """Which folders images lie in, so that maps can lie as they do, and never on them.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Of the images.
+
+    Attributes
+    ----------
+    root : Path or None
+        Absolute folder that all of them lie in or below; None if there is none, as on two drives.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        as_given, real = set(), set()
+        for path in paths:  # strings, for a Path for each of a million names is slow
+            as_given.add(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
+            real.add(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
+        self._as_given, self._real = as_given, real
+        try:
+            self.root: Path | None = Path(os.path.commonpath(as_given))
+        except ValueError:
+            self.root = None
+
+    def would_hold_maps(self, folder: Path) -> bool:
+        """Whether maps below a folder, laid as the images are, would come to lie in a folder of images."""
+        places = [
+            folder if self.root is None else folder / Path(each).relative_to(self.root)
+            for each in self._as_given
+        ]
+        return any(str(place.resolve()) in self._real for place in places)
 
 
 class MapFolder:
@@ -108,8 +133,8 @@ class MapFolder:
 
     def _names(self, path: str) -> tuple[PurePath, PurePath]:
         """What map and overlay of an image are called, without endings, below the folder."""
-        image = Path(path)
-        image = Path(image.name) if self._root is None else image.absolute().relative_to(self._root)
+        image = Path(os.path.abspath(path))  # noqa: PTH100 - without `..`, and links as they are
+        image = Path(image.name) if self._root is None else image.relative_to(self._root)
         row = image.suffix.partition("#")[2]  # of parquet
         wanted = image.with_name(f"{image.stem}_{row}" if row else image.stem)
         while True:

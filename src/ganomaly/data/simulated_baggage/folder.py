@@ -23,6 +23,7 @@ from ganomaly.errors import OutputError, UsageError
 
 Kind = Literal["patches", "bags", "whole weapons"]
 
+_UNFINISHED = ".unfinished-"
 _PATCH_SIZE = 64  # pixels, as in the publication
 _COARSE_BAG = 100, 143  # pixels; at 4.5 mm each, a patch holds a whole firearm
 _PATCHES_PER_NORMAL_BAG = 9
@@ -169,13 +170,15 @@ def _filled_whole(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder inside a new or empty one; when the block ends well its contents move up."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left_behind in folder.glob(f"{_UNFINISHED}*"):  # by a run that was killed
+            shutil.rmtree(left_behind, ignore_errors=True)
         found = next(folder.iterdir(), None)
         if found is not None:
             raise UsageError(f"{folder} is not empty (it has {found.name}); name a new or an empty folder")
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
         try:
             yield unfinished
-            for path in sorted(unfinished.iterdir()):
+            for path in sorted(unfinished.iterdir()):  # `train` is the last
                 path.replace(folder / path.name)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
