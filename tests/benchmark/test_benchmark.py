@@ -87,6 +87,8 @@ def test_simulated_baggage_is_both_of_the_publications_data_sets(
         **dict.fromkeys(("gun", "gun_parts", "knife"), 1),
         "overall": 3,
     }
+    (tmp_path / "new" / "simulated_whole_weapons" / ".unfinished-1").mkdir(parents=True)  # as after a kill
+    source.prepare(whole)
     weapons = source.problem(whole)
     assert (len(weapons.train), len(weapons.test), weapons.classes["whole weapon"].sum()) == (3, 3, 1)
 
@@ -145,6 +147,14 @@ def test_a_cell_that_fails_is_a_row_and_the_others_go_on(digits: Path, tmp_path:
     assert "33 does not fit" in found[0]["error"]
     assert "error" not in found[1]
     assert not rows.has(cell(digits, image_size=33))
+
+
+def test_a_later_error_does_not_hide_a_row(digits: Path, tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "out")
+    (good,) = run_grid([cell(digits)], rows)
+    rows.add([{"anomaly_class": "1", **cell(digits).identity(), "error": "no memory"}])
+    assert rows.of(cell(digits)) == [good]
+    assert run_grid([cell(digits)], RowFile(tmp_path / "out")) == [good]
 
 
 def test_jobs_side_by_side_find_the_same(digits: Path, tmp_path: Path) -> None:
@@ -317,7 +327,15 @@ def test_a_method_that_cannot_be_is_wrong_usage(text: str) -> None:
         MethodSpec.parsed(text)
 
 
-@pytest.mark.parametrize("more", [["--classes", "11"], ["--methods", "nonsense"], ["--seeds", "x"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--classes", "11"],
+        ["--methods", "nonsense"],
+        ["--seeds", "x"],
+        ["--protocol", "published", "--methods", "contrastive-ganomaly"],
+    ],
+)
 def test_wrong_usage_is_said_before_any_work(digits: Path, tmp_path: Path, more: list[str]) -> None:
     done = ganomaly("benchmark", "mnist", "--data", digits, "--out", tmp_path / "out", *more)
     assert done.returncode == 2

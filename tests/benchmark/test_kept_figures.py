@@ -259,6 +259,14 @@ def test_only_the_first_seed_is_drawn(tmp_path: Path) -> None:
     assert all(path.parent == tmp_path and path.exists() for path in paths)
 
 
+def test_the_figures_of_long_names_have_names_of_their_own(tmp_path: Path) -> None:
+    write_kept(kept_by_hand(), tmp_path / KEPT / "kept.npz")
+    kinds = ["é" * 60 + end for end in "ab"]
+    rows = [{"method": SMALL, "anomaly_class": kind, "seed": 0, KEPT: "kept.npz"} for kind in kinds]
+    paths = write_kept_figures(rows, tmp_path)
+    assert len({path.name for path in paths if path.exists()}) == 2 * len(FIGURES)
+
+
 @every_method
 def test_whatever_has_a_discriminator_gives_features_of_each_image_by_itself(name: str) -> None:
     method = untrained(name)
