@@ -11,6 +11,7 @@ import torch
 
 from ganomaly import GANomalyDetector, TrainingError
 from ganomaly.data import open_images
+from ganomaly.devices import full_precision
 from ganomaly.model_file import load_model
 from ganomaly.scoring import score_dataset
 
@@ -175,3 +176,21 @@ def test_a_detector_in_bf16_training_scores_in_fp32(normal_images):
     np.testing.assert_allclose(
         scores(model, normal_images, batch_size=1), scores(model, normal_images, batch_size=60), rtol=1e-5
     )
+
+
+def test_on_a_gpu_full_precision_lasts_until_the_last_one_leaves():
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
+    cudnn.allow_tf32 = True
+    try:
+        one, other = (full_precision(torch.device("cuda")) for _ in range(2))
+        with one:
+            other.__enter__()
+            assert not cudnn.allow_tf32
+        assert not cudnn.allow_tf32
+        other.__exit__(None, None, None)
+        assert cudnn.allow_tf32
+        with full_precision(torch.device("cpu")):
+            assert cudnn.allow_tf32
+    finally:
+        cudnn.allow_tf32 = before
