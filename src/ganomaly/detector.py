@@ -248,7 +248,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             image_size=(
                 model.preprocessing.image_size
                 if model.preprocessing.scale is None
-                else model.provenance.get("image_size")
+                else model.provenance.get("image_size_asked")
             ),
             channels=model.preprocessing.channels,
             seed=model.provenance.get("seed", 0),

@@ -393,7 +393,7 @@ def _provenance(
         "device": next(result.method.parameters()).device.type,
         "precision": result.precision,
         "seed": training.seed,
-        "image_size": settings.image_size,
+        "image_size_asked": settings.image_size,
         "epochs": training.epochs if training.steps is None else None,
         "steps": training.steps,
         "batch_size": training.batch_size,
