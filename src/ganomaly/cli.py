@@ -103,13 +103,21 @@ BatchSize = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
-) -> None:
-    if version:
+def _say_version(asked: bool) -> None:
+    if asked:
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        # eager: a version is told without a command, which is missed otherwise
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

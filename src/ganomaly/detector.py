@@ -176,8 +176,10 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         ImageError
             If it cannot be read.
         UsageError
-            If the method has no anomaly map.
+            If these are several images, or the method has no anomaly map.
         """
+        if not isinstance(image, str | Path) and np.ndim(image) > 3:  # height, width, channels
+            raise UsageError("anomaly_map takes one image, [H, W] or [H, W, C]; call it once for each")
         one = [image] if isinstance(image, str | Path) else np.asarray(image)[np.newaxis]
         scored, _ = next(self._scored(one, pictures=True))
         if scored.error is not None:

@@ -11,6 +11,7 @@ import pytest
 
 from ganomaly.progress import FittingDisplay
 from ganomaly.training import TrainingProgress
+from ganomaly.version import __version__
 from shell import ganomaly, ganomaly_process
 
 CONTRACT_COLUMNS = ["path", "score", "normalized_score", "p_value", "is_anomaly", "error"]
@@ -30,6 +31,11 @@ def test_help_names_every_verb_without_importing_torch():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert all(verb in done.stdout for verb in ("fit", "score", "evaluate", "demo", "info"))
+
+
+def test_the_version_is_told_without_a_command():
+    done = ganomaly("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
 def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):

@@ -336,6 +336,19 @@ def test_reports_without_labels_work_too(browser, tmp_path, images, calibration,
         assert "False alarms" not in page.locator("#verdict").inner_text()
 
 
+@pytest.mark.parametrize(
+    ("n", "said"), [(13, "too few: 13 calibration images; φ stands for 7.1 %"), (99, "99 calibration images")]
+)
+def test_a_rate_that_was_not_attained_is_said(browser, images, tmp_path, n, said):
+    calibration = Calibration(np.random.default_rng(4).lognormal(-3, 0.3, n), false_alarm_rate=0.01)
+    builder = make_builder(calibration)
+    builder.add(row_of(images, calibration, 0), {})
+    builder.write(tmp_path / "few.html")
+    with opened(browser, tmp_path / "few.html") as page:
+        assert said in page.locator("#tiles").inner_text().replace("\u00a0", " ").replace("\u202f", " ")
+        assert ("too few" in page.locator("#tiles").inner_text()) == (n == 13)
+
+
 def test_the_report_says_so_when_it_keeps_fewer_pictures_than_images(browser, tmp_path, images, calibration):
     builder = make_builder(calibration, max_thumbnails=10)
     for n in range(30):

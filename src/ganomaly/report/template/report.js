@@ -34,9 +34,12 @@ function showTiles(threshold) {
     if (auroc !== null) tiles.push(tile("AUROC", formatFigure(auroc), "0.5 is chance"));
   }
   const moved = threshold !== numbers.threshold;
+  const calibrated = countOf(groups.calibration.length, "calibration image");
+  const attained = groups.calibration.length ? calibratedRate(numbers.threshold) : 0;
+  const tooFew = attained > numbers.false_alarm_rate + 1e-9;
   tiles.push(
     tile("Threshold", formatScore(threshold), moved ? `moved; φ is ${formatScore(numbers.threshold)}` : "φ, set by calibration", "live"),
-    tile("Asked false-alarm rate", formatPercent(numbers.false_alarm_rate), countOf(groups.calibration.length, "calibration image")),
+    tile("Asked false-alarm rate", formatPercent(numbers.false_alarm_rate), tooFew ? `too few: ${calibrated}; φ stands for ${formatPercent(attained)}` : calibrated),
   );
   byId("tiles").replaceChildren(...tiles);
 }
