@@ -87,6 +87,16 @@ def test_heat_leaves_the_usual_clear_and_outlines_the_mask():
     assert (outlined[0] == 100).all()
 
 
+def test_a_strong_defect_stands_out_from_what_it_makes_hot_around():
+    anomaly_map = np.full((6, 8), 15, np.float32)  # all of it above the threshold, 10
+    anomaly_map[2:4, 2:4] = 900
+    picture = overlay(GRAY, anomaly_map, CALIBRATION).astype(int)
+    assert np.abs(picture[2, 2] - picture[0, 0]).max() > 100
+    assert (picture[0, 0] != 100).any(), "and what is above the threshold is seen"
+    calm = overlay(GRAY, np.full((6, 8), 9, np.float32), CALIBRATION).astype(int)
+    assert np.abs(calm - picture[0, 0]).max() < 40, "heat does not jump at the threshold"
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_an_image_of_any_channels_gets_an_overlay(channels):
     image = np.full((4, 4, channels), 7, np.uint8)

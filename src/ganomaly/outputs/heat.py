@@ -12,6 +12,8 @@ from ganomaly.errors import package_needed
 # of Matplotlib's inferno, from cold to hot; all others lie between two of them
 COLOURS = """000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d04545 e35933 f1711f f98c0a fcaa0f f9c932
 f2e865 fcffa4"""
+TINY = 1e-6
+HEAT_AT_THRESHOLD = 0.65
 MOST_OPAQUE = 0.75  # the image stays visible under the greatest heat
 OUTLINE = (0, 255, 255)  # cyan, which neither the heat nor an image in gray has
 
@@ -24,7 +26,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Lay the heat of an anomaly map over its image.
 
-    Places as normal images have them stay clear; the heat is greatest from the map's threshold on.
+    Places as normal images have them stay clear. At the map's threshold the heat has reached a part; above, it
+    grows to the whole at the image's hottest place, so that a strong defect stands out from what it makes hot around.
 
     Parameters
     ----------
@@ -42,9 +45,12 @@ def overlay(
     ndarray
         `uint8[H, W, 3]`.
     """
-    heat = np.clip(calibration.level(anomaly_map), 0, 1)[..., np.newaxis]
-    colours = _colours()[np.rint(255 * heat[..., 0]).astype(np.uint8)]
-    opacity = MOST_OPAQUE * heat
+    level = calibration.level(anomaly_map)
+    above = np.maximum(level - 1, 0)
+    hottest = max(float(above.max()), TINY)
+    heat = HEAT_AT_THRESHOLD * np.clip(level, 0, 1) + (1 - HEAT_AT_THRESHOLD) * above / hottest
+    colours = _colours()[np.rint(255 * heat).astype(np.uint8)]
+    opacity = MOST_OPAQUE * heat[..., np.newaxis]
     shown = in_colour(image) * (1 - opacity) + colours * opacity
     picture: NDArray[np.uint8] = np.rint(shown).astype(np.uint8)
     if mask is not None and mask.any():
