@@ -23,6 +23,8 @@ from ganomaly.pictures import panels
 from ganomaly.progress import Console
 from ganomaly.scored_image import Judge
 
+FEWEST_TO_WONDER = 5  # images that are all anomalous
+
 
 def score(
     console: Console,
@@ -73,6 +75,11 @@ def score(
         f"{len(dataset)} images: {verdicts} anomalous, {len(dataset) - verdicts - len(failures)} normal, "
         f"{len(failures)} unreadable; wrote {', '.join(str(p) for p in (out, maps, report) if p is not None)}"
     )
+    if verdicts == len(dataset) - len(failures) >= FEWEST_TO_WONDER:
+        console.warn(
+            "every image is anomalous; if that surprises you, see whether they are of the kind, the size and the "
+            "colours that the model learned from"
+        )
     list_failures(console, failures)
     return not failures
 
