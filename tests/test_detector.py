@@ -68,8 +68,9 @@ def test_a_map_has_the_size_of_the_user_s_image(detector):
     assert places.shape == (50, 71)
     assert places.dtype == np.float32
     assert (places >= 0).all()
-    with pytest.raises(UsageError, match="takes one image"):
-        detector.anomaly_map(image[None, :, :, None])
+    for several in (image[None, :, :, None], [image, image[:20]], ["a.png", "b.png"]):
+        with pytest.raises(UsageError, match="takes one image"):
+            detector.anomaly_map(several)
 
 
 def test_reconstructions_are_pictures_of_the_network_s_size(detector, normal_images):

@@ -178,9 +178,10 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         UsageError
             If these are several images, or the method has no anomaly map.
         """
-        if not isinstance(image, str | Path) and np.ndim(image) > 3:  # height, width, channels
+        is_path = isinstance(image, str | Path)
+        if isinstance(image, list | tuple) or (not is_path and np.ndim(image) > 3):  # height, width, channels
             raise UsageError("anomaly_map takes one image, [H, W] or [H, W, C]; call it once for each")
-        one = [image] if isinstance(image, str | Path) else np.asarray(image)[np.newaxis]
+        one = [image] if is_path else np.asarray(image)[np.newaxis]
         scored, _ = next(self._scored(one, pictures=True))
         if scored.error is not None:
             raise ImageError(scored.error)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -87,7 +88,11 @@ def test_simulated_baggage_is_both_of_the_publications_data_sets(
         **dict.fromkeys(("gun", "gun_parts", "knife"), 1),
         "overall": 3,
     }
-    (tmp_path / "new" / "simulated_whole_weapons" / ".unfinished-1").mkdir(parents=True)  # as after a kill
+    left_behind = tmp_path / "new" / "simulated_whole_weapons" / ".unfinished-1"  # as after a kill
+    left_behind.mkdir(parents=True)
+    with pytest.raises(UsageError, match="not empty"):  # another process may be at it
+        source.prepare(whole)
+    os.utime(left_behind, (0, 0))
     source.prepare(whole)
     weapons = source.problem(whole)
     assert (len(weapons.train), len(weapons.test), weapons.classes["whole weapon"].sum()) == (3, 3, 1)

@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,9 @@ def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[
         for cell in cells:
             yield _attempt(cell, out, None)
         return
-    for cell in cells:
-        cell.source.prepare(cell.group)  # here, so that no two of them do it at the same time
+    for cell in cells:  # here, so that no two of them do it at the same time; what fails fails again there
+        with suppress(GANomalyError):
+            cell.source.prepare(cell.group)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with _workers(jobs) as pool:
         futures: list[Future[list[dict[str, Any]]]] = [

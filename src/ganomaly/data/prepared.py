@@ -334,6 +334,8 @@ def _decoded(
 ) -> Generator[_Piece, None, None]:
     """Decode batches of indices ahead, each cut into pieces so that all threads work on the first one."""
     workers = workers or min(usable_processors(), _MOST_WORKERS)
+    if wanted.scale is not None:
+        piece_size = 1  # each may be large
 
     def pieces() -> Iterator[tuple[list[int], bool]]:
         for indices in index_batches:

@@ -12,7 +12,6 @@ from ganomaly.errors import package_needed
 # of Matplotlib's inferno, from cold to hot; all others lie between two of them
 COLOURS = """000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d04545 e35933 f1711f f98c0a fcaa0f f9c932
 f2e865 fcffa4"""
-TINY = 1e-6
 HEAT_AT_THRESHOLD = 0.65
 MOST_OPAQUE = 0.75  # the image stays visible under the greatest heat
 OUTLINE = (0, 255, 255)  # cyan, which neither the heat nor an image in gray has
@@ -47,7 +46,7 @@ def overlay(
     """
     level = calibration.level(anomaly_map)
     above = np.maximum(level - 1, 0)
-    hottest = max(float(above.max()), TINY)
+    hottest = max(float(above.max()), 1.0)  # twice as far from the usual as the threshold
     heat = HEAT_AT_THRESHOLD * np.clip(level, 0, 1) + (1 - HEAT_AT_THRESHOLD) * above / hottest
     colours = _colours()[np.rint(255 * heat).astype(np.uint8)]
     opacity = MOST_OPAQUE * heat[..., np.newaxis]

@@ -44,7 +44,9 @@ class ImageFolders:
         for path in paths:  # strings, for a Path for each of a million names is slow
             as_given.add(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
             real.add(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
-        self._as_given, self._real = as_given, real
+        self._as_given = as_given
+        # a map would replace an image, or what an image that is a link leads to
+        self._places = {_place(Path(folder)) for folder in as_given | real}
         try:
             self.root: Path | None = Path(os.path.commonpath(as_given))
         except ValueError:
@@ -52,11 +54,20 @@ class ImageFolders:
 
     def would_hold_maps(self, folder: Path) -> bool:
         """Whether maps below a folder, laid as the images are, would come to lie in a folder of images."""
-        places = [
-            folder if self.root is None else folder / Path(each).relative_to(self.root)
-            for each in self._as_given
+        inner = [
+            Path() if self.root is None else Path(each).relative_to(self.root) for each in self._as_given
         ]
-        return any(str(place.resolve()) in self._real for place in places)
+        return any(_place(folder / each) in self._places for each in inner)
+
+
+def _place(folder: Path) -> tuple[int, int] | Path:
+    """What tells a folder from others, whatever it is called, as in another case."""
+    folder = folder.resolve()
+    try:
+        found = folder.stat()
+    except OSError:  # not there yet
+        return folder
+    return found.st_dev, found.st_ino
 
 
 class MapFolder:

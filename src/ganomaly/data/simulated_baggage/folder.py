@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from ganomaly.errors import OutputError, UsageError
 Kind = Literal["patches", "bags", "whole weapons"]
 
 _UNFINISHED = ".unfinished-"
+_LEFT_BEHIND_AFTER = 300  # seconds
 _PATCH_SIZE = 64  # pixels, as in the publication
 _COARSE_BAG = 100, 143  # pixels; at 4.5 mm each, a patch holds a whole firearm
 _PATCHES_PER_NORMAL_BAG = 9
@@ -165,13 +167,20 @@ def _write(folder: Path, part: str, stem: str, bag: SimulatedBag) -> None:
         Image.fromarray(bag.threat_mask.astype(np.uint8) * 255).save(mask)
 
 
+def _is_left_behind(unfinished: Path) -> bool:
+    """Whether nothing was written there for so long that the run must have been killed."""
+    newest = max(each.stat().st_mtime for each in (unfinished, *unfinished.rglob("*")))
+    return time.time() - newest > _LEFT_BEHIND_AFTER
+
+
 @contextmanager
 def _filled_whole(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder inside a new or empty one; when the block ends well its contents move up."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left_behind in folder.glob(f"{_UNFINISHED}*"):  # by a run that was killed
-            shutil.rmtree(left_behind, ignore_errors=True)
+        for unfinished in folder.glob(f"{_UNFINISHED}*"):
+            if _is_left_behind(unfinished):
+                shutil.rmtree(unfinished, ignore_errors=True)
         found = next(folder.iterdir(), None)
         if found is not None:
             raise UsageError(f"{folder} is not empty (it has {found.name}); name a new or an empty folder")
