@@ -152,6 +152,12 @@ def test_a_constant_latent_is_said_after_the_first_epoch(normal_images):
         run(normal_images, method=ConstantLatent, epochs=50)
 
 
+def test_copies_that_come_first_are_no_collapse(normal_images):
+    """As where a video begins, or a volume ends."""
+    copies = np.repeat(normal_images[:1], 70, axis=0)
+    assert run(np.concatenate([copies, normal_images]), epochs=1).method is not None
+
+
 class DeadDiscriminator(GANomaly):
     """Its discriminator's loss is 0, however often its weights are drawn."""
 

@@ -51,6 +51,16 @@ def images_needed(false_alarm_rate: float) -> int:
     return max(1, math.ceil(1 / false_alarm_rate - 1 - 1e-9))
 
 
+def check_enough_images(n_images: int) -> None:
+    """Raise `DataError` if so many normal images are too few to train and to calibrate with."""
+    if n_images < SMALLEST_DATASET:
+        images = "image" if n_images == 1 else "images"
+        raise DataError(
+            f"found {n_images} normal {images} that can be read, but at least {SMALLEST_DATASET} are needed "
+            "to train and to calibrate (some hundreds are better); add normal images"
+        )
+
+
 def split_for_calibration(n_images: int, options: CalibrationOptions, seed: int) -> CalibrationSplit:
     """Keep a share of the normal images out of training.
 
@@ -70,12 +80,7 @@ def split_for_calibration(n_images: int, options: CalibrationOptions, seed: int)
     DataError
         With fewer than ten images.
     """
-    if n_images < SMALLEST_DATASET:
-        images = "image" if n_images == 1 else "images"
-        raise DataError(
-            f"found {n_images} normal {images} that can be read, but at least {SMALLEST_DATASET} are needed "
-            "to train and to calibrate (some hundreds are better); add normal images"
-        )
+    check_enough_images(n_images)
     needed = images_needed(options.false_alarm_rate)
     wanted = max(math.ceil(options.share * n_images), needed)
     n_calibration = min(wanted, int(LARGEST_SHARE * n_images))

@@ -18,6 +18,7 @@ from ganomaly.calibration import (
     Calibration,
     CalibrationSplit,
     MapCalibration,
+    check_enough_images,
     split_for_calibration,
 )
 from ganomaly.config import (
@@ -172,8 +173,8 @@ def fit_model(
     method_type, preset, options = _settled(settings)
     preprocessing, images = _prepare(dataset, surveyed, settings, preset, observer)
     training = _training_options(settings, preset, preprocessing.channels)
-    split_for_calibration(len(images.usable), calibration_options, training.seed)  # are there enough to read?
-    split = _split(surveyed, len(dataset), calibration_options, training.seed)
+    check_enough_images(len(images.usable))
+    split = _split(surveyed, calibration_options, training.seed)
     if not _readable(split.calibration, images):
         raise DataError(
             f"none of the {len(split.calibration)} images that shall calibrate can be read; mend or remove them"
@@ -230,7 +231,7 @@ def calibration_images(model: Model, data: Any) -> ImageDataset:
     if surveyed.fingerprint != model.provenance.get("data_fingerprint"):
         raise UsageError(f"{dataset.name} does not hold the images that the model learned from; name those")
     options = CalibrationOptions.checked(false_alarm_rate=model.calibration.false_alarm_rate)
-    split = _split(surveyed, len(dataset), options, model.provenance["seed"])
+    split = _split(surveyed, options, model.provenance["seed"])
     return ChosenImages(dataset, split.calibration)
 
 
@@ -298,13 +299,13 @@ def _prepare(
     ), images
 
 
-def _split(surveyed: Survey, n_images: int, options: CalibrationOptions, seed: int) -> CalibrationSplit:
+def _split(surveyed: Survey, options: CalibrationOptions, seed: int) -> CalibrationSplit:
     """Indices to train on and to calibrate with.
 
     They follow from the headers alone: how many images are decoded beforehand is a matter of free memory, and which
     ones train must not be. Images that turn out to be broken are left out where they are met.
     """
-    openable = np.setdiff1d(np.arange(n_images), list(surveyed.failures))
+    openable = surveyed.openable
     split = split_for_calibration(len(openable), options, seed)
     return replace(split, training=openable[split.training], calibration=openable[split.calibration])
 

@@ -271,7 +271,7 @@ def test_the_figures_of_long_names_have_names_of_their_own(tmp_path: Path) -> No
 def test_whatever_has_a_discriminator_gives_features_of_each_image_by_itself(name: str) -> None:
     method = untrained(name)
     if last_features(method, torch.zeros(2, 1, 32, 32)) is None:
-        assert method.discriminator_features(torch.zeros(2, 1, 32, 32)) is None
+        assert not {"discriminator", "critic"} & dict(method.named_children()).keys()
         return
     x = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with evaluating(method):

@@ -120,7 +120,7 @@ def test_reading_in_order_reads_each_row_group_once_and_keeps_two(
 
 
 def test_training_takes_the_train_files_and_evaluation_the_test_files(tmp_path: Path) -> None:
-    write(tmp_path / "data/train-00000-of-00001.parquet", 4, labels=[0, 0, 0, 0])
+    write(tmp_path / "data/train-00000-of-00001.parquet", 4, labels=[0, 1, 2, 1])
     write(tmp_path / "data/test-00000-of-00001.parquet", 3, labels=[1, 0, 1], first=50)
     assert levels(open_training_images(tmp_path)) == [0, 1, 2, 3]
     assert levels(open_test_images(tmp_path)) == [50, 51, 52]

@@ -181,7 +181,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
     preprocessing = Preprocessing(
         image_size=image_size, scale=scale, channels=channels, white_level=images.white_level
     )
-    indices = _drawn(images.openable, cell.budget.train_images, cell.seed)
+    indices = _drawn(surveyed.openable, cell.budget.train_images, cell.seed)
     training = preset.training_for(channels, cell.budget.epochs, seed=cell.seed, precision=cell.precision)
     chosen = _drawn_for_test(problem, cell.budget.test_images, cell.seed)
     classes = {name: truth[chosen] for name, truth in problem.classes.items()}

@@ -170,8 +170,6 @@ class PreparedImages:
     ----------
     in_memory : bool
         Whether they are kept.
-    openable : ndarray
-        `int64[n]`, indices of the images whose headers can be read, kept in memory or not.
     usable : ndarray
         `int64[n]`, indices of the images that decode; where they are not kept and have 8 bits, of those that could be
         opened.
@@ -207,7 +205,7 @@ class PreparedImages:
         self._wanted = wanted = _NetworkInput(image_size, channels, agreed_bits(surveyed), scale)
         self._workers = workers
         self.failures = dict(surveyed.failures)
-        self.openable = self.usable = np.setdiff1d(np.arange(len(dataset)), list(self.failures))
+        self.usable = surveyed.openable
         self.wait_seconds = 0.0
         shapes = {wanted.shape(*size): n for size, n in surveyed.sizes.items()}
         area = sum(n * shape[0] * shape[1] for shape, n in shapes.items()) / max(1, sum(shapes.values()))

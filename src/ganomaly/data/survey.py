@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ganomaly.data.encoded_image import ImageHeader
 from ganomaly.data.image_dataset import ImageDataset
 from ganomaly.data.prefetch import in_order
@@ -43,6 +46,12 @@ class Survey:
     examples: Mapping[tuple[int, int], str]
     failures: Mapping[int, str]
     fingerprint: str
+
+    @property
+    def openable(self) -> NDArray[np.int64]:
+        """Indices of the images whose headers can be read, `int64[n]`."""
+        n_images = sum(self.sizes.values()) + len(self.failures)
+        return np.setdiff1d(np.arange(n_images), list(self.failures))
 
     @property
     def median_height(self) -> int:

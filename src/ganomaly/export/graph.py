@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ganomaly.errors import UsageError
 from ganomaly.exported_model import OUTPUTS
+from ganomaly.fitting import SCALE_STEPS
 from ganomaly.model_file import Model
 
-LARGEST_DENOMINATOR = 2**14
 _HALF = 2**11  # of the 22 bits
 _STEP = 2**6
 
@@ -102,7 +102,7 @@ class InferenceGraph(nn.Module):
 def as_fraction(scale: float) -> Fraction:
     """The very scale as a fraction, of numbers small enough for 32 bits, in which OpenVINO counts sides."""
     fraction = Fraction(scale)
-    if fraction.denominator > LARGEST_DENOMINATOR:
+    if fraction.denominator > SCALE_STEPS:
         raise UsageError(f"the scale {scale!r} of this model cannot be exported; train it again")
     return fraction
 

@@ -41,12 +41,12 @@ class ImageFolders:
 
     def __init__(self, paths: Iterable[str]) -> None:
         as_given, real = set(), set()
-        for path in paths:  # strings, for a Path for each of a million names is slow
-            as_given.add(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
-            real.add(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
+        for path in paths:
+            as_given.add(_absolute(path).parent)
+            real.add(Path(os.path.realpath(path)).parent)
         self._as_given = as_given
         # a map would replace an image, or what an image that is a link leads to
-        self._places = {_place(Path(folder)) for folder in as_given | real}
+        self._places = {_place(folder) for folder in as_given | real}
         try:
             self.root: Path | None = Path(os.path.commonpath(as_given))
         except ValueError:
@@ -54,10 +54,13 @@ class ImageFolders:
 
     def would_hold_maps(self, folder: Path) -> bool:
         """Whether maps below a folder, laid as the images are, would come to lie in a folder of images."""
-        inner = [
-            Path() if self.root is None else Path(each).relative_to(self.root) for each in self._as_given
-        ]
+        inner = [Path() if self.root is None else each.relative_to(self.root) for each in self._as_given]
         return any(_place(folder / each) in self._places for each in inner)
+
+
+def _absolute(path: str) -> Path:
+    """An absolute path without `..`, and with links as they are: `Path.resolve` would follow them."""
+    return Path(os.path.normpath(Path(path).absolute()))
 
 
 def _place(folder: Path) -> tuple[int, int] | Path:
@@ -144,7 +147,7 @@ class MapFolder:
 
     def _names(self, path: str) -> tuple[PurePath, PurePath]:
         """What map and overlay of an image are called, without endings, below the folder."""
-        image = Path(os.path.abspath(path))  # noqa: PTH100 - without `..`, and links as they are
+        image = _absolute(path)
         image = Path(image.name) if self._root is None else image.relative_to(self._root)
         row = image.suffix.partition("#")[2]  # of parquet
         wanted = image.with_name(f"{image.stem}_{row}" if row else image.stem)
