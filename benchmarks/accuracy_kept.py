@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration.conformal import Calibration
 from ganomaly.config import Precision, Preprocessing
-from ganomaly.data import ImageDataset, PreparedImages, open_images, open_test_images, open_training_images
+from ganomaly.data import ImageDataset, ImageLoader, open_images, open_test_images, open_training_images
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.export import as_onnx, in_8_bits, write_graph
-from ganomaly.judges import load_judge
 from ganomaly.metrics import image_auroc
-from ganomaly.model_file import Model
-from ganomaly.scored_image import Judge
+from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction.model_file import Model
+from ganomaly.prediction.prediction import Predictor
 from ganomaly.tensors import network_input
 from imitated_bf16 import ImitatedBf16
 from machine import describe_machine
@@ -162,7 +162,7 @@ def parts(folder: Path) -> Problem:
 
 def at_64_px(dataset: ImageDataset) -> Pixels:
     """Decode and resize as `ganomaly fit` does."""
-    kept = PreparedImages(dataset, image_size=64, channels=1)
+    kept = ImageLoader(dataset, image_size=64, channels=1)
     assert len(kept.usable) == len(dataset), "an image cannot be read"
     return np.concatenate(list(kept.batches([kept.usable]))).astype(np.uint8, copy=False)
 
@@ -201,29 +201,29 @@ def trained(loop: Loop, problem: Problem, seed: int, epochs: int) -> Model:
     return Model(model.method, model.preset, preprocessing, calibration, {})
 
 
-def graphs(model: Model, problem: Problem, folder: Path) -> Mapping[str, Judge]:
+def graphs(model: Model, problem: Problem, folder: Path) -> Mapping[str, Predictor]:
     """The graphs that are exported from a model."""
     whole = as_onnx(model)
     quantised = in_8_bits(whole, model, open_images(problem.calibration))
-    judges: dict[str, Judge] = {}
+    judges: dict[str, Predictor] = {}
     for bits, graph in (("", whole), (", int8", quantised)):
         write_graph(graph, folder / f"graph{bits}.onnx", "onnx")
         write_graph(graph, folder / f"graph{bits}.xml", "openvino")
-        judges[f"ONNX Runtime{bits}"] = load_judge(folder / f"graph{bits}.onnx")
-        judges[f"OpenVINO{bits}"] = load_judge(folder / f"graph{bits}.xml")
+        judges[f"ONNX Runtime{bits}"] = load_predictor(folder / f"graph{bits}.onnx")
+        judges[f"OpenVINO{bits}"] = load_predictor(folder / f"graph{bits}.xml")
     return judges
 
 
-def auroc(judge: Judge, problem: Problem) -> float:
+def auroc(judge: Predictor, problem: Problem) -> float:
     """Image AUROC on the test images."""
     found = image_auroc(scores(judge, problem.test), problem.is_anomalous)
     assert found is not None  # both kinds are there
     return round(found, 5)
 
 
-def scores(judge: Judge, images: Pixels) -> NDArray[np.float64]:
+def scores(judge: Predictor, images: Pixels) -> NDArray[np.float64]:
     """A(x) of each image."""
-    return np.array([each.score for each in judge.judge(open_images(images))], np.float64)
+    return np.array([each.score for each in judge.predict(open_images(images))], np.float64)
 
 
 if __name__ == "__main__":

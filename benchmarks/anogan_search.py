@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ganomaly.config import Preprocessing
 from ganomaly.methods import anogan
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
 from machine import describe_machine
 
 BATCH = 64
@@ -25,7 +25,7 @@ BATCH = 64
 def seconds(method: anogan.AnoGAN, x: Tensor) -> float:
     """Time one search."""
     start = time.perf_counter()
-    with evaluating(method):
+    with eval_mode(method):
         method.search(x)
     return time.perf_counter() - start
 

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from ganomaly.data import ImageDataset, open_test_images
 from ganomaly.export import as_onnx, in_8_bits, write_graph
-from ganomaly.fitting import calibration_images
-from ganomaly.judges import load_judge
 from ganomaly.metrics import image_auroc
-from ganomaly.model_file import load_model
-from ganomaly.scored_image import Judge
+from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction.model_file import load_model
+from ganomaly.prediction.prediction import Predictor
+from ganomaly.training.fit import calibration_images
 from machine import describe_machine
 
 
-def scores(judge: Judge, dataset: ImageDataset) -> NDArray[np.float64]:
+def scores(judge: Predictor, dataset: ImageDataset) -> NDArray[np.float64]:
     """A(x) of every image, NaN for one that cannot be read."""
-    return np.array([np.nan if each.score is None else each.score for each in judge.judge(dataset)])
+    return np.array([np.nan if each.score is None else each.score for each in judge.predict(dataset)])
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"graph{ending}"
                 write_graph(graph, path, "onnx" if name == "onnx" else "openvino")
-                judge = load_judge(path)
+                judge = load_predictor(path)
                 found = scores(judge, dataset)
             relative = np.nanmax(np.abs(found / expected - 1))
             differing = int((judge.calibration.is_anomaly(found) != verdicts)[readable].sum())

@@ -35,7 +35,7 @@ class Spent(NamedTuple):
 
 
 def score(model: Path, images: Path, out: Path) -> Spent:
-    """Judge a folder in a process of its own."""
+    """Predictor a folder in a process of its own."""
     command = [sys.executable, "-m", "ganomaly", "score", str(model), str(images), "--out", str(out)]
     start = time.perf_counter()
     child = os.posix_spawn(

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import PreparedImages, open_training_images
+from ganomaly.data import ImageLoader, open_training_images
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
-from ganomaly.training import train
+from ganomaly.training.loop import train
 from machine import describe_machine
 
 
@@ -30,9 +30,7 @@ def write_photographs(folder: Path, n: int) -> None:
 
 def wait_share(folder: Path, size: int, epochs: int, memory_limit: int | None) -> float:
     """Train on the folder and return the share of the time that went to waiting for images."""
-    images = PreparedImages(
-        open_training_images(folder), image_size=size, channels=3, memory_limit=memory_limit
-    )
+    images = ImageLoader(open_training_images(folder), image_size=size, channels=3, memory_limit=memory_limit)
     result = train(
         GANomaly,
         GANomalyOptions(),

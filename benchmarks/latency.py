@@ -16,13 +16,13 @@ from PIL import Image
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
 from ganomaly.export import as_onnx, in_8_bits, write_graph
-from ganomaly.judges import load_judge
-from ganomaly.model_file import load_model
-from ganomaly.scored_image import Judge
+from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction.model_file import load_model
+from ganomaly.prediction.prediction import Predictor
 from machine import describe_machine
 
 
-def models(folder: Path, size: int) -> dict[str, Judge]:
+def models(folder: Path, size: int) -> dict[str, Predictor]:
     """The model, and the graphs that were exported from it."""
     images = np.random.default_rng(0).integers(0, 255, (40, size, size), dtype=np.uint8)
     path = folder / "model.safetensors"
@@ -34,18 +34,18 @@ def models(folder: Path, size: int) -> dict[str, Judge]:
         write_graph(graph, folder / f"{name}.onnx", "onnx")
         write_graph(graph, folder / f"{name}.xml", "openvino")
     return {
-        "ganomaly, PyTorch": load_judge(path),
-        "ONNX Runtime": load_judge(folder / "whole.onnx"),
-        "ONNX Runtime, int8": load_judge(folder / "int8.onnx"),
-        "OpenVINO": load_judge(folder / "whole.xml"),
-        "OpenVINO, int8": load_judge(folder / "int8.xml"),
+        "ganomaly, PyTorch": load_predictor(path),
+        "ONNX Runtime": load_predictor(folder / "whole.onnx"),
+        "ONNX Runtime, int8": load_predictor(folder / "int8.onnx"),
+        "OpenVINO": load_predictor(folder / "whole.xml"),
+        "OpenVINO, int8": load_predictor(folder / "int8.xml"),
     }
 
 
-def milliseconds(judge: Judge, path: Path) -> float:
+def milliseconds(judge: Predictor, path: Path) -> float:
     """Time one image, from its file on."""
     start = time.perf_counter()
-    (scored,) = judge.judge(open_images([path]), pictures=True)
+    (scored,) = judge.predict(open_images([path]), details=True)
     assert scored.score is not None
     return 1000 * (time.perf_counter() - start)
 

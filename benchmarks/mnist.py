@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.config import Precision, Preprocessing, TrainingOptions
-from ganomaly.data import PreparedImages, open_training_images
-from ganomaly.data.parquet import ParquetImages
+from ganomaly.data import ImageLoader, open_training_images
+from ganomaly.data.sources.parquet import ParquetImages
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
 from ganomaly.tensors import network_input
-from ganomaly.training import train
+from ganomaly.training.loop import train
 from machine import describe_machine
 
 Splits = Mapping[str, tuple[NDArray[np.uint8], NDArray[np.str_]]]
@@ -66,7 +66,7 @@ def measure(splits: Splits, digit: str, seed: int, epochs: int, precision: Preci
     aurocs = []
     for score in ("mean_square", "l1"):
         result.method.options = GANomalyOptions(score=score)
-        with evaluating(result.method):
+        with eval_mode(result.method):
             scores = [
                 result.method.anomaly_score(
                     network_input(pixels, 255, next(result.method.parameters()).device)
@@ -81,9 +81,9 @@ def measure(splits: Splits, digit: str, seed: int, epochs: int, precision: Preci
     )
 
 
-def prepared(images: NDArray[np.uint8]) -> PreparedImages:
+def prepared(images: NDArray[np.uint8]) -> ImageLoader:
     """Images at 32 px in memory."""
-    return PreparedImages(open_training_images(images), image_size=32, channels=1)
+    return ImageLoader(open_training_images(images), image_size=32, channels=1)
 
 
 if __name__ == "__main__":

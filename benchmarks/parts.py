@@ -18,12 +18,12 @@ import numpy as np
 from scipy.stats import binom
 
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images
-from ganomaly.data.simulated_baggage import write_simulated_baggage
+from ganomaly.data.baggage import write_simulated_baggage
 from ganomaly.evaluation import evaluate_model
-from ganomaly.fitting import FitSettings, SilentObserver, fit_model
-from ganomaly.model_file import save_model
 from ganomaly.outputs import at_image_size
-from ganomaly.scored_image import ScoredImage
+from ganomaly.prediction.model_file import save_model
+from ganomaly.prediction.prediction import Prediction
+from ganomaly.training.fit import FitSettings, SilentObserver, fit_model
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05
@@ -74,12 +74,12 @@ def simulated_bags(folder: Path) -> Path:
 
 @dataclass
 class Worst:
-    """The anomalous images that score highest, and whether their hottest spot lies on the mask."""
+    """The anomalous images that score highest, and whether their top_k_mean spot lies on the mask."""
 
     dataset: ImageDataset
     hits: list[tuple[float, bool]] = field(default_factory=list)
 
-    def consider(self, scored: ScoredImage, record: ImageRecord) -> None:
+    def consider(self, scored: Prediction, record: ImageRecord) -> None:
         """Look at one image; normal ones among the worst are misses."""
         if scored.score is None or scored.anomaly_map is None:
             return

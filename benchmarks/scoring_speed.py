@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
 from ganomaly.export import as_onnx, in_8_bits, write_graph
-from ganomaly.exported_model import ExportedModel, load_exported
 from ganomaly.methods.ganomaly import GANomaly
-from ganomaly.model_file import Model, load_model
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.exported import ExportedModel, load_exported
+from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.model_file import Model, load_model
 from ganomaly.tensors import network_input
 from machine import describe_machine
 from plain_loop import with_plain_convolutions
@@ -59,7 +59,7 @@ def package(model: Model) -> Score:
     white, cpu = model.preprocessing.white_level, torch.device("cpu")
 
     def score(images: NDArray[np.uint8]) -> object:
-        with evaluating(model.method):
+        with eval_mode(model.method):
             return model.method.anomaly_score(network_input(images, white, cpu)).numpy()
 
     return score

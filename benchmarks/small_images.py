@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.data import PreparedImages, open_training_images
-from ganomaly.data.parquet import ParquetImages
-from ganomaly.fitting import FitSettings, fit_model
+from ganomaly.data import ImageLoader, open_training_images
+from ganomaly.data.sources.parquet import ParquetImages
 from ganomaly.methods import find_preset
 from ganomaly.metrics import image_auroc
-from ganomaly.model_file import Model
-from ganomaly.scored_image import BATCH_SIZE
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.model_file import Model
+from ganomaly.prediction.prediction import BATCH_SIZE
 from ganomaly.tensors import network_input
+from ganomaly.training.fit import FitSettings, fit_model
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05
@@ -133,7 +133,7 @@ def measure(
 def score(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Anomaly scores `float[N]`, as `ganomaly score` has them."""
     preprocessing = model.preprocessing
-    prepared = PreparedImages(
+    prepared = ImageLoader(
         open_training_images(images),
         image_size=preprocessing.image_size,
         scale=preprocessing.scale,
@@ -141,7 +141,7 @@ def score(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     )
     device = next(model.method.parameters()).device
     batches = np.array_split(prepared.usable, range(BATCH_SIZE, len(prepared.usable), BATCH_SIZE))
-    with evaluating(model.method):
+    with eval_mode(model.method):
         scores = [
             model.method.anomaly_score(network_input(pixels, preprocessing.white_level, device))
             .double()

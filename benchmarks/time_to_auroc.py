@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ganomaly.config import Precision, Preprocessing
 from ganomaly.devices import choose_device, choose_precision, make_fabric
+from ganomaly.methods.base import Step
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
 from machine import describe_machine
 from mnist import Splits, load, prepared
@@ -114,7 +115,7 @@ def package_loop(seed: int, size: int = 32, precision: Precision = "auto") -> Lo
     fabric = make_fabric(device, choose_precision(precision, device))
     method = in_channels_last(_method(seed, size))
     optimizers = method.optimizers()
-    return method, lambda x: method.training_step(x, optimizers, fabric)
+    return method, lambda x: method.training_step(x, optimizers, fabric, Step(0, 1))
 
 
 def curve(
@@ -134,7 +135,7 @@ def curve(
 
 def _auroc(method: GANomaly, test: Test) -> float:
     images, is_anomalous = test
-    with evaluating(method):
+    with eval_mode(method):
         scores = torch.cat([method.anomaly_score(x) for x in torch.split(images, 250)])
     auroc = image_auroc(scores.numpy(), is_anomalous)
     assert auroc is not None  # both kinds are there

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from pictures import SMALL, textures, write_images
+from images import SMALL, textures, write_images
 
 if TYPE_CHECKING:
     from ganomaly import GANomalyDetector

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from ganomaly import demo
+from ganomaly.commands.console import Console
 from ganomaly.commands.demo import demo as run_demo
-from ganomaly.fitting import FitSettings
-from ganomaly.progress import Console
+from ganomaly.training.fit import FitSettings
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from sklearn.exceptions import NotFittedError
 
 from ganomaly import DataError, GANomalyDetector, ImageError, UsageError
 from ganomaly.config import TrainingOptions
-from ganomaly.data import open_training_images, survey
+from ganomaly.data import inspect_images, open_training_images
 from ganomaly.detector import GANomalyDetector as Detector
-from ganomaly.fitting import FitSettings, SilentObserver, fit_model, suggested_preset
 from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
-from ganomaly.model_file import load_model, save_model
-from pictures import SMALL, textures, write_images
+from ganomaly.prediction.model_file import load_model, save_model
+from ganomaly.training.fit import FitSettings, SilentObserver, fit_model, suggested_preset
+from images import SMALL, textures, write_images
 
 
 def test_importing_the_package_does_not_import_torch():
@@ -144,8 +144,8 @@ def test_the_public_name_is_the_class():
 
 @pytest.mark.parametrize(("side", "chosen"), [(32, "small"), (64, "small"), (65, "patches")])
 def test_the_preset_is_chosen_by_the_size_of_the_images(side, chosen):
-    surveyed = survey(open_training_images(np.zeros((3, side, 2 * side), np.uint8)))
-    assert suggested_preset(surveyed) == chosen
+    inspection = inspect_images(open_training_images(np.zeros((3, side, 2 * side), np.uint8)))
+    assert suggested_preset(inspection) == chosen
 
 
 def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
@@ -174,7 +174,7 @@ def test_which_images_train_does_not_depend_on_free_memory(tmp_path, monkeypatch
     settings = FitSettings("paper", epochs=2, precision="fp32", false_alarm_rate=0.2, method_options=SMALL)
     models = []
     for memory in (2**30, 0):
-        monkeypatch.setattr("ganomaly.data.prepared.available_memory", lambda memory=memory: memory)
+        monkeypatch.setattr("ganomaly.data.loader.available_memory", lambda memory=memory: memory)
         fitted = fit_model(folder, settings)
         assert list(fitted.failures) == [str(broken)]
         models.append(fitted.model)

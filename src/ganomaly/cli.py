@@ -21,7 +21,7 @@ from ganomaly.errors import GANomalyError, package_needed
 from ganomaly.version import __version__
 
 if TYPE_CHECKING:
-    from ganomaly.progress import Console
+    from ganomaly.commands.console import Console
 
 UNREADABLE_IMAGES = 3
 INTERRUPTED = 130  # what shells expect
@@ -87,7 +87,7 @@ Data = Annotated[
         metavar="DATA", help="Folder of images, MVTec AD dataset folder, or parquet.", show_default=False
     ),
 ]
-JudgePath = Annotated[
+PredictorPath = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL", help="A model made by `fit`, or a graph by `export`.", show_default=False
@@ -152,7 +152,7 @@ def fit(
     """Learn from normal images, and write a model."""
     with _starting():
         from ganomaly.commands.fit import fit as run
-        from ganomaly.fitting import FitSettings
+        from ganomaly.training.fit import FitSettings
 
     settings = FitSettings(
         preset=preset,
@@ -169,7 +169,7 @@ def fit(
 
 @app.command()
 def score(
-    model: JudgePath,
+    model: PredictorPath,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -189,7 +189,7 @@ def score(
     batch_size: BatchSize = 64,
     debug: Debug = False,
 ) -> None:
-    """Judge images with a model: one row for each, in input order."""
+    """Predictor images with a model: one row for each, in input order."""
     with _starting():
         from ganomaly.commands.score import score as run
 
@@ -209,7 +209,7 @@ def score(
 
 @app.command()
 def evaluate(
-    model: JudgePath,
+    model: PredictorPath,
     data: Data,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
     report: ReportPath = None,
@@ -359,13 +359,13 @@ def demo(
 
 @app.command()
 def info(
-    model: JudgePath,
+    model: PredictorPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """Tell what a model holds and where it comes from."""
     with _starting():
-        from ganomaly.judges import describe_model
+        from ganomaly.prediction.load import describe_model
 
     description = describe_model(model)
     if as_json:
@@ -421,7 +421,7 @@ def _leave_at_once(*_: object) -> NoReturn:
 
 
 def _console() -> "Console":
-    from ganomaly.progress import Console
+    from ganomaly.commands.console import Console
 
     return Console()
 

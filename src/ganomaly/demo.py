@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ganomaly.data.simulated_baggage import THREAT_KINDS, write_simulated_baggage
-from ganomaly.fitting import FitSettings
+from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
+from ganomaly.training.fit import FitSettings
 
 NOTICE = (
     "These X-ray images are simulated. They show how the software works; "

@@ -8,14 +8,14 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration.conformal import Calibration
 from ganomaly.config import AUTO, Device, Precision
 from ganomaly.data import open_images
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
-from ganomaly.judges import load_judge
 from ganomaly.outputs.maps import at_image_size
-from ganomaly.scored_image import BATCH_SIZE, Judge, ScoredImage
+from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction.prediction import BATCH_SIZE, Prediction, Predictor
 
 
 class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -45,7 +45,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     Attributes
     ----------
-    model_ : Judge
+    model_ : Predictor
         The trained method with its preprocessing, calibration and provenance.
     offset_ : float
         −φ: `decision_function` is `score_samples` minus this.
@@ -107,7 +107,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         GANomalyError
             In one sentence, if the images or the options cannot be used, or training fails.
         """
-        from ganomaly.fitting import FitSettings, WarningObserver, fit_model
+        from ganomaly.training.fit import FitSettings, WarningObserver, fit_model
 
         settings = FitSettings(
             preset=self.preset,
@@ -123,7 +123,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         result = fit_model(images, settings, observer=WarningObserver())
         for path, why in result.failures.items():
             warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
-        self.model_: Judge = result.model
+        self.model_: Predictor = result.model
         return self
 
     @property
@@ -182,7 +182,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         if isinstance(image, list | tuple) or (not is_path and np.ndim(image) > 3):  # height, width, channels
             raise UsageError("anomaly_map takes one image, [H, W] or [H, W, C]; call it once for each")
         one = [image] if is_path else np.asarray(image)[np.newaxis]
-        scored, _ = next(self._scored(one, pictures=True))
+        scored, _ = next(self._scored(one, details=True))
         if scored.error is not None:
             raise ImageError(scored.error)
         if scored.anomaly_map is None:
@@ -200,7 +200,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             If the method does not reconstruct, or sees these images at different sizes.
         """
         pictures = []
-        for scored, _ in self._scored(images, pictures=True):
+        for scored, _ in self._scored(images, details=True):
             if scored.error is not None:
                 raise ImageError(scored.error)
             if scored.reconstruction is None:
@@ -223,7 +223,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         UsageError
             If the model was loaded from an exported graph.
         """
-        from ganomaly.model_file import Model, save_model
+        from ganomaly.prediction.model_file import Model, save_model
 
         model = self._model
         if not isinstance(model, Model):
@@ -243,7 +243,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         ModelFileError
             If it is truncated, foreign, newer than this package, or was changed.
         """
-        model = load_judge(path)
+        model = load_predictor(path)
         detector = cls(
             preset=model.preset,
             epochs=model.provenance.get("epochs"),
@@ -269,20 +269,20 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         )
 
     @property
-    def _model(self) -> Judge:
+    def _model(self) -> Predictor:
         if not hasattr(self, "model_"):
             raise NotFittedError(
                 "this GANomalyDetector has no model yet; call fit with normal images, or load"
             )
-        model: Judge = self.model_
+        model: Predictor = self.model_
         return model
 
     @property
     def _calibration(self) -> Calibration:
         return self._model.calibration
 
-    def _scored(self, images: Any, *, pictures: bool = False) -> Iterator[tuple[ScoredImage, str]]:
+    def _scored(self, images: Any, *, details: bool = False) -> Iterator[tuple[Prediction, str]]:
         model = self._model
         dataset = open_images(images)
-        for scored in model.judge(dataset, batch_size=BATCH_SIZE, device=self.device, pictures=pictures):
+        for scored in model.predict(dataset, batch_size=BATCH_SIZE, device=self.device, details=details):
             yield scored, dataset.records[scored.index].path

@@ -10,7 +10,7 @@ from ganomaly.data import ImageDataset, ImageRecord
 from ganomaly.errors import DataError, ImageError
 from ganomaly.metrics import Evaluation, PixelTally, image_metrics
 from ganomaly.outputs.maps import at_image_size
-from ganomaly.scored_image import BATCH_SIZE, Judge, ScoredImage
+from ganomaly.prediction.prediction import BATCH_SIZE, Prediction, Predictor
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,11 @@ class EvaluatedImages:
 
 
 def evaluate_model(
-    model: Judge,
+    model: Predictor,
     dataset: ImageDataset,
     *,
     batch_size: int = BATCH_SIZE,
-    on_image: Callable[[ScoredImage, ImageRecord], None] = lambda scored, record: None,
+    on_image: Callable[[Prediction, ImageRecord], None] = lambda scored, record: None,
 ) -> EvaluatedImages:
     """Score labelled images and compare with their labels and masks.
 
@@ -68,7 +68,7 @@ def evaluate_model(
     kinds: list[str | None] = []
     failures: dict[str, str] = {}
     pixels = PixelTally()
-    for scored in model.judge(dataset, batch_size=batch_size, pictures=True):
+    for scored in model.predict(dataset, batch_size=batch_size, details=True):
         record = dataset.records[scored.index]
         on_image(scored, record)
         if scored.score is None:
@@ -87,9 +87,7 @@ def evaluate_model(
     return EvaluatedImages(evaluation, np.array(scores), np.array(truth), failures)
 
 
-def _count_pixels(
-    pixels: PixelTally, scored: ScoredImage, record: ImageRecord, dataset: ImageDataset
-) -> None:
+def _count_pixels(pixels: PixelTally, scored: Prediction, record: ImageRecord, dataset: ImageDataset) -> None:
     if scored.anomaly_map is None:
         return
     mask = dataset.read_mask(scored.index) if record.is_anomalous else None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pictures import textures
+from images import textures
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

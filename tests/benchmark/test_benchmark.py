@@ -29,8 +29,8 @@ from ganomaly.benchmark import (
     run_grid,
     write_figures,
 )
+from ganomaly.benchmark.artifacts import KEPT
 from ganomaly.benchmark.figures import over_option, per_class, run_times
-from ganomaly.benchmark.kept import KEPT
 from ganomaly.benchmark.published import PublishedProtocol
 from ganomaly.benchmark.tables import as_latex, as_markdown
 from ganomaly.commands.benchmark import _benchmark_table
@@ -38,7 +38,7 @@ from ganomaly.config import Preprocessing
 from ganomaly.data import open_images
 from ganomaly.errors import UsageError
 from ganomaly.methods import METHODS
-from pictures import textures
+from images import textures
 from shell import ganomaly
 
 SMALL = "ganomaly[nz=4;ngf=4;ndf=4]"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pictures import textures, write_images
+from images import textures, write_images
 from shell import Done, ganomaly, ganomaly_process
 
 FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
@@ -130,7 +130,7 @@ def test_when_every_image_is_anomalous_one_is_told_to_wonder(
         return ganomaly("score", model_path, normal_folder, "--out", tmp_path / "t.csv").stderr
 
     assert "every image" not in said()
-    monkeypatch.setattr("ganomaly.calibration.Calibration.is_anomaly", lambda *_: True)
+    monkeypatch.setattr("ganomaly.calibration.conformal.Calibration.is_anomaly", lambda *_: True)
     assert "every image is anomalous" in said()
 
 
@@ -233,7 +233,7 @@ def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_debug(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr("ganomaly.fitting.survey", broken)
+    monkeypatch.setattr("ganomaly.training.fit.inspect_images", broken)
     assert_one_sentence(fit(normal_folder, tmp_path), FAILED, "nobody thought of this", "bug in ganomaly")
     with pytest.raises(ZeroDivisionError):
         fit(normal_folder, tmp_path, "--debug")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ganomaly.progress import FittingDisplay
-from ganomaly.training import TrainingProgress
+from ganomaly.commands.console import FittingDisplay
+from ganomaly.training.loop import TrainingProgress
 from ganomaly.version import __version__
 from shell import ganomaly, ganomaly_process
 
@@ -137,7 +137,9 @@ def test_the_same_command_goes_on_where_an_interrupted_fit_was(normal_folder, tm
             raise KeyboardInterrupt
 
     monkeypatch.setattr(FittingDisplay, "trained", watch)
-    monkeypatch.setattr("ganomaly.training._Run._seconds_since_saved", lambda self: 1e9)  # save at each step
+    monkeypatch.setattr(
+        "ganomaly.training.loop._Run._seconds_since_saved", lambda self: 1e9
+    )  # save at each step
     assert ganomaly(*arguments, "--model", stopped).returncode == 130
     assert not stopped.exists()
     stop_at = -1

@@ -5,7 +5,7 @@ import pytest
 
 from ganomaly import GANomalyDetector
 from ganomaly.metrics import image_auroc
-from pictures import textures
+from images import textures
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_test_images
 from ganomaly.evaluation import evaluate_model
-from pictures import SMALL, textures, write_images
+from images import SMALL, textures, write_images
 
 
 def fitted(folder) -> GANomalyDetector:
@@ -51,7 +51,7 @@ def test_a_score_is_the_same_alone_and_in_an_evaluation(labelled_folder):
 
 def test_calibration_images_are_not_trained_on(normal_images):
     """Other pixels in the calibration images leave the weights as they are."""
-    from ganomaly.calibration import split_for_calibration
+    from ganomaly.calibration.conformal import split_for_calibration
     from ganomaly.config import CalibrationOptions
 
     first = fitted(normal_images)

@@ -8,7 +8,7 @@ import pytest
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_test_images, open_training_images
 from ganomaly.evaluation import evaluate_model
-from pictures import SMALL
+from images import SMALL
 
 pytestmark = pytest.mark.shared_data
 

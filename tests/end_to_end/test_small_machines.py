@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganomaly import GANomalyDetector, devices
-from pictures import SMALL
+from images import SMALL
 from shell import ganomaly, ganomaly_process
 
 CPU = torch.device("cpu")
@@ -72,5 +72,5 @@ def test_little_memory_gives_the_same_model(normal_folder, monkeypatch):
         return GANomalyDetector("paper", **settings).fit(normal_folder)
 
     expected = fitted().anomaly_score(normal_folder)
-    monkeypatch.setattr("ganomaly.data.prepared.available_memory", lambda: 0)
+    monkeypatch.setattr("ganomaly.data.loader.available_memory", lambda: 0)
     np.testing.assert_array_equal(fitted().anomaly_score(normal_folder), expected)

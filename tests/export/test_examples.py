@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganomaly import GANomalyDetector
-from ganomaly.model_file import load_model
-from pictures import textures
+from ganomaly.prediction.model_file import load_model
+from images import textures
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 pytest.importorskip("onnxscript", reason="needs the package onnxscript")
@@ -130,7 +130,7 @@ def files(images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def in_python() -> list[object]:
-    return [sys.executable, "-c", PYTHON_ALONE, EXAMPLES / "python" / "judge.py"]
+    return [sys.executable, "-c", PYTHON_ALONE, EXAMPLES / "python" / "predict.py"]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def in_javascript(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[obj
     if done.returncode != 0 and unreachable:
         pytest.skip(f"the registry of npm cannot be reached: {unreachable[0]}")
     assert done.returncode == 0, done.stderr
-    yield ["node", folder / "judge.mjs"]
+    yield ["node", folder / "predict.mjs"]
     shutil.rmtree(folder / "node_modules")  # some hundred megabytes
 
 

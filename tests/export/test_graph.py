@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganomaly.data import ImageArrays, resize_image, scaled_side, survey
+from ganomaly.data import ImageArrays, inspect_images, resize_image, scaled_side
 from ganomaly.export.graph import as_fraction, filter_matrix, resized
-from ganomaly.fitting import SCALE_STEPS, framing
 from ganomaly.methods import find_preset
+from ganomaly.training.fit import SCALE_STEPS, framing
 
 SIDES = st.integers(1, 90)
 
@@ -62,10 +62,10 @@ def test_a_graph_makes_each_side_as_long_as_scoring_does(steps, side):
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(32, 4096))
 def test_images_of_every_size_give_a_model_that_can_be_exported(height, width, image_size):
-    surveyed = survey(ImageArrays([np.zeros((1, 1), np.uint8)]))
-    surveyed = replace(surveyed, sizes={(height, width): 1})
+    inspection = inspect_images(ImageArrays([np.zeros((1, 1), np.uint8)]))
+    inspection = replace(inspection, sizes={(height, width): 1})
     preset = find_preset("patches")[1]
-    _, scale = framing(preset, surveyed, image_size)
+    _, scale = framing(preset, inspection, image_size)
     assert scale is not None
     assert 0 < scale <= 1
     as_fraction(scale)

@@ -7,8 +7,8 @@ from torch.optim import SGD
 from ganomaly.config import Preprocessing
 from ganomaly.methods import anogan
 from ganomaly.methods.anogan import AnoGAN, AnoGANOptions
-from ganomaly.methods.base import autocast_off
-from ganomaly.scoring import evaluating
+from ganomaly.methods.base import Step, autocast_off
+from ganomaly.prediction.loop import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
@@ -28,7 +28,7 @@ def trained() -> AnoGAN:
     method = small()
     optimizers = method.optimizers()
     for seed in range(20):
-        method.training_step(batch(seed=seed), optimizers, autocast_off())
+        method.training_step(batch(seed=seed), optimizers, autocast_off(), Step(0, 1))
     return method.eval()
 
 
@@ -58,7 +58,7 @@ def test_published_defaults():
 def test_a_step_moves_generator_and_discriminator_along_the_gan_s_two_losses():
     ours, literal = small(), small()
     # plain gradient descent, since Adam would blow up the rounding of gradients that nearly cancel
-    ours.training_step(batch(), descents(ours), autocast_off())
+    ours.training_step(batch(), descents(ours), autocast_off(), Step(0, 1))
     z = 2 * literal.randomness.uniform((8, 8, 1, 1), torch.device("cpu")) - 1
     real = torch.sigmoid(literal.discriminator(batch())[0])
     fake = torch.sigmoid(literal.discriminator(literal.generator(z))[0])
@@ -77,7 +77,7 @@ def test_a_step_moves_generator_and_discriminator_along_the_gan_s_two_losses():
 
 
 def test_the_score_is_the_loss_at_the_best_latent(trained):
-    with evaluating(trained):
+    with eval_mode(trained):
         z, losses = trained.search(batch())
         torch.testing.assert_close(losses, literal_loss(trained, batch(), z))
         torch.testing.assert_close(trained.anomaly_score(batch()), losses)
@@ -86,7 +86,7 @@ def test_the_score_is_the_loss_at_the_best_latent(trained):
 
 def test_without_a_step_the_score_is_the_loss_at_the_start(trained):
     unsearched = with_options(trained, search_steps=0)
-    with evaluating(unsearched):
+    with eval_mode(unsearched):
         expected = literal_loss(unsearched, batch(), unsearched.start.expand(8, -1, -1, -1))
         torch.testing.assert_close(unsearched.anomaly_score(batch()), expected)
 
@@ -97,7 +97,7 @@ def test_more_steps_never_make_a_score_worse_even_if_the_search_runs_wild(traine
     for steps in (0, 1, 3, 6):
         # the rate falls over all steps, so a shorter search is not the start of a longer one: compare with its start
         wild = with_options(trained, search_steps=steps, search_learning_rate=50.0)
-        with evaluating(wild):
+        with eval_mode(wild):
             scores = wild.anomaly_score(batch())
         before = torch.minimum(before, scores) if steps == 0 else before
         assert (scores <= before).all()
@@ -109,7 +109,7 @@ def test_searching_finds_an_image_that_the_generator_can_draw(trained):
         drawn = trained.generator(z)
     searched = with_options(trained, search_steps=150)
     unsearched = with_options(trained, search_steps=0)
-    with evaluating(searched), evaluating(unsearched):
+    with eval_mode(searched), eval_mode(unsearched):
         assert (searched.anomaly_score(drawn) < 0.2 * unsearched.anomaly_score(drawn)).all()
 
 
@@ -117,7 +117,7 @@ def test_the_score_of_an_image_is_the_same_to_the_last_bit_whatever_is_searched_
     """Hundreds of steps would blow up any difference in rounding."""
     searched = with_options(trained, search_steps=50)
     n = anogan.TOGETHER_ON_PROCESSOR + 3
-    with evaluating(searched):
+    with eval_mode(searched):
         together = searched.anomaly_score(batch(n))
         assert torch.equal(together.flip(0), searched.anomaly_score(batch(n).flip(0)))
         for position in (5, n - 1):
@@ -135,7 +135,7 @@ def test_the_networks_always_see_batches_of_one_size_since_rounding_depends_on_i
 
 def test_64_at_once_are_searched_as_one_by_one(trained):
     trained = with_options(trained, search_steps=3)
-    with evaluating(trained):
+    with eval_mode(trained):
         together = trained.anomaly_score(batch(64))
         alone = torch.cat([trained.anomaly_score(image[None]) for image in batch(64)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=0)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration.conformal import Calibration
 from ganomaly.config import Preprocessing
 from ganomaly.errors import UsageError
 from ganomaly.methods import METHODS, Method, find_method, find_preset
-from ganomaly.methods.base import autocast_off
-from ganomaly.model_file import Model, load_model, save_model
-from ganomaly.scoring import evaluating
+from ganomaly.methods.base import Step, autocast_off
+from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.model_file import Model, load_model, save_model
 
 SMALL = {"nz": 8, "ngf": 4, "ndf": 4, "search_steps": 5, "samples": 2}
 STEPS = 12  # enough for methods that learn in phases
@@ -41,8 +41,7 @@ def trained(request: pytest.FixtureRequest) -> Method:
 def train(method: Method, optimizers: dict[str, torch.optim.Optimizer], steps: Iterable[int]) -> None:
     method.train()
     for step in steps:
-        method.begin_step(step, STEPS)
-        losses = method.training_step(some_images(), optimizers, autocast_off())
+        losses = method.training_step(some_images(), optimizers, autocast_off(), Step(step, STEPS))
         assert losses
         assert all(
             loss.dim() == 0 and not loss.requires_grad and torch.isfinite(loss) for loss in losses.values()
@@ -56,7 +55,7 @@ def test_training_changes_every_network(trained):
 
 
 def test_scores_are_finite_and_never_negative(trained):
-    with evaluating(trained):
+    with eval_mode(trained):
         scores = trained.anomaly_score(some_images())
     assert scores.shape == (6,)
     assert torch.isfinite(scores).all()
@@ -65,7 +64,7 @@ def test_scores_are_finite_and_never_negative(trained):
 
 def test_the_score_of_an_image_does_not_depend_on_its_neighbours(trained):
     images = some_images(16)
-    with evaluating(trained):
+    with eval_mode(trained):
         together = trained.anomaly_score(images).numpy()
         alone = np.concatenate([trained.anomaly_score(image[None]).numpy() for image in images])
         backwards = trained.anomaly_score(images.flip(0)).flip(0).numpy()
@@ -75,7 +74,7 @@ def test_the_score_of_an_image_does_not_depend_on_its_neighbours(trained):
 
 def test_reconstructions_and_maps_have_the_shape_of_the_image(trained):
     images = some_images()
-    with evaluating(trained):
+    with eval_mode(trained):
         reconstruction, places = trained.reconstruct(images), trained.anomaly_map(images)
     if reconstruction is not None:
         assert reconstruction.shape == images.shape
@@ -109,7 +108,7 @@ def test_a_saved_model_scores_as_before(method_type, tmp_path):
     model = Model(method, "small", Preprocessing(image_size=32, channels=3), calibration, {})
     save_model(model, tmp_path / "small.safetensors")
     loaded = load_model(tmp_path / "small.safetensors").method
-    with evaluating(method), evaluating(loaded):
+    with eval_mode(method), eval_mode(loaded):
         assert torch.equal(method.anomaly_score(some_images()), loaded.anomaly_score(some_images()))
 
 
@@ -117,7 +116,7 @@ def test_a_saved_model_scores_as_before(method_type, tmp_path):
 def test_scoring_leaves_the_method_as_it_was(method_type):
     method = make(method_type)
     before = copy.deepcopy(method.state_dict())
-    with evaluating(method):
+    with eval_mode(method):
         first, again = method.anomaly_score(some_images()), method.anomaly_score(some_images())
     assert torch.equal(first, again)
     assert all(torch.equal(before[name], tensor) for name, tensor in method.state_dict().items())

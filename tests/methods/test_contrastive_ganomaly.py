@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import PreparedImages, open_training_images
+from ganomaly.data import ImageLoader, open_training_images
 from ganomaly.methods.contrastive_ganomaly import (
     WEIGHTS,
     ContrastiveGANomaly,
@@ -16,8 +16,8 @@ from ganomaly.methods.contrastive_ganomaly import (
     contrastive_loss,
 )
 from ganomaly.metrics import image_auroc
-from ganomaly.scoring import evaluating
-from ganomaly.training import train
+from ganomaly.prediction.loop import eval_mode
+from ganomaly.training.loop import train
 
 OPTIONS = ContrastiveGANomalyOptions(nz=8, ngf=4, ndf=8, embedding=16)
 
@@ -56,7 +56,7 @@ def test_the_contrastive_loss_is_that_of_simclr():
 def test_the_score_is_the_weighted_mean_of_the_signals_above_the_usual():
     method = make().eval()
     with torch.no_grad():
-        method.learn_normal([as_input(kinds_of_images([1, 2], 30))])
+        method.fit_statistics([as_input(kinds_of_images([1, 2], 30))])
         x = as_input(kinds_of_images([3], 4))
         shown, embedding, difference = method._features(x)
         plain, white, embedded = method.neighbourhoods
@@ -73,7 +73,7 @@ def test_what_is_usual_is_learnt_from_images_that_are_not_compared_with():
     method = make().eval()
     images = as_input(kinds_of_images([1, 2], 30))
     with torch.no_grad():
-        method.learn_normal(torch.split(images, 16))
+        method.fit_statistics(torch.split(images, 16))
         plain = method.neighbourhoods[0]
         assert len(plain.bank) == 50
         distances = plain(method._features(images[:10])[0])
@@ -84,7 +84,7 @@ def test_what_is_usual_is_learnt_from_images_that_are_not_compared_with():
 def test_few_images_are_enough_for_finite_scores(n):
     method = make().eval()
     with torch.no_grad():
-        method.learn_normal([as_input(kinds_of_images([1], n))])
+        method.fit_statistics([as_input(kinds_of_images([1], n))])
         scores = method.anomaly_score(as_input(kinds_of_images([1, 5], 3)))
     assert torch.isfinite(scores).all()
     assert (scores >= 0).all()
@@ -93,8 +93,8 @@ def test_few_images_are_enough_for_finite_scores(n):
 def test_after_learning_a_score_still_does_not_depend_on_the_batch():
     method = make().eval()
     images = as_input(kinds_of_images([1, 2, 3], 40))
-    with evaluating(method):
-        method.learn_normal([images])
+    with eval_mode(method):
+        method.fit_statistics([images])
         together = method.anomaly_score(images).numpy()
         alone = np.concatenate([method.anomaly_score(image[None]).numpy() for image in images])
     np.testing.assert_allclose(together, alone, rtol=1e-5)
@@ -104,8 +104,8 @@ def test_what_is_much_alike_is_scored_alike_in_every_batch():
     method = make().eval()
     random = np.random.default_rng(0)
     images = as_input(kinds_of_images([3], 1) * 0.8 + random.normal(20, 4, (90, 32, 32)))
-    with evaluating(method):
-        method.learn_normal([images])
+    with eval_mode(method):
+        method.fit_statistics([images])
         together = method.anomaly_score(images).numpy()
         alone = np.concatenate([method.anomaly_score(image[None]).numpy() for image in images])
     np.testing.assert_allclose(together, alone, rtol=2e-4)
@@ -118,12 +118,12 @@ def test_larger_images_get_narrower_networks():
 
 def test_images_of_another_kind_stand_out_after_a_short_training():
     normal = kinds_of_images([1, 4], 150)
-    prepared = PreparedImages(open_training_images(normal), image_size=32, channels=1)
+    prepared = ImageLoader(open_training_images(normal), image_size=32, channels=1)
     training = TrainingOptions(steps=60, batch_size=32, precision="fp32")
     preprocessing = Preprocessing(image_size=32, channels=1)
     method = train(ContrastiveGANomaly, OPTIONS, preprocessing, prepared, prepared.usable, training).method
     upright = kinds_of_images([4], 30, seed=2).swapaxes(1, 2)
     test = np.concatenate([kinds_of_images([1, 4], 30, seed=1), kinds_of_images([0], 30, seed=2), upright])
-    with evaluating(method):
+    with eval_mode(method):
         scores = method.anomaly_score(as_input(test)).numpy()
     assert image_auroc(scores, np.repeat([False, True], 60)) > 0.9

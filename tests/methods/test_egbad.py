@@ -5,9 +5,9 @@ import torch
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import autocast_off
+from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.egbad import EGBAD, EGBADOptions
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 NETWORKS = {"generator": ("encoder", "decoder"), "discriminator": ("discriminator",)}
@@ -39,7 +39,7 @@ def test_published_defaults():
 
 def test_a_step_moves_the_networks_along_the_bigan_s_losses():
     ours, literal = small(), small()
-    ours.training_step(batch(), descents(ours), autocast_off())
+    ours.training_step(batch(), descents(ours), autocast_off(), Step(0, 1))
     z = literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
     encoded = torch.sigmoid(literal.discriminator(batch(), literal.encoder(batch()))[0])
     generated = torch.sigmoid(literal.discriminator(literal.decoder(z), z)[0])
@@ -63,7 +63,7 @@ def test_a_step_moves_the_networks_along_the_bigan_s_losses():
 def test_the_score_is_reconstruction_plus_discriminator(kind, weight, awake):
     method = awake(small(discriminator_score=kind, discriminator_weight=weight))
     x = batch()
-    with evaluating(method):
+    with eval_mode(method):
         z = method.encoder(x)
         x_hat = method.decoder(z)
         reconstruction = (x - x_hat).abs().sum(dim=(1, 2, 3))
@@ -78,7 +78,7 @@ def test_the_score_is_reconstruction_plus_discriminator(kind, weight, awake):
 
 def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
     method = small()
-    with evaluating(method):
-        assert method.collapse(batch()) is None
+    with eval_mode(method):
+        assert method.collapse(batch(), Step(0, 1)) is None
         method.encoder.latent.weight.data.zero_()
-        assert "same latent" in str(method.collapse(batch()))
+        assert "same latent" in str(method.collapse(batch(), Step(0, 1)))

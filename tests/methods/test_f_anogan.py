@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import PreparedImages, open_training_images
-from ganomaly.methods.base import autocast_off
+from ganomaly.data import ImageLoader, open_training_images
+from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.f_anogan import FAnoGAN, FAnoGANOptions
-from ganomaly.scoring import evaluating
-from ganomaly.training import TrainingProgress, train
+from ganomaly.prediction.loop import eval_mode
+from ganomaly.training.loop import TrainingProgress, train
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
@@ -38,8 +38,7 @@ def changed_by_a_step(
     """The names of the weights and statistics that are not the same afterwards."""
     before = copy.deepcopy(method.state_dict())
     method.train()
-    method.begin_step(step, steps)
-    method.training_step(batch(), optimizers, autocast_off())
+    method.training_step(batch(), optimizers, autocast_off(), Step(step, steps))
     return {name for name, tensor in method.state_dict().items() if not torch.equal(before[name], tensor)}
 
 
@@ -77,15 +76,15 @@ def test_in_the_second_phase_generator_and_critic_are_fixed_their_statistics_too
 @pytest.mark.parametrize(("share", "generating"), [(0.5, 5), (0.75, 7.5), (0.01, 0.1)])
 def test_the_phases_divide_training_by_their_share(share, generating):
     method = small(generation_share=share)
-    for step in range(10):
-        method.begin_step(step, 10)
-        assert method.generating == (step < generating)
+    optimizers = method.optimizers()
+    for number in range(10):
+        losses = method.training_step(batch(), optimizers, autocast_off(), Step(number, 10))
+        assert ("critic" in losses) == (number < generating)
 
 
 def test_the_critic_s_loss_is_that_of_wgan_gp():
     ours, literal = small(), small()
-    ours.begin_step(0, 10)
-    ours.training_step(batch(), descents(ours), autocast_off())
+    ours.training_step(batch(), descents(ours), autocast_off(), Step(0, 10))
     x_tilde = literal.generator(literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))).detach()
     epsilon = 1 - literal.randomness.uniform((8, 1, 1, 1), torch.device("cpu"))
     between = (epsilon * batch() + (1 - epsilon) * x_tilde).requires_grad_()
@@ -106,8 +105,7 @@ def test_the_critic_s_loss_is_that_of_wgan_gp():
 
 def test_the_encoder_s_loss_is_izi_f():
     ours, literal = small(feature_weight=3.0), small(feature_weight=3.0)
-    ours.begin_step(9, 10)
-    ours.training_step(batch(), descents(ours), autocast_off())
+    ours.training_step(batch(), descents(ours), autocast_off(), Step(9, 10))
     literal.generator.eval()
     x_hat = literal.generator(literal.encoder(batch()).tanh())
     features = literal.critic(batch())[1] - literal.critic(x_hat)[1]
@@ -121,7 +119,7 @@ def test_the_encoder_s_loss_is_izi_f():
 
 def test_the_score_is_residual_plus_features(awake):
     method = awake(small(feature_weight=3.0))
-    with evaluating(method):
+    with eval_mode(method):
         x_hat = method.generator(method.encoder(batch()).tanh())
         features = method.critic(batch())[1] - method.critic(x_hat)[1]
         expected = (batch() - x_hat).square().mean(dim=(1, 2, 3))
@@ -132,11 +130,9 @@ def test_the_score_is_residual_plus_features(awake):
 def test_a_constant_latent_is_noticed_once_the_encoder_learns():
     method = small()
     method.encoder.latent.weight.data.zero_()
-    with evaluating(method):
-        method.begin_step(0, 10)
-        assert method.collapse(batch()) is None
-        method.begin_step(9, 10)
-        assert "same latent" in str(method.collapse(batch()))
+    with eval_mode(method):
+        assert method.collapse(batch(), Step(0, 10)) is None
+        assert "same latent" in str(method.collapse(batch(), Step(9, 10)))
 
 
 class StopError(Exception):
@@ -147,7 +143,7 @@ def run(
     images: NDArray[np.uint8], *, epochs: int, checkpoint: Path | None = None, stop_at: int = -1
 ) -> dict[str, torch.Tensor]:
     """Train with the package's own loop, 4 steps an epoch, and give the weights."""
-    prepared = PreparedImages(open_training_images(images[:32]), image_size=32, channels=1)
+    prepared = ImageLoader(open_training_images(images[:32]), image_size=32, channels=1)
     training = TrainingOptions(epochs=epochs, batch_size=8, precision="fp32", checkpoint_seconds=0)
 
     def look(progress: TrainingProgress) -> None:

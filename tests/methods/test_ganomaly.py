@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import autocast_off
+from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
@@ -51,7 +51,7 @@ def test_a_step_updates_the_weights_as_the_publication_s_step_does():
     ours, literal = small(), small()
     our_optimizers, literal_optimizers = ours.optimizers(), literal.optimizers()
     for seed in range(3):
-        ours.training_step(batch(seed), our_optimizers, autocast_off())
+        ours.training_step(batch(seed), our_optimizers, autocast_off(), Step(0, 1))
         literal_step(literal, batch(seed), literal_optimizers)
     for (name, left), right in zip(ours.named_parameters(), literal.parameters(), strict=True):
         torch.testing.assert_close(
@@ -64,7 +64,7 @@ def test_a_step_runs_each_network_no_more_often_than_it_must():
     runs = dict.fromkeys(("encoder", "decoder", "reconstruction_encoder", "discriminator"), 0)
     for name in runs:
         getattr(method, name).register_forward_hook(lambda *_, name=name: runs.update({name: runs[name] + 1}))
-    method.training_step(batch(), method.optimizers(), autocast_off())
+    method.training_step(batch(), method.optimizers(), autocast_off(), Step(0, 1))
     # D sees x and x̂ once each, for both losses
     assert runs == {"encoder": 1, "decoder": 1, "reconstruction_encoder": 1, "discriminator": 2}
 
@@ -107,7 +107,7 @@ def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():
     """Without the other losses, only E and what leads to it is pulled by the encoder loss."""
     method = small(adversarial_weight=0, contextual_weight=0, encoder_weight=0)
     before = copy.deepcopy(method.decoder.state_dict())
-    method.training_step(batch(), method.optimizers(), autocast_off())
+    method.training_step(batch(), method.optimizers(), autocast_off(), Step(0, 1))
     weights = [name for name in before if name.endswith("weight")]
     assert all(torch.equal(before[name], method.decoder.state_dict()[name]) for name in weights)
 
@@ -115,9 +115,9 @@ def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():
 def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone():
     method = small()
     before = method.discriminator.classifier.weight.clone()
-    assert method.keep_healthy({"discriminator": 0.4}, torch.Generator()) is None
+    assert method.recover({"discriminator": 0.4}, torch.Generator()) is None
     assert torch.equal(before, method.discriminator.classifier.weight)
-    message = method.keep_healthy({"discriminator": 1e-6}, torch.Generator().manual_seed(9))
+    message = method.recover({"discriminator": 1e-6}, torch.Generator().manual_seed(9))
     assert message is not None
     assert "discriminator" in message
     assert not torch.equal(before, method.discriminator.classifier.weight)
@@ -125,9 +125,9 @@ def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone()
 
 def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
     method = small()
-    with evaluating(method):
-        assert method.collapse(batch()) is None
+    with eval_mode(method):
+        assert method.collapse(batch(), Step(0, 1)) is None
         method.encoder.latent.weight.data.zero_()
-        trouble = method.collapse(batch())
+        trouble = method.collapse(batch(), Step(0, 1))
     assert trouble is not None
     assert "same latent" in trouble

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ganomaly import GANomalyDetector
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import PreparedImages, open_training_images
+from ganomaly.data import ImageLoader, open_training_images
 from ganomaly.methods import patch_ganomaly
 from ganomaly.methods.patch_ganomaly import PatchGANomaly, PatchGANomalyOptions, robust_cross_entropy
-from ganomaly.scoring import evaluating
-from ganomaly.training import TrainingProgress, TrainingResult, train
+from ganomaly.prediction.loop import eval_mode
+from ganomaly.training.loop import TrainingProgress, TrainingResult, train
 
 OPTIONS = PatchGANomalyOptions(nz=8, ngf=4, ndf=4)
 PREPROCESSING = Preprocessing(image_size=32, channels=1, scale=1.0)
@@ -34,7 +34,7 @@ def cloth(n: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def fresh() -> PatchGANomaly:
     method = PatchGANomaly(OPTIONS, PREPROCESSING, torch.Generator().manual_seed(0))
-    method.begin_training(torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    method.fit_scales(torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1)
     return method.eval()
 
 
@@ -44,7 +44,7 @@ def test_the_view_of_a_place_ends_within_the_margin_of_a_tile() -> None:
     x = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(2)) * 2 - 1
     other = x.clone()
     other[:, :, :32] = 1 - other[:, :, :32]
-    with evaluating(method):
+    with eval_mode(method):
         before, after = method._signals_of_tile(0, x), method._signals_of_tile(0, other)
     for one, changed, stride in zip(before, after, (2, 1), strict=True):
         far = (32 + patch_ganomaly.MARGIN) // stride
@@ -71,10 +71,10 @@ def test_places_count_by_their_importance() -> None:
 def test_a_large_image_is_judged_as_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     method = fresh()
     x = torch.rand(1, 1, 300, 430, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    with evaluating(method):
-        whole = method.examine(x)
+    with eval_mode(method):
+        whole = method.predict(x)
         monkeypatch.setattr(patch_ganomaly, "TILE", 96)
-        tiled = method.examine(x)
+        tiled = method.predict(x)
     torch.testing.assert_close(tiled.score, whole.score, rtol=1e-4, atol=1e-5)
     assert whole.anomaly_map is not None
     torch.testing.assert_close(tiled.anomaly_map, whole.anomaly_map, rtol=1e-3, atol=1e-4)
@@ -86,9 +86,9 @@ def test_normal_images_that_are_large_are_learnt_from_in_tiles(monkeypatch: pyte
     for tile in (768, 96):
         monkeypatch.setattr(patch_ganomaly, "TILE", tile)
         method = fresh()
-        with evaluating(method):
-            method.learn_normal([x])
-            learned.append(method.examine(x).score)
+        with eval_mode(method):
+            method.fit_statistics([x])
+            learned.append(method.predict(x).score)
     torch.testing.assert_close(learned[1], learned[0], rtol=1e-3, atol=1e-4)
 
 
@@ -96,17 +96,17 @@ def test_of_large_normal_images_a_bank_takes_some_places(monkeypatch: pytest.Mon
     monkeypatch.setattr(patch_ganomaly, "MOST_PLACES", 100)
     method = fresh()
     x = torch.rand(4, 1, 64, 80, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    with evaluating(method):
+    with eval_mode(method):
         assert method._found(0, x[:1], torch.Generator().manual_seed(0))[1].shape[2:] == (1, 100)
-        method.learn_normal([x])
-        assert torch.isfinite(method.examine(x).score).all()
+        method.fit_statistics([x])
+        assert torch.isfinite(method.predict(x).score).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 32), (100, 31)])
 def test_an_image_of_any_size_is_judged(size: tuple[int, int]) -> None:
     method = fresh()
-    with evaluating(method):
-        found = method.examine(torch.zeros(1, 1, *size))
+    with eval_mode(method):
+        found = method.predict(torch.zeros(1, 1, *size))
     assert torch.isfinite(found.score).all()
     assert found.anomaly_map is not None
     assert found.reconstruction is not None
@@ -115,7 +115,7 @@ def test_an_image_of_any_size_is_judged(size: tuple[int, int]) -> None:
 
 
 def run(images: NDArray[np.uint8], **more: Any) -> TrainingResult:
-    prepared = PreparedImages(open_training_images(images), image_size=32, channels=1, scale=1.0)
+    prepared = ImageLoader(open_training_images(images), image_size=32, channels=1, scale=1.0)
     training = TrainingOptions(steps=7, batch_size=4, precision="fp32", checkpoint_seconds=0)
     return train(PatchGANomaly, OPTIONS, PREPROCESSING, prepared, prepared.usable, training, **more)
 
@@ -154,5 +154,5 @@ def test_small_defects_on_images_of_other_sizes_are_found_and_pointed_at() -> No
     broken[:, 30:36, 50:56] = 60
     normal_scores, scores = detector.anomaly_score(normal), detector.anomaly_score(broken)
     assert np.mean(scores[:, None] > normal_scores) > 0.9
-    hottest = [np.unravel_index(detector.anomaly_map(image).argmax(), (70, 90)) for image in broken]
-    assert sum(26 <= row < 40 and 46 <= column < 60 for row, column in hottest) >= 9
+    top_k_mean = [np.unravel_index(detector.anomaly_map(image).argmax(), (70, 90)) for image in broken]
+    assert sum(26 <= row < 40 and 46 <= column < 60 for row, column in top_k_mean) >= 9

@@ -5,9 +5,9 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import autocast_off
+from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.skip_ganomaly import SkipGANomaly, SkipGANomalyOptions
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=3)
 
@@ -37,7 +37,7 @@ def test_a_step_moves_generator_and_discriminator_along_the_authors_losses():
     weights = {"adversarial_weight": 2.0, "contextual_weight": 3.0, "latent_weight": 5.0}
     ours, literal = small(**weights), small(**weights)
     x = batch()
-    ours.training_step(x, descents(ours), autocast_off())
+    ours.training_step(x, descents(ours), autocast_off(), Step(0, 1))
     x_hat = literal.generator(x)
     real, real_latent = literal.discriminator(x)
     fake, fake_latent = literal.discriminator(x_hat)
@@ -61,7 +61,7 @@ def test_a_step_moves_generator_and_discriminator_along_the_authors_losses():
 
 def test_the_score_weighs_reconstruction_and_latent(awake):
     method = awake(small())
-    with evaluating(method):
+    with eval_mode(method):
         x_hat = method.generator(batch())
         reconstruction = ((batch() - x_hat) ** 2).mean(dim=(1, 2, 3))
         difference = method.discriminator(batch())[1] - method.discriminator(x_hat)[1]
@@ -72,7 +72,7 @@ def test_the_score_weighs_reconstruction_and_latent(awake):
 def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone():
     method = small()
     before = method.discriminator.classifier.weight.clone()
-    assert method.keep_healthy({"discriminator": 0.4}, torch.Generator()) is None
+    assert method.recover({"discriminator": 0.4}, torch.Generator()) is None
     assert torch.equal(before, method.discriminator.classifier.weight)
-    assert "discriminator" in str(method.keep_healthy({"discriminator": 1e-6}, torch.Generator()))
+    assert "discriminator" in str(method.recover({"discriminator": 1e-6}, torch.Generator()))
     assert not torch.equal(before, method.discriminator.classifier.weight)

@@ -8,9 +8,9 @@ from torch.distributions import Normal, kl_divergence
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import autocast_off
+from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.vae import VAE, VAEOptions
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.loop import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=2)
 
@@ -38,7 +38,7 @@ def images(method: VAE, z: torch.Tensor) -> Normal:
 def test_a_step_raises_the_lower_bound_of_the_likelihood():
     """ELBO: log p(x | z) for one z ~ q(z | x), less the divergence of q from N(0, 1)."""
     ours, literal = small(), small()
-    ours.training_step(batch(), {"autoencoder": SGD(ours.parameters(), lr=1e-4)}, autocast_off())
+    ours.training_step(batch(), {"autoencoder": SGD(ours.parameters(), lr=1e-4)}, autocast_off(), Step(0, 1))
     posterior = latents(literal, batch())
     z = posterior.loc + posterior.scale * literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
     bound = images(literal, z).log_prob(batch()).sum(dim=(1, 2, 3))
@@ -54,7 +54,7 @@ def test_a_step_raises_the_lower_bound_of_the_likelihood():
 @pytest.mark.parametrize("samples", [1, 5])
 def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, awake):
     method = awake(small(samples=samples))
-    with evaluating(method):
+    with eval_mode(method):
         posterior = latents(method, batch())
         log_probability = torch.stack(
             [
@@ -68,7 +68,7 @@ def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, awa
 
 def test_the_score_is_the_mean_of_the_map(awake):
     method = awake(small())
-    with evaluating(method):
+    with eval_mode(method):
         score, places = method.anomaly_score(batch()), method.anomaly_map(batch())
     torch.testing.assert_close(score, places.mean(dim=(1, 2)))
 
@@ -85,7 +85,7 @@ def test_the_noise_of_the_score_is_part_of_the_model(awake):
     assert small().noise.shape == (3, 8, 1, 1)
     assert "noise" in small().state_dict()
     method = awake(small())
-    with evaluating(method):
+    with eval_mode(method):
         before = method.anomaly_score(batch())
         method.noise.mul_(-1)
         assert not torch.equal(before, method.anomaly_score(batch()))
@@ -93,7 +93,7 @@ def test_the_noise_of_the_score_is_part_of_the_model(awake):
 
 def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
     method = small()
-    with evaluating(method):
-        assert method.collapse(batch()) is None
+    with eval_mode(method):
+        assert method.collapse(batch(), Step(0, 1)) is None
         method.encoder.latent.weight.data.zero_()
-        assert "same latent" in str(method.collapse(batch()))
+        assert "same latent" in str(method.collapse(batch(), Step(0, 1)))

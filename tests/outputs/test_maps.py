@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganomaly.calibration import MapCalibration
+from ganomaly.calibration.conformal import MapCalibration
 from ganomaly.outputs import ImageFolders, MapFolder, as_8_bit, at_image_size, overlay
 
 CALIBRATION = MapCalibration(

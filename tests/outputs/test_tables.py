@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration.conformal import Calibration
 from ganomaly.errors import UsageError
 from ganomaly.outputs import ScoreRow, open_table, score_row
 

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.benchmark.kept import KEPT, file_name, write_kept
+from ganomaly.benchmark.artifacts import KEPT, file_name, write_artifacts
+from ganomaly.benchmark.cell_artifacts import artifacts_of_classes
 from ganomaly.benchmark.problems import Problem, Source
 from ganomaly.benchmark.published import PublishedProtocol
-from ganomaly.benchmark.samples import kept_of_classes
 from ganomaly.config import Precision, Preprocessing
-from ganomaly.data import ChosenImages, ImageDataset, PreparedImages, agreed_channels, survey
+from ganomaly.data import ImageDataset, ImageLoader, Subset, agreed_channels, inspect_images
 from ganomaly.errors import UsageError
-from ganomaly.fitting import framing
 from ganomaly.methods import Method, find_method
 from ganomaly.metrics import image_metrics
-from ganomaly.scored_image import BATCH_SIZE
-from ganomaly.scoring import evaluating, score_dataset
+from ganomaly.prediction.loop import eval_mode, predict_dataset
+from ganomaly.prediction.prediction import BATCH_SIZE
 from ganomaly.tensors import network_input
-from ganomaly.training import train
+from ganomaly.training.fit import framing
+from ganomaly.training.loop import train
 from ganomaly.version import __version__
 
 Protocol = Literal["clean", "published"]
@@ -172,16 +172,16 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
         checkpoint = None  # it would not know of the looks at the test set that were taken
     method_type, preset, options = cell.method.resolved()
     problem = cell.source.problem(cell.group)
-    surveyed = survey(problem.train)
-    image_size, scale = framing(preset, surveyed, cell.image_size)
-    channels = agreed_channels(surveyed, None)
-    images = PreparedImages(
-        problem.train, image_size=image_size, scale=scale, channels=channels, surveyed=surveyed
+    inspection = inspect_images(problem.train)
+    image_size, scale = framing(preset, inspection, cell.image_size)
+    channels = agreed_channels(inspection, None)
+    images = ImageLoader(
+        problem.train, image_size=image_size, scale=scale, channels=channels, inspection=inspection
     )
     preprocessing = Preprocessing(
         image_size=image_size, scale=scale, channels=channels, white_level=images.white_level
     )
-    indices = _drawn(surveyed.openable, cell.budget.train_images, cell.seed)
+    indices = _drawn(inspection.openable, cell.budget.train_images, cell.seed)
     training = preset.training_for(channels, cell.budget.epochs, seed=cell.seed, precision=cell.precision)
     chosen = _drawn_for_test(problem, cell.budget.test_images, cell.seed)
     classes = {name: truth[chosen] for name, truth in problem.classes.items()}
@@ -194,7 +194,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
         indices,
         training,
         checkpoint=checkpoint,
-        fingerprint=surveyed.fingerprint,
+        fingerprint=inspection.fingerprint,
         on_epoch=published.look if cell.protocol == "published" else lambda _: None,
     )
     if checkpoint is not None:
@@ -218,7 +218,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
             {"anomaly_class": name, **common, **published.figures(name), **_counts(truth)}
             for name, truth in classes.items()
         ]
-    test = ChosenImages(problem.test, chosen)
+    test = Subset(problem.test, chosen)
     scores, slow = _clean_scores(result.method, preprocessing, test)
     common["score_ms_per_batch"] = slow or _milliseconds_per_batch(
         result.method, images, indices, preprocessing
@@ -228,11 +228,11 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
         for name, truth in classes.items()
     ]
     if kept is not None:
-        of_classes = kept_of_classes(result.method, preprocessing, test, scores, classes, cell.seed)
+        of_classes = artifacts_of_classes(result.method, preprocessing, test, scores, classes, cell.seed)
         for row in rows:
             name = row["anomaly_class"]
             row[KEPT] = file_name((*cell.key(name), result.precision))
-            write_kept(of_classes[name], kept / row[KEPT])
+            write_artifacts(of_classes[name], kept / row[KEPT])
     return rows
 
 
@@ -246,7 +246,7 @@ def _clean_scores(
     scores = np.full(len(test), np.nan)
     start = end = time.perf_counter()
     batches = 0
-    for scored in score_dataset(method, preprocessing, test):
+    for scored in predict_dataset(method, preprocessing, test):
         if scored.score is not None:
             scores[scored.index] = scored.score
         if (scored.index + 1) % BATCH_SIZE == 0:
@@ -290,18 +290,18 @@ def _drawn_for_test(problem: Problem, most: int | None, seed: int) -> NDArray[np
 
 
 def _milliseconds_per_batch(
-    method: Method, images: PreparedImages, indices: NDArray[np.int64], preprocessing: Preprocessing
+    method: Method, images: ImageLoader, indices: NDArray[np.int64], preprocessing: Preprocessing
 ) -> float:
     """Median time to score a batch of 64, in milliseconds, without decoding."""
     device = next(method.parameters()).device
     some = np.resize(indices, BATCH_SIZE)
     parts = list(images.batches(iter([some])))
     times: list[float] = []
-    with evaluating(method):
+    with eval_mode(method):
         while len(times) < TIMED_BATCHES and not (times and times[0] > SLOW_MS):
             start = time.perf_counter()
             for pixels in parts:
-                method.anomaly_score(network_input(pixels, preprocessing.white_level, device)).cpu()
+                method.predict(network_input(pixels, preprocessing.white_level, device)).score.cpu()
             times.append(1000 * (time.perf_counter() - start))
     return round(float(np.median(times)), 2)
 

@@ -17,12 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from ganomaly.benchmark.artifact_figures import write_artifact_figures
 from ganomaly.benchmark.cells import MethodSpec
-from ganomaly.benchmark.kept_figures import write_kept_figures
 from ganomaly.benchmark.problems import WHOLE_WEAPON
 from ganomaly.benchmark.rows import ERROR
 from ganomaly.benchmark.tables import MEAN, ResultTable
-from ganomaly.report.figures import MUTED, quiet_figure, save_figure
+from ganomaly.outputs.report.figures import MUTED, quiet_figure, save_figure
 
 # Okabe and Ito's colours, which every kind of colour vision tells apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -37,7 +37,7 @@ def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder:
 
     `auroc.png` needs one row; `auroc_<option>.png` a method at two values of an option at least,
     of which its preset's may be one;
-    `run_time.png` one row; those of `write_kept_figures` what a cell has kept in the folder.
+    `run_time.png` one row; those of `write_artifact_figures` what a cell has kept in the folder.
     """
     whole = [row for row in rows if ERROR not in row and row["auroc"] is not None]
     if not whole:
@@ -48,7 +48,7 @@ def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder:
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
         save_figure(figure, paths[-1])
-    return [*paths, *write_kept_figures(whole, folder)]
+    return [*paths, *write_artifact_figures(whole, folder)]
 
 
 def per_class(table: ResultTable) -> Figure:

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from ganomaly.benchmark.artifacts import KEPT
 from ganomaly.benchmark.cells import Budget, Cell, MethodSpec, Protocol, run_cell
-from ganomaly.benchmark.kept import KEPT
 from ganomaly.benchmark.problems import Source
 from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.config import Precision
@@ -44,7 +44,7 @@ def grid(
     """
     if protocol == "published":
         for method in methods:
-            if method.resolved()[0].images_to_learn_from:
+            if method.resolved()[0].statistics_images:
                 raise UsageError(
                     f"the protocol published scores after each epoch, but {method.label} learns what is normal after "
                     "the last one; measure it with --protocol clean"

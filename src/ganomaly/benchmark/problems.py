@@ -19,7 +19,7 @@ from ganomaly.data import (
     open_test_images,
     open_training_images,
 )
-from ganomaly.data.simulated_baggage import THREAT_KINDS, write_simulated_baggage
+from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
 from ganomaly.errors import UsageError
 
 ARRAYS = ("mnist", "cifar10")

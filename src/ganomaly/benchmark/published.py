@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganomaly.config import Preprocessing
-from ganomaly.data import ChosenImages, ImageDataset, decode_ahead
+from ganomaly.data import ImageDataset, Subset, read_batches
 from ganomaly.methods import Method
 from ganomaly.methods.updates import statistics_kept
 from ganomaly.metrics import image_metrics
@@ -83,8 +83,8 @@ class PublishedProtocol:
         method.train()
         try:
             with torch.no_grad(), statistics_kept(method):
-                batches = decode_ahead(
-                    ChosenImages(self._test, self._chosen[self._order]),
+                batches = read_batches(
+                    Subset(self._test, self._chosen[self._order]),
                     image_size=self._preprocessing.image_size,
                     channels=self._preprocessing.channels,
                     batch_size=BATCH_SIZE,
@@ -94,7 +94,7 @@ class PublishedProtocol:
                 for batch in batches:
                     if len(batch.images):
                         x = network_input(batch.images, self._preprocessing.white_level, device)
-                        found = method.anomaly_score(x).double().cpu().numpy()
+                        found = method.predict(x).score.double().cpu().numpy()
                         scores[self._order[batch.indices]] = found
         finally:
             method.train(was_training)

@@ -21,10 +21,10 @@ from ganomaly.benchmark import (
     write_figures,
     write_tables,
 )
+from ganomaly.commands.console import Console
 from ganomaly.config import Precision
 from ganomaly.errors import TrainingError, UsageError
 from ganomaly.files import check_writable, written_whole
-from ganomaly.progress import Console
 
 
 def benchmark(

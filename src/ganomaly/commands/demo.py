@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ganomaly import demo as demonstration
+from ganomaly.commands.console import Console
 from ganomaly.commands.evaluate import evaluate
 from ganomaly.commands.fit import fit
-from ganomaly.progress import Console
 
 
 def demo(console: Console, out: Path) -> bool:

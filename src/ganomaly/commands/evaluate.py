@@ -9,18 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures, report_builder, report_row
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images
 from ganomaly.errors import ImageError, OutputError
 from ganomaly.evaluation import EvaluatedImages, evaluate_model
 from ganomaly.files import check_writable, written_whole
-from ganomaly.judges import load_judge
 from ganomaly.metrics import Evaluation
 from ganomaly.outputs import score_row
-from ganomaly.pictures import panels
-from ganomaly.progress import Console
-from ganomaly.report.figures import GridImage, reconstruction_grid, roc_figure, save_figure, score_histogram
-from ganomaly.scored_image import Judge, ScoredImage
+from ganomaly.outputs.panels import panels
+from ganomaly.outputs.report.figures import (
+    GridImage,
+    reconstruction_grid,
+    roc_figure,
+    save_figure,
+    score_histogram,
+)
+from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction.prediction import Prediction, Predictor
 
 GRID_IMAGES_PER_CLASS = 8
 
@@ -40,14 +46,14 @@ def evaluate(
     for path in (json_path, report):
         if path is not None:
             check_writable(path)
-    model = load_judge(model_path)
+    model = load_predictor(model_path)
     dataset = open_test_images(data)
     builder = (
         None if report is None else report_builder(model, f"{model_path.name} on {dataset.name}", notice)
     )
     grid = _GridImages()
 
-    def on_image(scored: ScoredImage, record: ImageRecord) -> None:
+    def on_image(scored: Prediction, record: ImageRecord) -> None:
         count(scored.index + 1)
         row = score_row(record.path, scored.score, scored.error, model.calibration)
         if builder is not None:
@@ -58,7 +64,7 @@ def evaluate(
         if figures is not None:
             grid.consider(scored, record)
 
-    with console.counting(len(dataset), "evaluating") as count:
+    with console.counting(len(dataset), "eval_mode") as count:
         evaluated = evaluate_model(model, dataset, batch_size=batch_size, on_image=on_image)
     evaluation = evaluated.evaluation
     console.print_table(evaluation_table(evaluation, model, title=f"{model_path} on {dataset.name}"))
@@ -76,7 +82,7 @@ def evaluate(
     return not evaluated.failures
 
 
-def evaluation_table(evaluation: Evaluation, model: Judge, title: str) -> Table:
+def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Table:
     """Every figure of an evaluation, with the kinds of anomaly below."""
     calibration = model.calibration
 
@@ -112,7 +118,7 @@ class _GridImages:
     normal: list[GridImage] = field(default_factory=list)
     anomalous: dict[str, list[GridImage]] = field(default_factory=dict)
 
-    def consider(self, scored: ScoredImage, record: ImageRecord) -> None:
+    def consider(self, scored: Prediction, record: ImageRecord) -> None:
         shown = panels(scored)
         if "reconstruction" not in shown:
             return
@@ -128,7 +134,7 @@ class _GridImages:
         return self.normal + in_turn[:GRID_IMAGES_PER_CLASS]
 
 
-def _write_figures(folder: Path, model: Judge, evaluated: EvaluatedImages, grid: _GridImages) -> None:
+def _write_figures(folder: Path, model: Predictor, evaluated: EvaluatedImages, grid: _GridImages) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

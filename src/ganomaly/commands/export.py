@@ -4,15 +4,15 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ganomaly.commands.console import Console
 from ganomaly.data import ImageRecord, open_test_images
 from ganomaly.errors import DataError, UsageError
 from ganomaly.evaluation import evaluate_model
 from ganomaly.export import ExportFormat, as_onnx, check_export_path, in_8_bits, write_graph
-from ganomaly.exported_model import ONNX, load_exported
-from ganomaly.fitting import calibration_images
-from ganomaly.model_file import load_model
-from ganomaly.progress import Console
-from ganomaly.scored_image import ScoredImage
+from ganomaly.prediction.exported import ONNX, load_exported
+from ganomaly.prediction.model_file import load_model
+from ganomaly.prediction.prediction import Prediction
+from ganomaly.training.fit import calibration_images
 
 
 def export(
@@ -55,9 +55,9 @@ def _say_what_it_costs(console: Console, whole: Path, quantised: Path, data: str
         console.say("there are no labelled test images in the data, so what 8 bits cost was not measured")
         return
     found = []
-    with console.counting(2 * len(dataset), "evaluating") as count:
+    with console.counting(2 * len(dataset), "eval_mode") as count:
 
-        def on_image(done: int, scored: ScoredImage, _: ImageRecord) -> None:
+        def on_image(done: int, scored: Prediction, _: ImageRecord) -> None:
             count(done + scored.index + 1)
 
         for done, path in ((0, whole), (len(dataset), quantised)):

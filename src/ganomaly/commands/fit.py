@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import length_in_words
-from ganomaly.fitting import FitSettings, fit_model
-from ganomaly.model_file import check_model_path, save_model
-from ganomaly.progress import Console
+from ganomaly.prediction.model_file import check_model_path, save_model
+from ganomaly.training.fit import FitSettings, fit_model
 
 
 def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resume: bool) -> bool:

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ganomaly.commands.console import Console
 from ganomaly.data import ImageRecord
 from ganomaly.outputs import ScoreRow
-from ganomaly.progress import Console
-from ganomaly.report import ReportBuilder, ReportRow
-from ganomaly.scored_image import Judge
+from ganomaly.outputs.report import ReportBuilder, ReportRow
+from ganomaly.prediction.prediction import Predictor
 
 MOST_LISTED_FAILURES = 20
 
 
-def report_builder(model: Judge, title: str, notice: str | None = None) -> ReportBuilder:
+def report_builder(model: Predictor, title: str, notice: str | None = None) -> ReportBuilder:
     """A report that knows its model."""
     calibration = model.calibration
     return ReportBuilder(
@@ -26,7 +26,7 @@ def report_builder(model: Judge, title: str, notice: str | None = None) -> Repor
     )
 
 
-def model_summary(model: Judge) -> dict[str, Any]:
+def model_summary(model: Predictor) -> dict[str, Any]:
     """What a person may want to know of a model, by name."""
     preprocessing = model.preprocessing
     return {

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures, report_builder, report_row
 from ganomaly.data import ImageDataset, open_images
 from ganomaly.errors import UsageError
 from ganomaly.files import check_writable
-from ganomaly.judges import load_judge
 from ganomaly.outputs import (
     ImageFolders,
     MapFolder,
@@ -19,9 +19,9 @@ from ganomaly.outputs import (
     open_table,
     score_row,
 )
-from ganomaly.pictures import panels
-from ganomaly.progress import Console
-from ganomaly.scored_image import Judge
+from ganomaly.outputs.panels import panels
+from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction.prediction import Predictor
 
 FEWEST_TO_WONDER = 5  # images that are all anomalous
 
@@ -37,11 +37,11 @@ def score(
     report: Path | None,
     batch_size: int,
 ) -> bool:
-    """Judge images, one row for each; whether all could be read."""
+    """Predictor images, one row for each; whether all could be read."""
     check_table_path(out)
     if report is not None:
         check_writable(report)
-    model = load_judge(model_path)
+    model = load_predictor(model_path)
     dataset = open_images(images)
     map_folder = None if maps is None else _map_folder(maps, model, map_format, images, dataset)
     builder = (
@@ -51,8 +51,8 @@ def score(
     )
     failures: dict[str, str] = {}
     verdicts = 0
-    pictures = maps is not None or report is not None
-    scored_images = model.judge(dataset, batch_size=batch_size, pictures=pictures)
+    details = maps is not None or report is not None
+    scored_images = model.predict(dataset, batch_size=batch_size, details=details)
     with open_table(out) as write, console.counting(len(dataset), "scoring") as count:
         for scored in scored_images:
             count(scored.index + 1)
@@ -85,7 +85,7 @@ def score(
 
 
 def _map_folder(
-    folder: Path, model: Judge, map_format: MapFormat, images: Sequence[Path], dataset: ImageDataset
+    folder: Path, model: Predictor, map_format: MapFormat, images: Sequence[Path], dataset: ImageDataset
 ) -> MapFolder:
     if model.map_calibration is None:
         raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")

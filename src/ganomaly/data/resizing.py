@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganomaly.data.encoded_image import Pixels
+from ganomaly.data.readers.encoded_image import Pixels
 from ganomaly.errors import ImageError
 
 # ITU-R 601 luma in 16-bit fixed point, the very numbers that Pillow takes; they add up to 2**16

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ganomaly.errors import UsageError
-from ganomaly.exported_model import OUTPUTS
-from ganomaly.fitting import SCALE_STEPS
-from ganomaly.model_file import Model
+from ganomaly.prediction.exported import OUTPUTS
+from ganomaly.prediction.model_file import Model
+from ganomaly.training.fit import SCALE_STEPS
 
 _HALF = 2**11  # of the 22 bits
 _STEP = 2**6
@@ -53,7 +53,7 @@ class InferenceGraph(nn.Module):
         return tuple(found[name] for name in OUTPUTS if name in found)
 
     def judged(self, image: Tensor, threshold: Tensor) -> dict[str, Tensor]:
-        """Judge images.
+        """Predictor images.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class InferenceGraph(nn.Module):
         pixels = resized(pixels, *self._network_size(height, width), rounded=rounded)
         if not rounded:
             pixels = pixels.round()
-        found = self.method.examine((pixels * (2 / self.preprocessing.white_level) - 1).clamp(max=1))
+        found = self.method.predict((pixels * (2 / self.preprocessing.white_level) - 1).clamp(max=1))
         score = found.score.float()
         reached = (self.calibration_scores >= score[:, None]).sum(dim=1)
         outputs = {

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration import ROUNDING, Calibration, MapCalibration
-from ganomaly.data import ChosenImages, ImageDataset, decode_ahead
+from ganomaly.calibration.conformal import ROUNDING, Calibration, MapCalibration
+from ganomaly.data import ImageDataset, Subset, read_batches
 from ganomaly.errors import DataError, package_needed
 from ganomaly.export.write import quietly
-from ganomaly.exported_model import IMAGE, ONNX, THRESHOLD, ExportedModel, load_exported
-from ganomaly.model_file import Model
+from ganomaly.prediction.exported import IMAGE, ONNX, THRESHOLD, ExportedModel, load_exported
+from ganomaly.prediction.model_file import Model
 
 if TYPE_CHECKING:
     import onnx
@@ -55,7 +55,7 @@ def in_8_bits(proto: "onnx.ModelProto", model: Model, images: ImageDataset) -> "
     class Images(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime is not typed
         def __init__(self) -> None:
             some = np.linspace(0, len(images) - 1, min(IMAGES_FOR_RANGES, len(images))).astype(np.int64)
-            self._pixels = _pixels(model, ChosenImages(images, some))
+            self._pixels = _pixels(model, Subset(images, some))
 
         def get_next(self) -> dict[str, NDArray[Any]] | None:
             pixels = next(self._pixels, None)
@@ -88,7 +88,7 @@ def in_8_bits(proto: "onnx.ModelProto", model: Model, images: ImageDataset) -> "
 def _pixels(model: Model, images: ImageDataset) -> Iterator[NDArray[Any]]:
     """What the graph is fed with, one image at a time."""
     known = model.preprocessing
-    for batch in decode_ahead(
+    for batch in read_batches(
         images,
         image_size=known.image_size,
         channels=known.channels,
@@ -104,7 +104,7 @@ def _calibrated(proto: "onnx.ModelProto", graph: ExportedModel, images: ImageDat
     """The graph with scores of its own to compare with."""
     import onnx
 
-    scored = [each for each in graph.judge(images, pictures=True) if each.score is not None]
+    scored = [each for each in graph.predict(images, details=True) if each.score is not None]
     if not scored:
         raise DataError(f"none of the {len(images)} calibration images can be read")
     rate = graph.calibration.false_alarm_rate

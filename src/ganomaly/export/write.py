@@ -15,10 +15,10 @@ from torch.export import Dim
 
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.export.graph import InferenceGraph
-from ganomaly.exported_model import FORMAT, FORMAT_VERSION, IMAGE, ONNX, OPENVINO, OUTPUTS, THRESHOLD
 from ganomaly.files import check_writable, written_whole
-from ganomaly.model_file import Model
-from ganomaly.scoring import evaluating
+from ganomaly.prediction.exported import FORMAT, FORMAT_VERSION, IMAGE, ONNX, OPENVINO, OUTPUTS, THRESHOLD
+from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.model_file import Model
 
 if TYPE_CHECKING:
     import onnx
@@ -73,7 +73,7 @@ def as_onnx(model: Model) -> "onnx.ModelProto":
     example = torch.zeros((*EXAMPLE, model.preprocessing.channels), dtype=dtype)
     threshold = torch.tensor([model.calibration.threshold], dtype=torch.float32)
     sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
-    with evaluating(model.method), quietly("torch.onnx", "torch.export", "onnxscript"):
+    with eval_mode(model.method), quietly("torch.onnx", "torch.export", "onnxscript"):
         names = graph.judged(example, threshold)
         program = torch.export.export(graph, (example, threshold), dynamic_shapes=(sizes, None))
         exported = torch.onnx.export(

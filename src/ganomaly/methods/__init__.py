@@ -2,7 +2,7 @@
 
 from ganomaly.errors import UsageError
 from ganomaly.methods.anogan import AnoGAN
-from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
+from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
 from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
 from ganomaly.methods.egbad import EGBAD
 from ganomaly.methods.f_anogan import FAnoGAN
@@ -53,4 +53,14 @@ def find_preset(name: str) -> tuple[type[Method], Preset]:
     return known[name], known[name].presets[name]
 
 
-__all__ = ["METHODS", "Findings", "Method", "Patches", "Precision", "Preset", "find_method", "find_preset"]
+__all__ = [
+    "METHODS",
+    "BatchPrediction",
+    "Method",
+    "Patches",
+    "Precision",
+    "Preset",
+    "Step",
+    "find_method",
+    "find_preset",
+]

@@ -19,9 +19,9 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import AdversarialOptions
-from ganomaly.methods.base import Findings, Method, Precision, Preset
+from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.losses import adversarial_loss, fooling_loss, l1_distance
+from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, initialise_weights
@@ -79,7 +79,7 @@ class AnoGAN(Method):
         }
 
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Update D and G in the game of a GAN; both see the other's weights from before the step."""
         z = self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1  # uniform there too
@@ -173,8 +173,8 @@ class AnoGAN(Method):
         features: Tensor = self.discriminator(x)[1]
         return features
 
-    def examine(self, x: Tensor) -> Findings:
+    def predict(self, x: Tensor) -> BatchPrediction:
         """All three from one search."""
         z, score = self.search(x)
         x_hat: Tensor = self.generator(z)
-        return Findings(score, (x - x_hat).abs().mean(dim=1), x_hat)
+        return BatchPrediction(score, (x - x_hat).abs().mean(dim=1), x_hat)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -25,6 +25,21 @@ class Precision(Protocol):
 
     def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute gradients in the place of `tensor.backward(…)`."""
+
+
+class Step(NamedTuple):
+    """Where training stands.
+
+    Attributes
+    ----------
+    number : int
+        Steps that are done.
+    total : int
+        Steps in all.
+    """
+
+    number: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ class Preset:
 
 
 @dataclass(frozen=True)
-class Findings:
+class BatchPrediction:
     """Everything a method has to say about a batch of images.
 
     Attributes
@@ -119,9 +134,9 @@ class Method(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Preset]]
     """Named configurations; the names are unique over all methods."""
     exportable: ClassVar[bool] = True
-    """Whether `examine` is tensors alone, from the image to the score, so that an exported graph can hold it."""
-    images_to_learn_from: ClassVar[int] = 0
-    """How many training images `learn_normal` wants at most; 0 if it does nothing."""
+    """Whether `predict` is tensors alone, from the image to the score, so that an exported graph can hold it."""
+    statistics_images: ClassVar[int] = 0
+    """How many training images `fit_statistics` wants at most; 0 if it does nothing."""
 
     @abstractmethod
     def __init__(self, options: MethodOptions, preprocessing: Preprocessing, generator: Generator) -> None:
@@ -132,7 +147,7 @@ class Method(nn.Module, ABC):
     def optimizers(self) -> dict[str, Optimizer]:
         """Make the optimizers, by the name of what they update."""
 
-    def begin_training(self, x: Tensor) -> None:
+    def fit_scales(self, x: Tensor) -> None:
         """Look at what training will see, once, before the first step; for scales that must be known beforehand.
 
         What is found belongs into buffers, so that checkpoint and model file keep it.
@@ -144,7 +159,7 @@ class Method(nn.Module, ABC):
         """
         return
 
-    def learn_normal(self, batches: Iterable[Tensor]) -> None:
+    def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Take statistics of normal images with the trained networks; called once, after the last step.
 
         Called in eval mode without gradients. What is found belongs into buffers of shapes that the options fix.
@@ -152,28 +167,14 @@ class Method(nn.Module, ABC):
         Parameters
         ----------
         batches : iterable of Tensor
-            `float[N, C, S, S]` each, training images in a seeded order, at most `images_to_learn_from`; whole
+            `float[N, C, S, S]` each, training images in a seeded order, at most `statistics_images`; whole
             images one by one, for a method that takes any size.
-        """
-        return
-
-    def begin_step(self, step: int, steps: int) -> None:
-        """Be told how far training is, before each step; for methods that learn in phases.
-
-        What a method makes of it must follow from these two numbers alone, so that a resumed run does the same.
-
-        Parameters
-        ----------
-        step : int
-            Steps done.
-        steps : int
-            Steps in all.
         """
         return
 
     @abstractmethod
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Learn from one batch of normal images.
 
@@ -185,6 +186,9 @@ class Method(nn.Module, ABC):
             Those of `optimizers()`.
         precision : Precision
             Its `autocast` and `backward` take the place of PyTorch's own.
+        step : Step
+            For schedules and for methods that learn in phases. What a method makes of it follows from these two
+            numbers alone, so that a resumed run does the same.
 
         Returns
         -------
@@ -211,11 +215,11 @@ class Method(nn.Module, ABC):
         """f(x), the discriminator's last features, `float[N, K, h, w]`; None where there is no discriminator."""
         return None
 
-    def examine(self, x: Tensor) -> Findings:
+    def predict(self, x: Tensor) -> BatchPrediction:
         """Score, map and reconstruction at once; for methods where they share work to override."""
-        return Findings(self.anomaly_score(x), self.anomaly_map(x), self.reconstruct(x))
+        return BatchPrediction(self.anomaly_score(x), self.anomaly_map(x), self.reconstruct(x))
 
-    def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
+    def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Mend what a glance at the losses shows to be broken, and say what was done.
 
         The training loop calls this every few steps with the newest losses. It draws from `generator` only,
@@ -223,7 +227,7 @@ class Method(nn.Module, ABC):
         """
         return None
 
-    def collapse(self, x: Tensor) -> str | None:
+    def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say in one sentence what has collapsed beyond mending, looking at some normal images; else None.
 
         Called in eval mode without gradients at the end of each epoch.

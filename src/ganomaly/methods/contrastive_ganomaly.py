@@ -23,11 +23,11 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import ScheduledOptions
-from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.base import Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
 from ganomaly.methods.losses import adversarial_loss, mean_square_error
 from ganomaly.methods.neighbourhood import Neighbourhood
+from ganomaly.methods.options import ScheduledOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen, set_learning_rate, update
 from ganomaly.methods.views import mirrored_is_alike, random_views
@@ -87,7 +87,7 @@ class ContrastiveGANomaly(Method):
             colour_steps=4500,  # photographs show far more than digits, and are learned far slower
         )
     }
-    images_to_learn_from: ClassVar[int] = 12_000
+    statistics_images: ClassVar[int] = 12_000
 
     options: ContrastiveGANomalyOptions
     channel_mean: Tensor
@@ -127,7 +127,6 @@ class ContrastiveGANomaly(Method):
         )
         self.register_buffer("usual", torch.zeros(len(WEIGHTS)))
         self.register_buffer("spread", torch.ones(len(WEIGHTS)))
-        self._rate = options.learning_rate
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One AdamW for the generator (G_E, G_D, E), one for the discriminator."""
@@ -140,22 +139,18 @@ class ContrastiveGANomaly(Method):
             "discriminator": self.options.adamw(discriminator),
         }
 
-    def begin_training(self, x: Tensor) -> None:
+    def fit_scales(self, x: Tensor) -> None:
         """Take mean and spread of each channel, and find out whether mirrored images are of the kind."""
         self.channel_mean.copy_(x.mean(dim=(0, 2, 3)))
         self.channel_spread.copy_(x.std(dim=(0, 2, 3)).clamp_min(2 / 255))
         self.mirror.fill_(mirrored_is_alike(x))
 
-    def begin_step(self, step: int, steps: int) -> None:
-        """Set the learning rate: up for a twentieth of the steps, then down to 0 along a cosine."""
-        self._rate = self.options.rate_at(step, steps)
-
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """D pairs the views of images and tells them from rebuilt ones; G rebuilds some of the views."""
         options = self.options
-        set_learning_rate(optimizers, self._rate)
+        set_learning_rate(optimizers, options.rate_at(step))
         twice = torch.cat([x, x])
         views = random_views(twice, options.smallest_crop, bool(self.mirror), self.randomness)
         some = max(1, int(options.rebuilt_share * len(x)))
@@ -190,7 +185,7 @@ class ContrastiveGANomaly(Method):
         }
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def learn_normal(self, batches: Iterable[Tensor]) -> None:
+    def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fill the neighbourhoods; from images that are not among them, learn what the signals usually are."""
         parts = [self._features(x) for x in batches]
         features = [torch.cat(each) for each in zip(*parts, strict=True)]
@@ -227,7 +222,7 @@ class ContrastiveGANomaly(Method):
         features: Tensor = self._judge(x)[1]
         return features
 
-    def collapse(self, x: Tensor) -> str | None:
+    def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
         return same_latent(self.encoder(x))
 

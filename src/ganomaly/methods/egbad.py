@@ -20,10 +20,10 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import AdversarialOptions
-from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.base import Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
 from ganomaly.methods.losses import adversarial_loss, l1_distance
+from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Encoder, JointDiscriminator, initialise_weights
@@ -70,7 +70,7 @@ class EGBAD(Method):
         }
 
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Update D to tell (x, E(x)) from (G(z), z), and E and G so that it takes one for the other."""
         z = self.randomness.normal((len(x), self.options.nz, 1, 1), x.device)
@@ -113,6 +113,6 @@ class EGBAD(Method):
         features: Tensor = self.discriminator(x, self.encoder(x))[1]
         return features
 
-    def collapse(self, x: Tensor) -> str | None:
+    def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
         return same_latent(self.encoder(x))

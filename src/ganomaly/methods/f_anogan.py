@@ -18,10 +18,10 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer, RMSprop
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import AdversarialOptions
-from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.base import Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
 from ganomaly.methods.losses import mean_square_difference, mean_square_error
+from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen, update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights, layer_norm
@@ -72,7 +72,6 @@ class FAnoGAN(Method):
         self.encoder = Encoder(size, channels, options.nz, options.ngf)  # E
         initialise_weights(self, generator)
         self.randomness = Randomness(generator)
-        self.step, self.steps = 0, 0
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One Adam for G, one for D, RMSprop for E (with TensorFlow's decay of 0.9)."""
@@ -82,26 +81,21 @@ class FAnoGAN(Method):
             "encoder": RMSprop(self.encoder.parameters(), lr=self.options.encoder_learning_rate, alpha=0.9),
         }
 
-    def begin_step(self, step: int, steps: int) -> None:
-        """Note how far training is: the phase and the generator's turns follow from it."""
-        self.step, self.steps = step, steps
-
-    @property
-    def generating(self) -> bool:
-        """Whether training is in its first phase."""
-        return self.step < self.options.generation_share * self.steps
-
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Update the critic, and the generator every few steps; in the second phase the encoder."""
-        if not self.generating:
+        if not self._generates(step):
             return self._encoder_step(x, optimizers, precision)
         self.generator.train()
         losses = self._critic_step(x, optimizers, precision)
-        if (self.step + 1) % self.options.critic_steps == 0:
+        if (step.number + 1) % self.options.critic_steps == 0:
             losses |= self._generator_step(x, optimizers, precision)
         return losses
+
+    def _generates(self, step: Step) -> bool:
+        """Whether generator and critic are trained; afterwards the encoder is."""
+        return step.number < self.options.generation_share * step.total
 
     def _critic_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
@@ -177,6 +171,6 @@ class FAnoGAN(Method):
         features: Tensor = self.critic(x)[1]
         return features
 
-    def collapse(self, x: Tensor) -> str | None:
+    def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent, once the encoder learns."""
-        return None if self.generating else same_latent(self._latent(x))
+        return None if self._generates(step) else same_latent(self._latent(x))

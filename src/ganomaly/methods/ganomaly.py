@@ -14,8 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import AdversarialOptions
-from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.base import Method, Precision, Preset, Step
 from ganomaly.methods.collapse import revive_discriminator, same_latent
 from ganomaly.methods.losses import (
     adversarial_loss,
@@ -24,6 +23,7 @@ from ganomaly.methods.losses import (
     mean_square_difference,
     mean_square_error,
 )
+from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
 
@@ -79,7 +79,7 @@ class GANomaly(Method):
         }
 
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Update the generator, then the discriminator; both see D's weights from before the step."""
         options = self.options
@@ -142,10 +142,10 @@ class GANomaly(Method):
         features: Tensor = self.discriminator(x)[1]
         return features
 
-    def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
+    def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Draw D's weights anew when its loss is at 0, as the authors' code does."""
         return revive_discriminator(self.discriminator, losses["discriminator"], generator)
 
-    def collapse(self, x: Tensor) -> str | None:
+    def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
         return same_latent(self.encoder(x))

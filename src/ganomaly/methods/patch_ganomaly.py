@@ -9,8 +9,8 @@ training, a score from disagreement between z and ẑ. Around it:
 - the same networks look at the image at two scales, for what is large in one is small in the other;
 - beside z − ẑ, other disagreements: of image and reconstruction, of the discriminator's features and those of normal
   images (Roth et al., *PatchCore*, CVPR 2022, with features learned here instead of on ImageNet);
-- every signal is measured against what normal images do at that place, and its hottest places against what those of
-  normal images usually are (`normality`).
+- every signal is measured against what normal images do at that position, and its top-k mean against those of normal
+  images (`reference_statistics`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +26,13 @@ from torch.nn import ModuleList, functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import ScheduledOptions
-from ganomaly.methods.base import Findings, Method, Patches, Precision, Preset
+from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
 from ganomaly.methods.losses import adversarial_loss, mean_square_error
 from ganomaly.methods.neighbours import NeighbourBank
-from ganomaly.methods.normality import PlaceStatistics, SizeStatistics
+from ganomaly.methods.options import ScheduledOptions
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.reference_statistics import PositionStatistics, SizeStatistics
 from ganomaly.methods.synthetic_defects import local_contrast, with_defects
 from ganomaly.methods.updates import frozen, set_learning_rate, statistics_kept, update
 from ganomaly.networks import (
@@ -97,7 +97,7 @@ class PatchGANomaly(Method):
             Patches(image_size=256, patch_size=192),
         )
     }
-    images_to_learn_from: ClassVar[int] = 256
+    statistics_images: ClassVar[int] = 256
 
     options: PatchGANomalyOptions
     channel_mean: Tensor
@@ -122,9 +122,8 @@ class PatchGANomaly(Method):
         self.scales = ModuleList(
             Normal(options.nz, 2 ** (1 + number) * options.ndf, bank) for number, bank in enumerate(BANKS)
         )
-        self.places = PlaceStatistics(SCALES * len(WEIGHTS))
+        self.places = PositionStatistics(SCALES * len(WEIGHTS))
         self.sizes = SizeStatistics(SCALES * len(WEIGHTS))
-        self._rate = options.learning_rate
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One AdamW for the generator (G_E, G_D, E), one for the discriminator."""
@@ -136,22 +135,18 @@ class PatchGANomaly(Method):
             "discriminator": self.options.adamw(self.discriminator.parameters()),
         }
 
-    def begin_training(self, x: Tensor) -> None:
+    def fit_scales(self, x: Tensor) -> None:
         """Take the scales of the images: mean and spread of each channel, and the usual local contrast."""
         self.channel_mean.copy_(x.mean(dim=(0, 2, 3)))
         self.channel_spread.copy_(x.std(dim=(0, 2, 3)).clamp_min(2 / 255))
         self.contrast.fill_(local_contrast(x))
 
-    def begin_step(self, step: int, steps: int) -> None:
-        """Set the learning rate: up for a twentieth of the steps, then down to 0 along a cosine."""
-        self._rate = self.options.rate_at(step, steps)
-
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Put defects into the patches; G learns to undo them, D to spot them and to tell real from reconstructed."""
         options = self.options
-        set_learning_rate(optimizers, self._rate)
+        set_learning_rate(optimizers, options.rate_at(step))
         random = self.randomness.next()
         x = _at_both_scales(x, random)
         altered, changed, importance = with_defects(x, float(self.contrast), random)
@@ -194,7 +189,7 @@ class PatchGANomaly(Method):
         }
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def learn_normal(self, batches: Iterable[Tensor]) -> None:
+    def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fill the banks from one half of the images, and learn from the other half what is usual at a place."""
         images = [image[None] for batch in batches for image in batch]
         for_banks, for_places = images[::2], images[1::2] or images
@@ -207,22 +202,22 @@ class PatchGANomaly(Method):
         self.sizes.learn(self._above_usual(each)[0] for each in signals)
 
     def anomaly_score(self, x: Tensor) -> Tensor:
-        """How much hotter the hottest places are than usual in a normal image of the size.
+        """How much hotter the hottest positions are than usual in a normal image of the size.
 
         Each signal at each scale is measured by itself, for what one sees well another may not see at all; softplus
         keeps it ≥ 0, and the root of the mean of squares puts them together.
         """
-        return self.examine(x).score
+        return self.predict(x).score
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         """How far the signals are above normal at each place, in units of how far normal images reach there."""
-        anomaly_map = self.examine(x).anomaly_map
+        anomaly_map = self.predict(x).anomaly_map
         assert anomaly_map is not None
         return anomaly_map
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x̂ = G_D(G_E(x))."""
-        x_hat = self.examine(x).reconstruction
+        x_hat = self.predict(x).reconstruction
         assert x_hat is not None
         return x_hat
 
@@ -231,15 +226,15 @@ class PatchGANomaly(Method):
         features: Tensor = self.discriminator.judge(self._views(x))[1]
         return features
 
-    def examine(self, x: Tensor) -> Findings:
-        """Judge images one by one, so that neither rounding nor memory depends on neighbours."""
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """Predictor images one by one, so that neither rounding nor memory depends on neighbours."""
         if torch.compiler.is_exporting():
             return self._findings(x)
         found = [self._findings(image) for image in torch.split(x, 1)]
         parts = [(each.score, each.anomaly_map, each.reconstruction) for each in found]
-        return Findings(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        return BatchPrediction(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
-    def collapse(self, x: Tensor) -> str | None:
+    def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all patches have the same latent."""
         return same_latent(self.encoder(self._views(x)))
 
@@ -251,14 +246,14 @@ class PatchGANomaly(Method):
         flat = (x - mean) / (variance + self.contrast**2).sqrt()
         return torch.cat([plain, flat], dim=1).contiguous(memory_format=torch.channels_last)
 
-    def _findings(self, x: Tensor) -> Findings:
-        """Judge images of one size."""
+    def _findings(self, x: Tensor) -> BatchPrediction:
+        """Predictor images of one size."""
         signals, x_hat = self._signals(x)
         above = self._above_usual(signals)
         score = _together(functional.softplus(self.sizes(above)))
         places = _together(above)[:, None]
         whole = functional.interpolate(places, scale_factor=SPOT_STRIDE, mode="bilinear", align_corners=False)
-        return Findings(score, whole[:, 0, : x.shape[2], : x.shape[3]], x_hat)
+        return BatchPrediction(score, whole[:, 0, : x.shape[2], : x.shape[3]], x_hat)
 
     def _signals(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The signals at half the size of images `float[N, C, H, W]`, `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`, and x̂.

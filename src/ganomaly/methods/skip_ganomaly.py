@@ -14,8 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import AdversarialOptions
-from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.base import Method, Precision, Preset, Step
 from ganomaly.methods.collapse import revive_discriminator
 from ganomaly.methods.losses import (
     adversarial_loss,
@@ -23,6 +22,7 @@ from ganomaly.methods.losses import (
     mean_square_difference,
     mean_square_error,
 )
+from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.updates import update
 from ganomaly.networks import LatentDiscriminator, UNet, initialise_weights
 
@@ -72,7 +72,7 @@ class SkipGANomaly(Method):
         }
 
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Update G and D; both see the other's weights from before the step."""
         options = self.options
@@ -123,6 +123,6 @@ class SkipGANomaly(Method):
         features: Tensor = self.discriminator(x)[1]
         return features
 
-    def keep_healthy(self, losses: Mapping[str, float], generator: Generator) -> str | None:
+    def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Draw D's weights anew when its loss is at 0, as the authors' code does."""
         return revive_discriminator(self.discriminator, losses["discriminator"], generator)

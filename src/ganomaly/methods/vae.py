@@ -16,15 +16,15 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.backbone import BackboneOptions
-from ganomaly.methods.base import Method, Precision, Preset
+from ganomaly.methods.base import Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.options import DCGANOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Encoder, initialise_weights
 
 
-class VAEOptions(BackboneOptions):
+class VAEOptions(DCGANOptions):
     """Options of the VAE."""
 
     samples: int = Field(default=10, ge=1)
@@ -65,7 +65,7 @@ class VAE(Method):
         return {"autoencoder": self.options.adam(self.parameters())}
 
     def training_step(
-        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Raise the lower bound of log p(x), Kingma and Welling's eq. (10) with one sample."""
         with precision.autocast():
@@ -94,7 +94,7 @@ class VAE(Method):
         """x̂, the decoder's mean at the encoder's mean."""
         return self._images(self._latents(x)[0])[0]
 
-    def collapse(self, x: Tensor) -> str | None:
+    def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
         return same_latent(self._latents(x)[0])
 

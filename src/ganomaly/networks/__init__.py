@@ -5,6 +5,7 @@ networks are built from the same blocks. `PatchEncoder`, `PatchDecoder` and `Pat
 size.
 """
 
+from ganomaly.networks.dcgan import Decoder, Discriminator, Encoder, check_image_size, layer_norm
 from ganomaly.networks.discriminators import JointDiscriminator, LatentDiscriminator
 from ganomaly.networks.patches import (
     LATENT_STRIDE,
@@ -15,7 +16,6 @@ from ganomaly.networks.patches import (
     PatchEncoder,
     initialise_patch_weights,
 )
-from ganomaly.networks.pyramid import Decoder, Discriminator, Encoder, check_image_size, layer_norm
 from ganomaly.networks.tiling import in_tiles, padded_to_multiple
 from ganomaly.networks.unet import UNet
 from ganomaly.networks.weights import initialise_weights

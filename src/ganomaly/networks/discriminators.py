@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ganomaly.networks.convolution import Conv2d
-from ganomaly.networks.pyramid import PYRAMID_TOP, Encoder, down_pyramid
+from ganomaly.networks.dcgan import PYRAMID_TOP, Encoder, down_pyramid
 
 
 class JointDiscriminator(nn.Module):
@@ -35,7 +35,7 @@ class JointDiscriminator(nn.Module):
         self.classifier = Conv2d(16 * ndf, 1, kernel_size=1, bias=False)
 
     def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge pairs.
+        """Predictor pairs.
 
         Parameters
         ----------
@@ -68,6 +68,6 @@ class LatentDiscriminator(nn.Module):
         self.classifier = Conv2d(nz, 1, kernel_size=1, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge x, `float[N, C, S, S]`: logits, `float[N]`, and its latent, `float[N, nz, 1, 1]`."""
+        """Predictor x, `float[N, C, S, S]`: logits, `float[N]`, and its latent, `float[N, nz, 1, 1]`."""
         z = self.encoder(x)
         return torch.flatten(self.classifier(z)), z

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganomaly.networks.convolution import Conv2d, ConvTranspose2d
-from ganomaly.networks.pyramid import check_image_size, down_block, up_block
+from ganomaly.networks.dcgan import check_image_size, down_block, up_block
 
 WIDEST = 8  # levels grow no wider than this times the first one
 

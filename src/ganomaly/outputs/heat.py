@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration import MapCalibration
+from ganomaly.calibration.conformal import MapCalibration
 from ganomaly.data import Pixels
 from ganomaly.errors import package_needed
 
@@ -26,7 +26,7 @@ def overlay(
     """Lay the heat of an anomaly map over its image.
 
     Places as normal images have them stay clear. At the map's threshold the heat has reached a part; above, it
-    grows to the whole at the image's hottest place, so that a strong defect stands out from what it makes hot around.
+    grows to the whole at the image's largest value, so that a strong defect stands out from its surroundings.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def overlay(
     """
     level = calibration.level(anomaly_map)
     above = np.maximum(level - 1, 0)
-    hottest = max(float(above.max()), 1.0)  # twice as far from the usual as the threshold
-    heat = HEAT_AT_THRESHOLD * np.clip(level, 0, 1) + (1 - HEAT_AT_THRESHOLD) * above / hottest
+    largest = max(float(above.max()), 1.0)  # twice as far from the usual as the threshold
+    heat = HEAT_AT_THRESHOLD * np.clip(level, 0, 1) + (1 - HEAT_AT_THRESHOLD) * above / largest
     colours = _colours()[np.rint(255 * heat).astype(np.uint8)]
     opacity = MOST_OPAQUE * heat[..., np.newaxis]
     shown = in_colour(image) * (1 - opacity) + colours * opacity

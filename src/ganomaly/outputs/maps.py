@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganomaly.calibration import MapCalibration
+from ganomaly.calibration.conformal import MapCalibration
 from ganomaly.errors import OutputError
 from ganomaly.files import written_whole
 from ganomaly.outputs.heat import overlay

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration.conformal import Calibration
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.files import check_writable, written_whole
 

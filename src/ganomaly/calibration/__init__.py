@@ -1,0 +1,1 @@
+"""From anomaly scores of normal images to p-values, a threshold and verdicts."""

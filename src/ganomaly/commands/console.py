@@ -1,0 +1,147 @@
+"""What a person sees in the terminal while the work goes on."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import rich.console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ganomaly.training.loop import TrainingProgress
+
+
+SECONDS_BETWEEN_LINES = 30  # in a log, of a count that is shown as a bar elsewhere
+
+
+class Console:
+    """Sentences, tables and progress bars on standard error; results belong to files and standard output."""
+
+    def __init__(self) -> None:
+        self._terminal = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence."""
+        self._terminal.print(sentence, markup=False)
+
+    def warn(self, sentence: str) -> None:
+        """Print a sentence that the user should not miss."""
+        self._terminal.print(f"note: {sentence}", style="yellow", markup=False)
+
+    def table(self, rows: Mapping[str, Any], title: str | None = None) -> None:
+        """Print names and values on standard output."""
+        table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            # a line each for what a value holds
+            inner = value if isinstance(value, Mapping) else {"": value}
+            for number, (inner_name, inner_value) in enumerate(inner.items()):
+                names = name if number == 0 else ""
+                shown = "–" if inner_value is None else str(inner_value)
+                told = f"{inner_name.replace('_', ' ')}: {shown}" if inner_name else shown
+                table.add_row(names.replace("_", " "), told)
+        rich.console.Console(highlight=False).print(table)
+
+    def print_table(self, table: Table) -> None:
+        """Print a table on standard output."""
+        rich.console.Console(highlight=False).print(table)
+
+    @contextmanager
+    def counting(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
+        """Show a progress bar; the block calls what it is given with the number done.
+
+        Without a terminal, a line now and then says how far it is.
+        """
+        with self._bar() as bars:
+            task = bars.add_task(what, total=total)
+            said = time.monotonic()
+
+            def count(done: int) -> None:
+                nonlocal said
+                bars.update(task, completed=done)
+                if bars.disable and time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                    self.say(f"{what}: {done} of {total}")
+                    said = time.monotonic()
+
+            yield count
+
+    @contextmanager
+    def fitting(self) -> Iterator["FittingDisplay"]:
+        """Show decoding and training while a model is fitted."""
+        with self._bar() as bars:
+            yield FittingDisplay(self, bars, is_watched=self._terminal.is_terminal)
+
+    def _bar(self) -> "_Bars":
+        # without a terminal there is nobody to watch a bar; sentences remain
+        return _Bars(console=self._terminal, disable=not self._terminal.is_terminal)
+
+
+class _Bars(Progress):
+    """Progress bars with a line of details below them, so that both fit 80 columns."""
+
+    def __init__(self, console: rich.console.Console, disable: bool) -> None:
+        self.details = ""
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("·"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            disable=disable,
+        )
+
+    def get_renderables(self) -> Iterable[rich.console.RenderableType]:
+        """Draw the bars, and the details."""
+        yield from super().get_renderables()
+        if self.details:
+            yield Text(self.details, style="dim")
+
+
+class FittingDisplay:
+    """An observer of fitting that draws progress bars; without a terminal, a line for each epoch."""
+
+    def __init__(self, console: Console, bars: _Bars, *, is_watched: bool) -> None:
+        self._console, self._bars, self._is_watched = console, bars, is_watched
+        self._decoding: TaskID | None = None
+        self._training: TaskID | None = None
+
+    def say(self, sentence: str) -> None:
+        """Print it above the bars."""
+        self._console.say(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Print it above the bars."""
+        self._console.warn(sentence)
+
+    def decoded(self, done: int, total: int) -> None:
+        """Move the bar of decoding."""
+        if self._decoding is None:
+            self._decoding = self._bars.add_task("decoding", total=total)
+        self._bars.update(self._decoding, completed=done)
+
+    def trained(self, progress: "TrainingProgress") -> None:
+        """Move the bar of training."""
+        if self._training is None:
+            self._training = self._bars.add_task("training", total=progress.steps)
+        losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
+        speed = f"{progress.images_per_second:.0f} images/s"
+        self._bars.details = f"{speed}; losses: {losses}" if losses else speed
+        epoch = f"epoch {progress.epoch}/{progress.epochs}"
+        self._bars.update(self._training, completed=progress.step, description=f"training, {epoch}")
+        if not self._is_watched and progress.step * progress.epochs == progress.epoch * progress.steps:
+            self._console.say(f"{epoch}: {self._bars.details}; {progress.seconds_left:.0f} s left")

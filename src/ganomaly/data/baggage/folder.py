@@ -1,0 +1,197 @@
+"""A whole data set of simulated baggage on disk, in the layout of MVTec AD."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from ganomaly.data.baggage.bag import (
+    SimulatedBag,
+    normal_patches,
+    packed_bag,
+    scanned_bag,
+    threat_patch,
+)
+from ganomaly.data.baggage.packing import THREAT_KINDS
+from ganomaly.errors import OutputError, UsageError
+
+Kind = Literal["patches", "bags", "whole weapons"]
+
+_UNFINISHED = ".unfinished-"
+_LEFT_BEHIND_AFTER = 300  # seconds
+_PATCH_SIZE = 64  # pixels, as in the publication
+_COARSE_BAG = 100, 143  # pixels; at 4.5 mm each, a patch holds a whole firearm
+_PATCHES_PER_NORMAL_BAG = 9
+_PATCHES_PER_THREAT_BAG = 4
+
+_README = """\
+Simulated baggage
+=================
+
+These images are SIMULATED. No bag was packed, no scanner was used, nothing was measured.
+They were drawn by the Python package ganomaly to look like dual-energy X-ray images of luggage, so that
+anomaly detection can be tried where real images may not be shown. A result on them says nothing about
+detection at a real checkpoint.
+
+{contents}, seed {seed}
+  train/good                   {n_train} without a threat
+  test/good                    {n_test_normal} without a threat, of other bags
+  test/<threat>                {n_test_per_threat} of each threat ({threats}), of other bags again
+  ground_truth/<threat>        where the threat is: <name>_mask.png, white is threat
+
+Orange is organic, green is mixed or light metal, blue is metal, black lets nothing pass.
+"""
+
+
+def write_simulated_baggage(
+    folder: str | Path,
+    *,
+    kind: Kind = "patches",
+    n_train: int,
+    n_test_normal: int,
+    n_test_per_threat: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a data set of simulated baggage: `train/good`, `test/good`, `test/<threat>`, `ground_truth/<threat>`.
+
+    The same arguments write the same bytes. No bag is in two of these folders, and how many images one of them
+    has changes nothing in the others. The folder is filled when everything is drawn, or not at all.
+
+    Parameters
+    ----------
+    folder : str or Path
+        New or empty; missing parents are made.
+    kind : {"patches", "bags", "whole weapons"}
+        Windows of 64 × 64 pixels, several cut from each bag, as in the publication's UBA; whole bags of about
+        224 × 320; or windows of 64 × 64 at less than half the resolution, as in the publication's FFOB, so that each
+        holds a whole firearm, the only threat there.
+    n_train, n_test_normal : int
+        Images without a threat.
+    n_test_per_threat : int
+        Images of each threat, each with a mask.
+    seed : int
+        Fixes every image, ≥ 0.
+    progress : callable, optional
+        Called after each image with the number drawn so far.
+
+    Raises
+    ------
+    UsageError
+        If the folder is not empty, or a number or the kind makes no sense.
+    OutputError
+        If the folder cannot be written.
+    """
+    folder = Path(folder)
+    if kind not in get_args(Kind):
+        raise UsageError(f"unknown kind {kind!r}; known are {', '.join(get_args(Kind))}")
+    counts = {"n_train": n_train, "n_test_normal": n_test_normal, "n_test_per_threat": n_test_per_threat}
+    for name, number in {**counts, "seed": seed}.items():
+        if number < 0:
+            raise UsageError(f"{name} is a whole number from 0 up, got {number}")
+    parts: list[tuple[str, str | None, int]] = [
+        ("train/good", None, n_train),
+        ("test/good", None, n_test_normal),
+    ]
+    threats = ("gun",) if kind == "whole weapons" else THREAT_KINDS
+    parts += [(f"test/{threat}", threat, n_test_per_threat) for threat in threats]
+    draw, contents = _DRAWINGS[kind]
+
+    with _filled_whole(folder) as unfinished:
+        written = 0
+        for number, (part, threat, count) in enumerate(parts):
+            for i, bag in enumerate(draw(np.random.SeedSequence(seed, spawn_key=(number,)), threat, count)):
+                _write(unfinished, part, f"{i:05d}", bag)
+                written += 1
+                if progress is not None:
+                    progress(written)
+        text = _README.format(contents=contents, seed=seed, threats=", ".join(threats), **counts)
+        (unfinished / "README.txt").write_text(text, encoding="utf-8")
+
+
+def _bags(seeds: np.random.SeedSequence, threat: str | None, count: int) -> Iterator[SimulatedBag]:
+    for seed in seeds.spawn(count):
+        bag_seed, *others = seed.spawn(3)
+        threat_rng, scan_rng = map(np.random.default_rng, others)
+        yield scanned_bag(packed_bag(bag_seed), threat, threat_rng, scan_rng)
+
+
+def _patches(
+    bag_size: tuple[int | None, int | None],
+    jitter: float,
+    seeds: np.random.SeedSequence,
+    threat: str | None,
+    count: int,
+) -> Iterator[SimulatedBag]:
+    while count > 0:
+        bag_seed, *others = seeds.spawn(1)[0].spawn(3)
+        bag = packed_bag(bag_seed, *bag_size)
+        threat_rng, scan_rng = map(np.random.default_rng, others)
+        if threat is None:
+            cut = normal_patches(bag, _PATCHES_PER_NORMAL_BAG, _PATCH_SIZE, scan_rng)
+        else:
+            number = min(_PATCHES_PER_THREAT_BAG, count)
+            cut = [
+                threat_patch(bag, threat, _PATCH_SIZE, threat_rng, scan_rng, jitter=jitter)
+                for _ in range(number)
+            ]
+        yield from cut[:count]
+        count -= len(cut)
+
+
+_Draw = Callable[[np.random.SeedSequence, str | None, int], Iterator[SimulatedBag]]
+_DRAWINGS: dict[Kind, tuple[_Draw, str]] = {
+    "patches": (partial(_patches, (None, None), 1 / 6), f"{_PATCH_SIZE} × {_PATCH_SIZE} patches of bags"),
+    "bags": (_bags, "Whole bags"),
+    "whole weapons": (
+        partial(_patches, _COARSE_BAG, 0),
+        f"{_PATCH_SIZE} × {_PATCH_SIZE} patches of bags, so coarse that each holds a whole firearm",
+    ),
+}
+
+
+def _write(folder: Path, part: str, stem: str, bag: SimulatedBag) -> None:
+    path = folder / part / f"{stem}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(bag.image).save(path)
+    if bag.threat is not None:
+        mask = folder / "ground_truth" / bag.threat / f"{stem}_mask.png"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(bag.threat_mask.astype(np.uint8) * 255).save(mask)
+
+
+def _is_left_behind(unfinished: Path) -> bool:
+    """Whether nothing was written there for so long that the run must have been killed."""
+    newest = max(each.stat().st_mtime for each in (unfinished, *unfinished.rglob("*")))
+    return time.time() - newest > _LEFT_BEHIND_AFTER
+
+
+@contextmanager
+def _filled_whole(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder inside a new or empty one; when the block ends well its contents move up."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(f"{_UNFINISHED}*"):
+            if _is_left_behind(unfinished):
+                shutil.rmtree(unfinished, ignore_errors=True)
+        found = next(folder.iterdir(), None)
+        if found is not None:
+            raise UsageError(f"{folder} is not empty (it has {found.name}); name a new or an empty folder")
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+        try:
+            yield unfinished
+            for path in sorted(unfinished.iterdir()):  # `train` is the last
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder}: {error.strerror or error}; nothing was left half-written"
+        ) from error

@@ -1,0 +1,122 @@
+"""PNG, JPEG, BMP and WebP, by Pillow; 16-bit PNG by imagecodecs, because Pillow cuts colour to 8 bits."""
+
+import warnings
+from typing import IO, Any
+
+import imagecodecs
+import numpy as np
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from ganomaly.data.readers.encoded_image import EncodedImage, ImageHeader, Pixels, is_turned, upright
+from ganomaly.errors import ImageError
+
+# Damaged metadata beside sound pixels are no news to a person who asked for pixels. This stands here, once,
+# because `warnings.catch_warnings` around each image is not safe among threads.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(TiffImagePlugin|PngImagePlugin)")
+
+# The classes are used without `Image.open`, which warns of large images before their size can be looked at
+FORMATS: dict[str, type[ImageFile.ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+}
+
+_CHANNELS = {"1": 1, "L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "RGBX": 3, "CMYK": 3}
+_CHANNELS_OF_PNG = {0: 1, 2: 3, 4: 1, 6: 3}  # by colour type, without alpha
+_ORIENTATION = 0x0112
+
+
+class PillowImage(EncodedImage):
+    """An image that Pillow opened and has not decoded.
+
+    Parameters
+    ----------
+    file : binary file
+        At its start; read again when decoding, so it must stay open until then.
+    format_name : str
+        A key of `FORMATS`.
+    """
+
+    def __init__(self, file: IO[bytes], format_name: str) -> None:
+        start = file.read(26)
+        file.seek(0)
+        self._file = file
+        self._image = FORMATS[format_name](file)
+        frames = getattr(self._image, "n_frames", 1)
+        if frames > 1:
+            raise ImageError(f"is an animation of {frames} images; save the one that is meant")
+        self._orientation = _orientation(self._image)
+        # bit depth and colour type stand at a fixed place of the first chunk
+        self._is_16_bit_png = format_name == "PNG" and start[24:25] == b"\x10"
+        channels = _CHANNELS_OF_PNG[start[25]] if self._is_16_bit_png else _channels(self._image)
+        width, height = self._image.size
+        if is_turned(self._orientation):
+            height, width = width, height
+        self.header = ImageHeader(height, width, channels, 16 if self._is_16_bit_png else 8).checked()
+
+    def decode(self, smallest_side: int | None = None) -> Pixels:
+        """Decode; a JPEG at 1/2, 1/4 or 1/8 of its size where `smallest_side` allows it."""
+        channels = self.header.channels
+        if self._is_16_bit_png:
+            samples = _decoded_16_bit_png(self._file)
+            pixels = samples.reshape(*samples.shape[:2], -1)[..., :channels]
+        else:
+            image = self._image
+            if smallest_side is not None:
+                image.draft(None, (2 * smallest_side, 2 * smallest_side))  # only JPEG takes notice
+            pixels = _pixels(image, channels)
+        return upright(np.ascontiguousarray(pixels), self._orientation)
+
+
+def _decoded_16_bit_png(file: IO[bytes]) -> Any:
+    # Each damaged file that imagecodecs sees takes one reference from None, and when those are used up Python 3.11
+    # ends the process; so Pillow looks at the checksums first.
+    file.seek(0)
+    PngImagePlugin.PngImageFile(file).verify()
+    file.seek(0)
+    return imagecodecs.png_decode(file.read())
+
+
+def _channels(image: ImageFile.ImageFile) -> int:
+    if image.mode == "P":
+        return 1 if _palette_is_gray(image) else 3
+    if image.mode not in _CHANNELS:
+        raise ImageError(f"has pixels of kind {image.mode!r}, which are not read; save it as gray or RGB")
+    return _CHANNELS[image.mode]
+
+
+def _palette_is_gray(image: ImageFile.ImageFile) -> bool:
+    """Say so without decoding, which `getpalette` would do."""
+    if image.palette is None:
+        return False
+    bands, content = image.palette.getdata()
+    entries = np.frombuffer(bytes(content), dtype=np.uint8)
+    colours = entries[: len(entries) // len(bands) * len(bands)].reshape(-1, len(bands))[:, :3]
+    return bool((colours == colours[:, :1]).all())
+
+
+def _pixels(image: Image.Image, channels: int) -> Any:
+    """Pixels of a decoded image, `uint8[H, W, channels]`; alpha is left away."""
+    if image.mode in ("P", "CMYK"):
+        image.load()
+        image.info.pop("transparency", None)  # it is not wanted, and Pillow would warn about it
+        image = image.convert("RGB")
+    samples = np.asarray(image)
+    if samples.dtype == np.bool_:
+        samples = samples.astype(np.uint8) * 255
+    return samples.reshape(*samples.shape[:2], -1)[..., :channels]
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """EXIF orientation, 1 to 8; 1 where none is given or the metadata are damaged."""
+    encoded = image.info.get("exif")
+    if not encoded:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(encoded)
+        orientation = exif.get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises anything on damaged metadata, and the pixels are sound
+        return 1
+    return orientation if isinstance(orientation, int) else 1

@@ -1,0 +1,307 @@
+"""Which images a person means by a folder, a list of paths, parquet or arrays.
+
+A folder in MVTec AD layout has `train/good`, `test/good`, `test/<kind>` and `ground_truth/<kind>/<name>_mask.png`.
+A folder with a subfolder for each kind needs one of them to be called as in `NORMAL_NAMES`. What lies in folders
+called `ground_truth`, and what is hidden, is no image.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ganomaly.data.readers.decoding import SUFFIXES
+from ganomaly.data.sources.dataset import ImageDataset, JoinedImages
+from ganomaly.data.sources.files import ImageArrays, ImageFile, ImageFiles
+from ganomaly.data.sources.listing import MASK_FOLDER, FolderContent, list_folder, subfolders
+from ganomaly.errors import DataError, UsageError, package_needed
+
+if TYPE_CHECKING:
+    from ganomaly.data.sources.parquet import ParquetImages
+
+NORMAL_NAMES = ("good", "normal", "ok")
+"""Names of folders and labels that mean normal, in any case."""
+
+_NORMAL_LABELS = ("0", "False")
+_LAYOUTS = (
+    "a dataset folder in MVTec AD layout (test/good and test/<kind>), a folder with a subfolder for each kind, one "
+    f"of them called {', '.join(NORMAL_NAMES[:-1])} or {NORMAL_NAMES[-1]}, or parquet with a column `label`"
+)
+
+
+def open_training_images(data: Any) -> ImageDataset:
+    """Find the normal images to learn from.
+
+    Parameters
+    ----------
+    data : path, sequence of paths, ndarray, or sequence of ndarray
+        A folder in MVTec AD layout gives `train/good`. Another folder gives all images in it and its subfolders;
+        but if one of its subfolders is called as in `NORMAL_NAMES` and there are others, only that one. A folder
+        of parquet gives the files with `train` in their path, if there are any. Of labelled parquet, the rows with
+        a label called as in `NORMAL_NAMES`, or false, or 0 where the others are 1, if there are any; otherwise all
+        rows. Arrays are `uint8` or `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
+
+    Raises
+    ------
+    UsageError
+        If a path does not exist, what is given cannot be images, or normal images lie beside others further below.
+    DataError
+        If there are no images.
+    """
+    return _opened(data, _training_folder, _normal_rows)
+
+
+def open_test_images(data: Any) -> ImageDataset:
+    """Find labelled images to measure a model on.
+
+    Parameters
+    ----------
+    data : path
+        A folder in MVTec AD layout gives `test/*` with masks. Another folder needs a subfolder for each kind, one of
+        them called as in `NORMAL_NAMES`. A folder of parquet gives the files with `test` in their path, if there are
+        any; a label called as in `NORMAL_NAMES`, 0 or false is normal.
+
+    Raises
+    ------
+    UsageError
+        If the path does not exist.
+    DataError
+        If there are no images or no labels; the sentence says which layout is needed.
+    """
+    if isinstance(data, (list, tuple)) and len(data) == 1:
+        data = data[0]
+    if not isinstance(data, (str, Path)):
+        raise DataError(f"images without labels cannot be used to evaluate; give {_LAYOUTS}")
+    path = _existing(Path(data))
+    if path.is_dir():
+        return _test_folder(path)
+    if path.suffix.lower() == ".parquet":
+        return _labelled_rows(_parquet([path]))
+    raise DataError(f"{path} is one file without a label; to evaluate, give {_LAYOUTS}")
+
+
+def open_images(sources: Any) -> ImageDataset:
+    """Find images to score, labelled or not, all of them and in the order given.
+
+    Parameters
+    ----------
+    sources : path, sequence of paths, ndarray, or sequence of ndarray
+        Any mix of files, folders (with their subfolders, in natural order) and parquet; or arrays as in
+        `open_training_images`. A file that is missing costs its own row.
+
+    Raises
+    ------
+    UsageError
+        If a folder or parquet file does not exist, or what is given cannot be images.
+    DataError
+        If there are no images.
+    """
+    return _opened(sources, _whole_folder, lambda images: images)
+
+
+_FolderOpener = Callable[[Path], ImageDataset]
+_RowChoice = Callable[["ParquetImages"], "ParquetImages"]
+
+
+def _opened(data: Any, open_folder: _FolderOpener, choose_rows: _RowChoice) -> ImageDataset:
+    if isinstance(data, np.ndarray) and data.dtype.kind not in "OU":
+        return ImageArrays(data)
+    if isinstance(data, (str, Path)):
+        return _opened_path(_existing(Path(data)), open_folder, choose_rows)
+    if not isinstance(data, Iterable) or isinstance(data, bytes):
+        raise UsageError(f"images are given as paths or as arrays, not as {type(data).__name__}")
+    items = list(data)
+    if not items:
+        raise DataError("no images: the list is empty; give at least one path or array")
+    if all(isinstance(item, (str, Path)) for item in items):
+        return _opened_paths([Path(item) for item in items], open_folder, choose_rows)
+    if any(isinstance(item, (str, Path)) for item in items):
+        raise UsageError("paths and arrays are mixed in one list of images; give one or the other")
+    return ImageArrays(items)
+
+
+def _opened_path(path: Path, open_folder: _FolderOpener, choose_rows: _RowChoice) -> ImageDataset:
+    if path.is_dir():
+        return open_folder(path)
+    if path.suffix.lower() == ".parquet":
+        return choose_rows(_parquet([path]))
+    return ImageFiles([ImageFile(path, path.name)], str(path))
+
+
+def _opened_paths(paths: Sequence[Path], open_folder: _FolderOpener, choose_rows: _RowChoice) -> ImageDataset:
+    parts: list[ImageDataset] = []
+    for is_single, run in groupby(paths, key=_is_image_file):
+        if is_single:
+            files = [ImageFile(path, path.name) for path in run]
+            parts.append(ImageFiles(files, _in_short([str(file.path) for file in files])))
+        else:
+            parts += [_opened_path(_existing(path), open_folder, choose_rows) for path in run]
+    return parts[0] if len(parts) == 1 else JoinedImages(parts, _in_short([part.name for part in parts]))
+
+
+def _is_image_file(path: Path) -> bool:
+    """Whether the path is a single image, or would be one if it were there."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _in_short(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _existing(path: Path) -> Path:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{path} does not exist; check the path") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    return path
+
+
+# --- folders ---------------------------------------------------------------------------------------------
+
+
+def _training_folder(root: Path) -> ImageDataset:
+    base = root / "train" if (root / "train").is_dir() else root
+    kinds = subfolders(base)
+    normal = [kind for kind in kinds if _is_normal(kind.name)]
+    others = [kind.name for kind in kinds if kind not in normal]
+    if normal and (others or base != root):
+        files = [
+            ImageFile(path, _label(path, root), kind.name, is_anomalous=False)
+            for kind in normal
+            for path in list_folder(kind).images
+        ]
+        if not files:
+            raise _nothing_in(normal[0], list_folder(normal[0]))
+        name = " and ".join(str(kind) for kind in normal)
+        return ImageFiles(files, f"{name} (without {', '.join(others)})" if others else name)
+    _check_is_one_dataset(root, kinds)
+    content = list_folder(base)
+    if content.images:
+        _check_all_may_be_normal(root, {path.parent for path in content.images})
+        return ImageFiles([ImageFile(path, _label(path, root)) for path in content.images], str(base))
+    return _normal_rows(_parquet_of_split(root, content, "train"))
+
+
+def _test_folder(root: Path) -> ImageDataset:
+    base = root / "test" if (root / "test").is_dir() else root
+    masks = next((f for f in (root / MASK_FOLDER, root.parent / MASK_FOLDER) if f.is_dir()), None)
+    kinds = subfolders(base)
+    # beside masks it is known what the other folders are, even if no normal image is among them
+    if any(_is_normal(kind.name) for kind in kinds) or (
+        kinds and base != root and masks == root / MASK_FOLDER
+    ):
+        files = [
+            ImageFile(
+                path,
+                _label(path, root),
+                kind.name,
+                is_anomalous=not _is_normal(kind.name),
+                mask=None if masks is None or _is_normal(kind.name) else _mask(path, kind, masks),
+            )
+            for kind in kinds
+            for path in list_folder(kind).images
+        ]
+        if files:
+            return ImageFiles(files, str(base))
+    _check_is_one_dataset(root, kinds)
+    content = list_folder(base)
+    if content.images:
+        raise DataError(f"{root} has images, but no labels to evaluate with; give {_LAYOUTS}")
+    return _labelled_rows(_parquet_of_split(root, content, "test"))
+
+
+def _whole_folder(root: Path) -> ImageDataset:
+    content = list_folder(root)
+    if content.images:
+        return ImageFiles([ImageFile(path, _label(path, root)) for path in content.images], str(root))
+    return _parquet_of_split(root, content, "")
+
+
+def _is_normal(name: str) -> bool:
+    return name.casefold() in NORMAL_NAMES
+
+
+def _label(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _mask(image: Path, kind: Path, masks: Path) -> Path | None:
+    """Return the mask of an image of a kind; None if nobody made one."""
+    folder = masks / image.parent.relative_to(kind.parent)
+    candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _check_is_one_dataset(root: Path, kinds: Sequence[Path]) -> None:
+    """Raise `UsageError` for a folder of whole datasets, whose anomalous images would count as normal."""
+    datasets = [kind.name for kind in kinds if any((kind / "train" / name).is_dir() for name in NORMAL_NAMES)]
+    if datasets:
+        raise UsageError(
+            f"{root} is a folder of datasets ({', '.join(datasets)}); name one of them: {root / datasets[0]}"
+        )
+
+
+def _check_all_may_be_normal(root: Path, folders: Iterable[Path]) -> None:
+    """Raise `UsageError` where images lie in folders beside one that is called normal, as `crack` beside `good`."""
+    inner = [folder.relative_to(root) for folder in folders]
+    known = {part for folder in inner for part in (folder, *folder.parents) if part.name}
+    for normal in sorted(known):
+        if not _is_normal(normal.name) or any(_is_normal(above.name) for above in normal.parents):
+            continue  # what lies in a normal folder is normal
+        beside = {part.name for part in known if part.parent == normal.parent and not _is_normal(part.name)}
+        if beside:
+            raise UsageError(
+                f"{root / normal.parent} holds {normal.name} and {', '.join(sorted(beside))[:200]}, and all of it "
+                f"would count as normal; name the folder to learn from: {root / normal}"
+            )
+
+
+def _nothing_in(folder: Path, content: FolderContent) -> DataError:
+    others = f"; {content.others} files with other endings are there" if content.others else ""
+    return DataError(
+        f"no images in {folder} and its subfolders: looked for {', '.join(SUFFIXES)} and .parquet{others}"
+    )
+
+
+# --- parquet ---------------------------------------------------------------------------------------------
+
+
+def _parquet(files: Sequence[Path], name: str | None = None) -> "ParquetImages":
+    with package_needed("parquet"):
+        from ganomaly.data.sources.parquet import ParquetImages
+    return ParquetImages(files, name)
+
+
+def _parquet_of_split(root: Path, content: FolderContent, split: str) -> "ParquetImages":
+    """Open the parquet files whose path names the split; all of them if none does."""
+    if not content.parquet:
+        raise _nothing_in(root, content)
+    of_split = [path for path in content.parquet if split in _label(path, root).casefold()]
+    files = of_split or content.parquet
+    return _parquet(files, str(files[0]) if len(files) == 1 else f"{root} ({len(files)} parquet files)")
+
+
+def _normal_rows(images: "ParquetImages") -> "ParquetImages":
+    normal = [kind for kind in images.kinds if _is_normal(kind)]
+    if not normal and (images.label_is_boolean or set(images.kinds) <= {"0", "1"}):
+        normal = [kind for kind in images.kinds if kind in _NORMAL_LABELS]
+    return images.only(normal) if normal else images
+
+
+def _labelled_rows(images: "ParquetImages") -> "ParquetImages":
+    kinds = images.kinds
+    normal = [kind for kind in kinds if _is_normal(kind)] or [
+        kind for kind in kinds if kind in _NORMAL_LABELS
+    ]
+    if not kinds:
+        raise DataError(f"{images.name} has no labels to evaluate with; give {_LAYOUTS}")
+    if not normal:
+        raise DataError(
+            f"no label of {images.name} means normal: found {', '.join(kinds)[:200]}; "
+            f"call one of them {' or '.join(NORMAL_NAMES)}, or give it the number 0"
+        )
+    return images.labelled(normal)

@@ -1,0 +1,292 @@
+"""Images in parquet files, in the layout of Hugging Face datasets."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ganomaly.data.readers.decoding import open_image
+from ganomaly.data.readers.encoded_image import EncodedImage
+from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, LazySequence
+from ganomaly.errors import DataError, ImageError
+
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMN = "label"
+
+_KEPT_BYTES = 16 * 2**20
+_UNLABELLED = -1
+_ARROW_ERRORS = (pa.ArrowException, OSError, ValueError)
+
+
+class ParquetImages(ImageDataset):
+    """Images in parquet files: a column `image` or `img`, and perhaps `label`.
+
+    The image is binary, or a struct with the binary field `bytes`. Names of labels are taken from the metadata
+    that Hugging Face writes; otherwise the label itself is the name. Row groups are read when needed, and a few
+    are kept, so that memory stays flat when images are read in order. Reading in random order works, but reads a
+    whole row group for an image once the files are larger than what is kept.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        In the order they shall have.
+    name : str, optional
+        What a person would call the whole.
+
+    Raises
+    ------
+    DataError
+        If a file is truncated, is no parquet, or has no column of images.
+    """
+
+    def __init__(self, files: Sequence[Path], name: str | None = None) -> None:
+        self.name = name or ", ".join(map(str, files))
+        self._files = [_ParquetFile.opened(path) for path in files]
+        if not any(file.rows for file in self._files):
+            raise DataError(f"no images in {self.name or 'the list of parquet files'}: no rows are there")
+        self._ends = np.cumsum([file.rows for file in self._files])
+        self._names, self._codes = _labels(self._files)
+        self._rows = np.arange(self._ends[-1])
+        self._normal_kinds: frozenset[str] | None = None
+        self._row_groups = _RowGroups(_KEPT_BYTES)
+        self.records = LazySequence(len(self._rows), self._record)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the labels there are; empty if there are none."""
+        present = np.unique(self._codes[self._rows])
+        return tuple(self._names[code] for code in present if code != _UNLABELLED)
+
+    @property
+    def label_is_boolean(self) -> bool:
+        """Whether the labels are true or false."""
+        return all(
+            file.label_type is not None and pa.types.is_boolean(file.label_type) for file in self._files
+        )
+
+    def labelled(self, normal_kinds: Collection[str]) -> "ParquetImages":
+        """Return the same images, those of these kinds known as normal and the other labelled ones as anomalous."""
+        return self._changed(self._rows, frozenset(normal_kinds), self.name)
+
+    def only(self, kinds: Collection[str]) -> "ParquetImages":
+        """Return the images of these kinds alone, known as normal."""
+        wanted = [code for code, name in enumerate(self._names) if name in kinds]
+        rows = self._rows[np.isin(self._codes[self._rows], wanted)]
+        return self._changed(rows, frozenset(kinds), f"{self.name} (label {', '.join(sorted(kinds))})")
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[EncodedImage]:
+        """Open the bytes of a row."""
+        path, content = self._content(index)
+        with open_image(content, name=path) as image:
+            yield image
+
+    def identity(self, index: int) -> bytes:
+        """Hash the bytes of a row."""
+        try:
+            return hashlib.sha256(self._content(index)[1]).digest()
+        except ImageError as error:
+            return str(error).encode()
+
+    def _changed(self, rows: NDArray[np.int64], normal_kinds: frozenset[str], name: str) -> "ParquetImages":
+        changed = copy(self)  # the kept row groups are shared
+        changed._rows, changed._normal_kinds, changed.name = rows, normal_kinds, name
+        changed.records = LazySequence(len(rows), changed._record)
+        return changed
+
+    def _record(self, index: int) -> ImageRecord:
+        row = self._rows[index]
+        number, place = self._found(row)
+        code = self._codes[row]
+        kind = None if code == _UNLABELLED else self._names[code]
+        is_anomalous = None if kind is None or self._normal_kinds is None else kind not in self._normal_kinds
+        return ImageRecord(f"{self._files[number].path}#{place}", kind, is_anomalous)
+
+    def _found(self, row: np.int64) -> tuple[int, int]:
+        """Return the file of a row, and its number in there."""
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        return number, int(row) - int(self._ends[number]) + self._files[number].rows
+
+    def _content(self, index: int) -> tuple[str, bytes]:
+        number, place = self._found(self._rows[index])
+        file = self._files[number]
+        name = f"{file.path.name}#{place}"
+        try:
+            content = self._row_groups.cell(number, file, place)
+        except _ARROW_ERRORS as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ImageError(f"{name} cannot be read: the parquet file is damaged ({reason})") from error
+        if content is None:
+            raise ImageError(
+                f"{name} holds no image: its bytes are missing, and files elsewhere are not looked for"
+            )
+        return name, content
+
+
+@dataclass(frozen=True)
+class _ParquetFile:
+    """What the footer of a file tells."""
+
+    path: Path
+    metadata: Any
+    schema: Any
+    column: str
+    group_ends: NDArray[np.int64]
+
+    @classmethod
+    def opened(cls, path: Path) -> "_ParquetFile":
+        try:
+            with pq.ParquetFile(path) as file:
+                metadata, schema = file.metadata, file.schema_arrow
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist; check the path") from None
+        except _ARROW_ERRORS as error:
+            reason = " ".join(str(error).split())[:120]
+            raise DataError(f"{path} is truncated or no parquet file ({reason}); fetch it again") from error
+        groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
+            raise DataError(
+                f"{path} is damaged: it has {metadata.num_rows} rows, but its parts have {groups[:10]}"
+            )
+        return cls(path, metadata, schema, _image_column(path, schema), np.cumsum(groups, dtype=np.int64))
+
+    @property
+    def rows(self) -> int:
+        return int(self.metadata.num_rows)
+
+    @property
+    def label_type(self) -> Any:
+        """Type of the labels; None if there are none."""
+        return self.schema.field(LABEL_COLUMN).type if LABEL_COLUMN in self.schema.names else None
+
+    def cells(self, group: int) -> list[Any]:
+        """Return the binary values of a row group, in batches."""
+        with pq.ParquetFile(self.path, metadata=self.metadata) as file:
+            # batches, because a struct of more than 2 GiB cannot be read in one piece
+            batches = list(file.iter_batches(row_groups=[group], columns=[self.column]))
+        return [_binary(batch.column(0)) for batch in batches]
+
+
+def _image_column(path: Path, schema: Any) -> str:
+    """Return the column to read, or its field of bytes."""
+    for name in IMAGE_COLUMNS:
+        if name in schema.names:
+            kind = schema.field(name).type
+            if _is_binary(kind):
+                return name
+            if (
+                pa.types.is_struct(kind)
+                and kind.get_field_index("bytes") >= 0
+                and _is_binary(kind.field("bytes").type)
+            ):
+                return f"{name}.bytes"
+    raise DataError(
+        f"{path} has no images: a column `image` or `img` of binary, or of struct{{bytes, path}}, is needed, "
+        f"and its columns are {', '.join(f'{field.name} ({field.type})' for field in schema)[:200]}"
+    )
+
+
+def _is_binary(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _binary(column: Any) -> Any:
+    return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+
+
+class _RowGroups:
+    """The row groups read last; at least two, since threads that read in order are where two touch.
+
+    The one that was read first is forgotten first, however lately it was used: a thread that lags behind must not
+    make the others lose what they need next.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._kept: dict[tuple[int, int], list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def cell(self, number: int, file: _ParquetFile, row: int) -> bytes | None:
+        """Bytes of a row of file `number`; None where there are none."""
+        group = int(np.searchsorted(file.group_ends, row, side="right"))
+        place = row - (int(file.group_ends[group - 1]) if group else 0)
+        with self._lock:  # who needs the same row group waits for it instead of reading it too
+            batches = self._kept.get((number, group))
+            if batches is None:
+                batches = self._kept[number, group] = file.cells(group)
+                self._forget_oldest()
+        for batch in batches:
+            if place < len(batch):
+                content: bytes | None = batch[place].as_py()
+                return content
+            place -= len(batch)
+        raise pa.ArrowInvalid(f"row group {group} has fewer rows than it says")
+
+    def _forget_oldest(self) -> None:
+        while len(self._kept) > 2 and self._bytes() > self._most_bytes:
+            del self._kept[next(iter(self._kept))]
+
+    def _bytes(self) -> int:
+        return sum(batch.nbytes for batches in self._kept.values() for batch in batches)
+
+
+def _labels(files: Sequence[_ParquetFile]) -> tuple[list[str], NDArray[np.int32]]:
+    """Names of the labels, and for each row the number of its name or `_UNLABELLED`."""
+    numbers: dict[str, int] = {}
+    codes = []
+    for file in files:
+        names = _label_names(file)
+        of_file = np.full(file.rows, _UNLABELLED, dtype=np.int32)
+        if names is not None:
+            for place, name in enumerate(names):
+                if name is not None:
+                    of_file[place] = numbers.setdefault(name, len(numbers))
+        codes.append(of_file)
+    return list(numbers), np.concatenate(codes)
+
+
+def _label_names(file: _ParquetFile) -> list[str | None] | None:
+    """Name of the label of each row; None if there are no labels."""
+    kind = file.label_type
+    if kind is None:
+        return None
+    try:
+        labels = pq.read_table(file.path, columns=[LABEL_COLUMN]).column(0).to_pylist()
+    except _ARROW_ERRORS as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"the labels of {file.path} cannot be read ({reason}); fetch it again") from error
+    if len(labels) != file.rows:
+        raise DataError(
+            f"{file.path} is damaged: it has {file.rows} rows, but {len(labels)} labels; fetch it again"
+        )
+    class_names = _class_names(file.schema) if pa.types.is_integer(kind) else []
+    return [_label_name(label, class_names) for label in labels]
+
+
+def _label_name(label: Any, class_names: Sequence[str]) -> str | None:
+    if label is None:
+        return None
+    if class_names and isinstance(label, int):
+        return class_names[label] if 0 <= label < len(class_names) else None  # −1 stands for no label
+    return str(label)
+
+
+def _class_names(schema: Any) -> list[str]:
+    """Names that Hugging Face keeps beside the schema; empty where there are none."""
+    try:
+        info = json.loads((schema.metadata or {})[b"huggingface"])
+        names = info["info"]["features"][LABEL_COLUMN]["names"]
+        return [str(name) for name in names]
+    except (KeyError, TypeError, ValueError):  # written by anyone, in any shape
+        return []

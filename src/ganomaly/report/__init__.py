@@ -1,5 +1,0 @@
-"""The HTML report and the figures: what a person looks at after scoring."""
-
-from ganomaly.report.html import ReportBuilder, ReportRow
-
-__all__ = ["ReportBuilder", "ReportRow"]

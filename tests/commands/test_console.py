@@ -1,0 +1,19 @@
+"""What is said of work that goes on."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ganomaly import progress
+from ganomaly.commands.console import Console
+
+
+def test_a_log_says_now_and_then_how_far_a_count_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(progress, "time", clock)
+    with Console().counting(4, "cells") as count:
+        for done, clock.now in enumerate((5.0, 31.0, 40.0, 62.0), start=1):
+            count(done)
+    assert capsys.readouterr().err.splitlines() == ["cells: 2 of 4", "cells: 4 of 4"]
