@@ -8,7 +8,7 @@ from ganomaly.config import Preprocessing
 from ganomaly.methods import anogan
 from ganomaly.methods.anogan import AnoGAN, AnoGANOptions
 from ganomaly.methods.base import Step, autocast_off
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
@@ -80,15 +80,15 @@ def test_the_score_is_the_loss_at_the_best_latent(trained):
     with eval_mode(trained):
         z, losses = trained.search(batch())
         torch.testing.assert_close(losses, literal_loss(trained, batch(), z))
-        torch.testing.assert_close(trained.anomaly_score(batch()), losses)
-        torch.testing.assert_close(trained.reconstruct(batch()), trained.generator(z))
+        torch.testing.assert_close(trained.predict(batch()).score, losses)
+        torch.testing.assert_close(trained.predict(batch()).reconstruction, trained.generator(z))
 
 
 def test_without_a_step_the_score_is_the_loss_at_the_start(trained):
     unsearched = with_options(trained, search_steps=0)
     with eval_mode(unsearched):
         expected = literal_loss(unsearched, batch(), unsearched.start.expand(8, -1, -1, -1))
-        torch.testing.assert_close(unsearched.anomaly_score(batch()), expected)
+        torch.testing.assert_close(unsearched.predict(batch()).score, expected)
 
 
 def test_more_steps_never_make_a_score_worse_even_if_the_search_runs_wild(trained):
@@ -98,7 +98,7 @@ def test_more_steps_never_make_a_score_worse_even_if_the_search_runs_wild(traine
         # the rate falls over all steps, so a shorter search is not the start of a longer one: compare with its start
         wild = with_options(trained, search_steps=steps, search_learning_rate=50.0)
         with eval_mode(wild):
-            scores = wild.anomaly_score(batch())
+            scores = wild.predict(batch()).score
         before = torch.minimum(before, scores) if steps == 0 else before
         assert (scores <= before).all()
 
@@ -110,7 +110,7 @@ def test_searching_finds_an_image_that_the_generator_can_draw(trained):
     searched = with_options(trained, search_steps=150)
     unsearched = with_options(trained, search_steps=0)
     with eval_mode(searched), eval_mode(unsearched):
-        assert (searched.anomaly_score(drawn) < 0.2 * unsearched.anomaly_score(drawn)).all()
+        assert (searched.predict(drawn).score < 0.2 * unsearched.predict(drawn).score).all()
 
 
 def test_the_score_of_an_image_is_the_same_to_the_last_bit_whatever_is_searched_beside_it(trained):
@@ -118,10 +118,10 @@ def test_the_score_of_an_image_is_the_same_to_the_last_bit_whatever_is_searched_
     searched = with_options(trained, search_steps=50)
     n = anogan.TOGETHER_ON_PROCESSOR + 3
     with eval_mode(searched):
-        together = searched.anomaly_score(batch(n))
-        assert torch.equal(together.flip(0), searched.anomaly_score(batch(n).flip(0)))
+        together = searched.predict(batch(n)).score
+        assert torch.equal(together.flip(0), searched.predict(batch(n).flip(0)).score)
         for position in (5, n - 1):
-            alone = searched.anomaly_score(batch(n)[position : position + 1])
+            alone = searched.predict(batch(n)[position : position + 1]).score
             assert torch.equal(together[position : position + 1], alone)
 
 
@@ -136,13 +136,13 @@ def test_the_networks_always_see_batches_of_one_size_since_rounding_depends_on_i
 def test_64_at_once_are_searched_as_one_by_one(trained):
     trained = with_options(trained, search_steps=3)
     with eval_mode(trained):
-        together = trained.anomaly_score(batch(64))
-        alone = torch.cat([trained.anomaly_score(image[None]) for image in batch(64)])
+        together = trained.predict(batch(64)).score
+        alone = torch.cat([trained.predict(image[None]).score for image in batch(64)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=0)
 
 
 def test_the_search_works_on_a_model_that_was_made_in_inference_mode(trained):
     with torch.inference_mode():
         made = with_options(trained)
-        scores = made.anomaly_score(batch())
-    assert torch.equal(scores, trained.anomaly_score(batch()))
+        scores = made.predict(batch()).score
+    assert torch.equal(scores, trained.predict(batch()).score)

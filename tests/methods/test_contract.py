@@ -1,6 +1,7 @@
 """What every method in the registry promises; a new method is tested by being registered."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,11 +13,20 @@ from ganomaly.config import Preprocessing
 from ganomaly.errors import UsageError
 from ganomaly.methods import METHODS, Method, find_method, find_preset
 from ganomaly.methods.base import Step, autocast_off
-from ganomaly.prediction.loop import eval_mode
-from ganomaly.prediction.model_file import Model, load_model, save_model
+from ganomaly.prediction.model import Model
+from ganomaly.prediction.model_file import load_model, save_model
+from ganomaly.prediction.pytorch import eval_mode
 
 SMALL = {"nz": 8, "ngf": 4, "ndf": 4, "search_steps": 5, "samples": 2}
 STEPS = 12  # enough for methods that learn in phases
+PASSES = {
+    "ganomaly": {"encoder": 1, "decoder": 1, "reconstruction_encoder": 1},
+    "anogan": {"generator": SMALL["search_steps"] + 2, "discriminator": SMALL["search_steps"] + 2},
+    "egbad": {"encoder": 1, "decoder": 1, "discriminator": 2},
+    "vae": {"encoder": 1, "decoder": SMALL["samples"] + 1},
+    "skip-ganomaly": {"generator": 1, "discriminator": 2},
+    "f-anogan": {"encoder": 1, "generator": 1, "critic": 2},
+}
 every_method = pytest.mark.parametrize("method_type", METHODS.values(), ids=METHODS.keys())
 
 
@@ -56,7 +66,7 @@ def test_training_changes_every_network(trained):
 
 def test_scores_are_finite_and_never_negative(trained):
     with eval_mode(trained):
-        scores = trained.anomaly_score(some_images())
+        scores = trained.predict(some_images()).score
     assert scores.shape == (6,)
     assert torch.isfinite(scores).all()
     assert (scores >= 0).all()
@@ -65,9 +75,9 @@ def test_scores_are_finite_and_never_negative(trained):
 def test_the_score_of_an_image_does_not_depend_on_its_neighbours(trained):
     images = some_images(16)
     with eval_mode(trained):
-        together = trained.anomaly_score(images).numpy()
-        alone = np.concatenate([trained.anomaly_score(image[None]).numpy() for image in images])
-        backwards = trained.anomaly_score(images.flip(0)).flip(0).numpy()
+        together = trained.predict(images).score.numpy()
+        alone = np.concatenate([trained.predict(image[None]).score.numpy() for image in images])
+        backwards = trained.predict(images.flip(0)).score.flip(0).numpy()
     np.testing.assert_allclose(together, alone, rtol=1e-5)
     np.testing.assert_allclose(together, backwards, rtol=1e-5)
 
@@ -75,13 +85,24 @@ def test_the_score_of_an_image_does_not_depend_on_its_neighbours(trained):
 def test_reconstructions_and_maps_have_the_shape_of_the_image(trained):
     images = some_images()
     with eval_mode(trained):
-        reconstruction, places = trained.reconstruct(images), trained.anomaly_map(images)
-    if reconstruction is not None:
-        assert reconstruction.shape == images.shape
-        assert reconstruction.abs().max() <= 1
-    if places is not None:
-        assert places.shape == (6, 32, 32)
-        assert (places >= 0).all()
+        prediction = trained.predict(images)
+    if prediction.reconstruction is not None:
+        assert prediction.reconstruction.shape == images.shape
+        assert prediction.reconstruction.abs().max() <= 1
+    if prediction.anomaly_map is not None:
+        assert prediction.anomaly_map.shape == (6, 32, 32)
+        assert (prediction.anomaly_map >= 0).all()
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_prediction_runs_each_network_no_more_often_than_the_score_needs(name):
+    method = make(METHODS[name])
+    passes: Counter[str] = Counter()
+    for network_name, network in method.named_children():
+        network.register_forward_hook(lambda *_, network_name=network_name: passes.update([network_name]))
+    with eval_mode(method):
+        method.predict(some_images())
+    assert passes == PASSES[name]
 
 
 @every_method
@@ -109,7 +130,7 @@ def test_a_saved_model_scores_as_before(method_type, tmp_path):
     save_model(model, tmp_path / "small.safetensors")
     loaded = load_model(tmp_path / "small.safetensors").method
     with eval_mode(method), eval_mode(loaded):
-        assert torch.equal(method.anomaly_score(some_images()), loaded.anomaly_score(some_images()))
+        assert torch.equal(method.predict(some_images()).score, loaded.predict(some_images()).score)
 
 
 @every_method
@@ -117,7 +138,7 @@ def test_scoring_leaves_the_method_as_it_was(method_type):
     method = make(method_type)
     before = copy.deepcopy(method.state_dict())
     with eval_mode(method):
-        first, again = method.anomaly_score(some_images()), method.anomaly_score(some_images())
+        first, again = method.predict(some_images()).score, method.predict(some_images()).score
     assert torch.equal(first, again)
     assert all(torch.equal(before[name], tensor) for name, tensor in method.state_dict().items())
     assert all(parameter.requires_grad for parameter in method.parameters())

@@ -7,7 +7,7 @@ from torch.optim import SGD
 from ganomaly.config import Preprocessing
 from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.egbad import EGBAD, EGBADOptions
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 NETWORKS = {"generator": ("encoder", "decoder"), "discriminator": ("discriminator",)}
@@ -73,7 +73,7 @@ def test_the_score_is_reconstruction_plus_discriminator(kind, weight, awake):
             difference = method.discriminator(x, z)[1] - method.discriminator(x_hat, z)[1]
             discriminator = difference.abs().sum(dim=(1, 2, 3))
         expected = (1 - weight) * reconstruction + weight * discriminator
-        torch.testing.assert_close(method.anomaly_score(x), expected, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(method.predict(x).score, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader, open_training_images
 from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.f_anogan import FAnoGAN, FAnoGANOptions
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.training.loop import TrainingProgress, train
+from images import load_images
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
@@ -124,7 +124,7 @@ def test_the_score_is_residual_plus_features(awake):
         features = method.critic(batch())[1] - method.critic(x_hat)[1]
         expected = (batch() - x_hat).square().mean(dim=(1, 2, 3))
         expected = expected + 3 * features.square().mean(dim=(1, 2, 3))
-        torch.testing.assert_close(method.anomaly_score(batch()), expected)
+        torch.testing.assert_close(method.predict(batch()).score, expected)
 
 
 def test_a_constant_latent_is_noticed_once_the_encoder_learns():
@@ -143,7 +143,7 @@ def run(
     images: NDArray[np.uint8], *, epochs: int, checkpoint: Path | None = None, stop_at: int = -1
 ) -> dict[str, torch.Tensor]:
     """Train with the package's own loop, 4 steps an epoch, and give the weights."""
-    prepared = ImageLoader(open_training_images(images[:32]), image_size=32, channels=1)
+    loader = load_images(images[:32])
     training = TrainingOptions(epochs=epochs, batch_size=8, precision="fp32", checkpoint_seconds=0)
 
     def look(progress: TrainingProgress) -> None:
@@ -154,8 +154,8 @@ def run(
         FAnoGAN,
         FAnoGANOptions(nz=8, ngf=4, ndf=4, critic_steps=2),
         PREPROCESSING,
-        prepared,
-        prepared.usable,
+        loader,
+        loader.usable,
         training,
         checkpoint=checkpoint,
         on_progress=look,

@@ -9,7 +9,7 @@ from torch.nn import functional
 from ganomaly.config import Preprocessing
 from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
@@ -85,7 +85,7 @@ def test_the_score_is_the_distance_between_the_two_latents(score, norm, awake):
     with torch.no_grad():
         z = method.encoder(batch())
         z_hat = method.reconstruction_encoder(method.decoder(z))
-        torch.testing.assert_close(method.anomaly_score(batch()), norm((z - z_hat).flatten(1)))
+        torch.testing.assert_close(method.predict(batch()).score, norm((z - z_hat).flatten(1)))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_score_may_be_another_distance_to_compare_with(score, distance, awak
     with torch.no_grad():
         x_hat = method.decoder(method.encoder(batch()))
         expected = distance(batch(), x_hat, method.discriminator).flatten(1).mean(dim=1)
-        torch.testing.assert_close(method.anomaly_score(batch()), expected)
+        torch.testing.assert_close(method.predict(batch()).score, expected)
 
 
 def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():

@@ -7,7 +7,7 @@ from torch.optim import SGD
 from ganomaly.config import Preprocessing
 from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.skip_ganomaly import SkipGANomaly, SkipGANomalyOptions
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=3)
 
@@ -66,7 +66,7 @@ def test_the_score_weighs_reconstruction_and_latent(awake):
         reconstruction = ((batch() - x_hat) ** 2).mean(dim=(1, 2, 3))
         difference = method.discriminator(batch())[1] - method.discriminator(x_hat)[1]
         expected = 0.9 * reconstruction + 0.1 * (difference**2).mean(dim=(1, 2, 3))
-        torch.testing.assert_close(method.anomaly_score(batch()), expected)
+        torch.testing.assert_close(method.predict(batch()).score, expected)
 
 
 def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone():

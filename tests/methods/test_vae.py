@@ -10,7 +10,7 @@ from torch.optim import SGD
 from ganomaly.config import Preprocessing
 from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.vae import VAE, VAEOptions
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=2)
 
@@ -63,14 +63,14 @@ def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, awa
             ]
         ).mean(dim=0)
         least = math.log(method.options.smallest_deviation) + 0.5 * math.log(2 * math.pi)
-        torch.testing.assert_close(method.anomaly_score(batch()), -log_probability - least)
+        torch.testing.assert_close(method.predict(batch()).score, -log_probability - least)
 
 
 def test_the_score_is_the_mean_of_the_map(awake):
     method = awake(small())
     with eval_mode(method):
-        score, places = method.anomaly_score(batch()), method.anomaly_map(batch())
-    torch.testing.assert_close(score, places.mean(dim=(1, 2)))
+        prediction = method.predict(batch())
+    torch.testing.assert_close(prediction.score, prediction.anomaly_map.mean(dim=(1, 2)))
 
 
 def test_no_image_can_score_below_0():
@@ -86,9 +86,9 @@ def test_the_noise_of_the_score_is_part_of_the_model(awake):
     assert "noise" in small().state_dict()
     method = awake(small())
     with eval_mode(method):
-        before = method.anomaly_score(batch())
+        before = method.predict(batch()).score
         method.noise.mul_(-1)
-        assert not torch.equal(before, method.anomaly_score(batch()))
+        assert not torch.equal(before, method.predict(batch()).score)
 
 
 def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():

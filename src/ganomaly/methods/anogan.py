@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.losses import adversarial_loss, fooling_loss, l1_distance
+from ganomaly.methods.losses import adversarial_loss, difference_map, fooling_loss, l1_distance
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
@@ -155,26 +155,16 @@ class AnoGAN(Method):
                 schedule.step()
         return best, lowest
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = (1 − λ) · R(x) + λ · D(x) at the best latent met, eq. (6)."""
-        return self.search(x)[1]
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """A(x) = (1 − λ) · R(x) + λ · D(x) at the best latent of the search, eq. (6).
 
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """|x − x̂|, averaged over the channels: the paper's residual image."""
-        return (x - self.reconstruct(x)).abs().mean(dim=1)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = G(z) at the best latent met."""
-        x_hat: Tensor = self.generator(self.search(x)[0])
-        return x_hat
+        The map is the paper's residual image, |x − x̂|.
+        """
+        z, score = self.search(x)
+        x_hat = self.generator(z)
+        return BatchPrediction(score, difference_map(x, x_hat), x_hat)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""
         features: Tensor = self.discriminator(x)[1]
         return features
-
-    def predict(self, x: Tensor) -> BatchPrediction:
-        """All three from one search."""
-        z, score = self.search(x)
-        x_hat: Tensor = self.generator(z)
-        return BatchPrediction(score, (x - x_hat).abs().mean(dim=1), x_hat)

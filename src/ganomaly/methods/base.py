@@ -99,19 +99,21 @@ class Preset:
 
 @dataclass(frozen=True)
 class BatchPrediction:
-    """Everything a method has to say about a batch of images.
+    """What a method predicts for a batch of images.
 
     Attributes
     ----------
     score : Tensor
-        `float[N]`, as `anomaly_score`.
-    anomaly_map, reconstruction : Tensor or None
-        As `anomaly_map` and `reconstruct`.
+        A(x), `float[N]`, ≥ 0; larger is more anomalous.
+    anomaly_map : Tensor, optional
+        The score of each pixel, `float[N, H, W]`, ≥ 0; None where the method has none.
+    reconstruction : Tensor, optional
+        x̂, `float[N, C, H, W]` in [−1, 1]; None where the method does not reconstruct.
     """
 
     score: Tensor
-    anomaly_map: Tensor | None
-    reconstruction: Tensor | None
+    anomaly_map: Tensor | None = None
+    reconstruction: Tensor | None = None
 
 
 class Method(nn.Module, ABC):
@@ -196,28 +198,30 @@ class Method(nn.Module, ABC):
             Named losses, each a detached scalar on the device. Nothing here waits for the device.
         """
 
-    @abstractmethod
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """Score images: `float[N, C, S, S]` to `float[N]`, ≥ 0, larger is more anomalous.
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """Score, map and reconstruction of a batch of images, running each network no more often than needed.
 
-        Called in eval mode without gradients. The score of an image depends on that image alone.
+        Called in eval mode without gradients. What it predicts for an image depends on that image alone.
+
+        Parameters
+        ----------
+        x : Tensor
+            `float[N, C, S, S]` in [−1, 1]; `float[N, C, H, W]`, for a method that takes images of any size.
         """
+        return BatchPrediction(self.anomaly_score(x), self.anomaly_map(x), self.reconstruct(x))
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        return self.predict(x).score
 
     def anomaly_map(self, x: Tensor) -> Tensor | None:
-        """Score each place: `float[N, S, S]`; None where the method has no such score."""
-        return None
+        return self.predict(x).anomaly_map
 
     def reconstruct(self, x: Tensor) -> Tensor | None:
-        """Rebuild the images, `float[N, C, S, S]` in [−1, 1], for people to look at; None where it cannot."""
-        return None
+        return self.predict(x).reconstruction
 
     def discriminator_features(self, x: Tensor) -> Tensor | None:
         """f(x), the discriminator's last features, `float[N, K, h, w]`; None where there is no discriminator."""
         return None
-
-    def predict(self, x: Tensor) -> BatchPrediction:
-        """Score, map and reconstruction at once; for methods where they share work to override."""
-        return BatchPrediction(self.anomaly_score(x), self.anomaly_map(x), self.reconstruct(x))
 
     def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Mend what a glance at the losses shows to be broken, and say what was done.

@@ -20,9 +20,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.base import Method, Precision, Preset, Step
+from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
-from ganomaly.methods.losses import adversarial_loss, l1_distance
+from ganomaly.methods.losses import adversarial_loss, difference_map, l1_distance
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
@@ -84,8 +84,8 @@ class EGBAD(Method):
         update(losses, optimizers, precision)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = (1 − λ) · ‖x − G(E(x))‖₁ + λ · L_D(x)."""
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """A(x) = (1 − λ) · ‖x − G(E(x))‖₁ + λ · L_D(x); the map is |x − x̂|."""
         z = self.encoder(x)
         x_hat = self.decoder(z)
         logits, features = self.discriminator(x, z)
@@ -97,16 +97,8 @@ class EGBAD(Method):
                 _, features_hat = self.discriminator(x_hat, z)
                 discriminator = l1_distance(features, features_hat)
         weight = self.options.discriminator_weight
-        return (1 - weight) * l1_distance(x, x_hat) + weight * discriminator
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """|x − x̂|, averaged over the channels."""
-        return (x - self.reconstruct(x)).abs().mean(dim=1)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = G(E(x))."""
-        x_hat: Tensor = self.decoder(self.encoder(x))
-        return x_hat
+        score = (1 - weight) * l1_distance(x, x_hat) + weight * discriminator
+        return BatchPrediction(score, difference_map(x, x_hat), x_hat)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features of the pair (x, E(x))."""

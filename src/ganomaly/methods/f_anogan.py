@@ -18,9 +18,9 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer, RMSprop
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.base import Method, Precision, Preset, Step
+from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
-from ganomaly.methods.losses import mean_square_difference, mean_square_error
+from ganomaly.methods.losses import difference_map, mean_square_difference, mean_square_error
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen, update
@@ -133,7 +133,7 @@ class FAnoGAN(Method):
     ) -> dict[str, Tensor]:
         self.generator.eval()  # fixed, its batch-norm statistics too
         with precision.autocast(), frozen(self.generator, self.critic):
-            x_hat = self.reconstruct(x)
+            x_hat = self.generator(self._latent(x))
             _, features = self.critic(x)
             _, features_hat = self.critic(x_hat)
         reconstruction = mean_square_error(x_hat, x)
@@ -151,20 +151,15 @@ class FAnoGAN(Method):
         """E(x) in (−1, 1), `float[N, nz, 1, 1]`: bounded by tanh, so that none is far from those that G drew from."""
         return torch.tanh(self.encoder(x))
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = A_R(x) + κ · A_D(x): the means of squares of x − G(E(x)) and of f(x) − f(G(E(x)))."""
-        x_hat = self.reconstruct(x)
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """A(x) = A_R(x) + κ · A_D(x): the means of squares of x − G(E(x)) and of f(x) − f(G(E(x))).
+
+        The map is |x − G(E(x))|.
+        """
+        x_hat = self.generator(self._latent(x))
         matching = mean_square_difference(self.critic(x)[1], self.critic(x_hat)[1])
-        return mean_square_difference(x, x_hat) + self.options.feature_weight * matching
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """|x − G(E(x))|, averaged over the channels."""
-        return (x - self.reconstruct(x)).abs().mean(dim=1)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = G(E(x))."""
-        x_hat: Tensor = self.generator(self._latent(x))
-        return x_hat
+        score = mean_square_difference(x, x_hat) + self.options.feature_weight * matching
+        return BatchPrediction(score, difference_map(x, x_hat), x_hat)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), the critic's last features."""

@@ -14,10 +14,11 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.base import Method, Precision, Preset, Step
+from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import revive_discriminator, same_latent
 from ganomaly.methods.losses import (
     adversarial_loss,
+    difference_map,
     l1_distance,
     mean_absolute_difference,
     mean_square_difference,
@@ -111,31 +112,23 @@ class GANomaly(Method):
         }
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = ‖G_E(x) − E(G(x))‖, or one of the distances that `score` names."""
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """A(x) = ‖G_E(x) − E(G(x))‖, or one of the distances that `score` names; the map is |x − x̂|.
+
+        The published network has one latent for the whole image and so no score for each position.
+        """
         z = self.encoder(x)
         x_hat = self.decoder(z)
         match self.options.score:
-            case "reconstruction":
-                return mean_absolute_difference(x, x_hat)
-            case "discriminator_features":
-                return mean_square_difference(self.discriminator(x)[1], self.discriminator(x_hat)[1])
-            case "l1":
-                return l1_distance(z, self.reconstruction_encoder(x_hat))
             case "mean_square":
-                return mean_square_difference(z, self.reconstruction_encoder(x_hat))
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """|x − x̂|, averaged over the channels: where the reconstruction differs.
-
-        The published network has one latent for the whole image and so no score per place.
-        """
-        return (x - self.reconstruct(x)).abs().mean(dim=1)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = G_D(G_E(x))."""
-        x_hat: Tensor = self.decoder(self.encoder(x))
-        return x_hat
+                score = mean_square_difference(z, self.reconstruction_encoder(x_hat))
+            case "l1":
+                score = l1_distance(z, self.reconstruction_encoder(x_hat))
+            case "reconstruction":
+                score = mean_absolute_difference(x, x_hat)
+            case "discriminator_features":
+                score = mean_square_difference(self.discriminator(x)[1], self.discriminator(x_hat)[1])
+        return BatchPrediction(score, difference_map(x, x_hat), x_hat)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""

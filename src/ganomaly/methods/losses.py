@@ -44,6 +44,11 @@ def mean_absolute_difference(x: Tensor, y: Tensor) -> Tensor:
     return torch.flatten(x.float() - y.float(), start_dim=1).abs().mean(dim=1)
 
 
+def difference_map(x: Tensor, x_hat: Tensor) -> Tensor:
+    """|x − x̂| averaged over the channels: `float[N, C, S, S]` twice to `float[N, S, S]`."""
+    return (x - x_hat).abs().mean(dim=1)
+
+
 def mean_square_difference(x: Tensor, y: Tensor) -> Tensor:
     """Mean (x − y)² of each image: `float[N, …]` twice to `float[N]`."""
     return torch.flatten(x.float() - y.float(), start_dim=1).square().mean(dim=1)

@@ -14,10 +14,11 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.base import Method, Precision, Preset, Step
+from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import revive_discriminator
 from ganomaly.methods.losses import (
     adversarial_loss,
+    difference_map,
     fooling_loss,
     mean_square_difference,
     mean_square_error,
@@ -101,22 +102,17 @@ class SkipGANomaly(Method):
         }
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = λ · R(x) + (1 − λ) · L(x), for R and L the mean of squares as in the authors' code."""
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """A(x) = λ · R(x) + (1 − λ) · L(x), for R and L the mean of squares as in the authors' code.
+
+        The map is |x − x̂|.
+        """
         x_hat = self.generator(x)
         reconstruction = mean_square_difference(x, x_hat)
         latent = mean_square_difference(self.discriminator(x)[1], self.discriminator(x_hat)[1])
         share = self.options.reconstruction_share
-        return share * reconstruction + (1 - share) * latent
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """|x − x̂|, averaged over the channels."""
-        return (x - self.reconstruct(x)).abs().mean(dim=1)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = G(x)."""
-        x_hat: Tensor = self.generator(x)
-        return x_hat
+        score = share * reconstruction + (1 - share) * latent
+        return BatchPrediction(score, difference_map(x, x_hat), x_hat)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.base import Method, Precision, Preset, Step
+from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
 from ganomaly.methods.options import DCGANOptions
 from ganomaly.methods.randomness import Randomness
@@ -79,20 +79,19 @@ class VAE(Method):
         update({"autoencoder": reconstruction + latent}, optimizers, precision)
         return {"reconstruction": reconstruction.detach(), "latent": latent.detach()}
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x) = −(1/L) Σ log p(x | zₗ), An and Cho's reconstruction probability, for each pixel on average.
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """A(x) = −(1/L) Σ log p(x | zₗ), An and Cho's reconstruction probability, averaged over the pixels.
 
-        It is counted from the least value that the bound of the deviation allows, so it is ≥ 0.
+        It is counted from the least value that the bound of the deviation allows, so it is ≥ 0. The map is each
+        pixel's contribution, averaged over the channels; x̂ is the decoder's mean at the encoder's mean.
         """
-        return torch.flatten(self._surprises(x), start_dim=1).mean(dim=1)
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """The share of each pixel in A(x), averaged over the channels."""
-        return self._surprises(x).mean(dim=1)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂, the decoder's mean at the encoder's mean."""
-        return self._images(self._latents(x)[0])[0]
+        mean, deviation = self._latents(x)
+        total = torch.zeros_like(x)
+        for noise in self.noise:
+            total += self._surprise(x, *self._images(mean + deviation * noise))
+        surprise = total / len(self.noise)  # [N, C, S, S]
+        x_hat, _ = self._images(mean)
+        return BatchPrediction(torch.flatten(surprise, start_dim=1).mean(dim=1), surprise.mean(dim=1), x_hat)
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
@@ -113,11 +112,3 @@ class VAE(Method):
         """−log N(x; x̂, deviation²) above the least it can be, `float[N, C, S, S]`, ≥ 0."""
         least = math.log(self.options.smallest_deviation)
         return 0.5 * ((x - x_hat) / deviation).square() + deviation.log() - least
-
-    def _surprises(self, x: Tensor) -> Tensor:
-        """The mean surprise over the L samples, `float[N, C, S, S]`."""
-        mean, deviation = self._latents(x)
-        total = torch.zeros_like(x)
-        for noise in self.noise:
-            total += self._surprise(x, *self._images(mean + deviation * noise))
-        return total / len(self.noise)
