@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader, open_training_images
 from ganomaly.methods.contrastive_ganomaly import (
     WEIGHTS,
     ContrastiveGANomaly,
@@ -16,8 +15,9 @@ from ganomaly.methods.contrastive_ganomaly import (
     contrastive_loss,
 )
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.training.loop import train
+from images import load_images
 
 OPTIONS = ContrastiveGANomalyOptions(nz=8, ngf=4, ndf=8, embedding=16)
 
@@ -58,7 +58,7 @@ def test_the_score_is_the_weighted_mean_of_the_signals_above_the_usual():
     with torch.no_grad():
         method.fit_statistics([as_input(kinds_of_images([1, 2], 30))])
         x = as_input(kinds_of_images([3], 4))
-        shown, embedding, difference = method._features(x)
+        shown, embedding, difference, _ = method._features(x)
         plain, white, embedded = method.neighbourhoods
         signals = [plain(shown), white(shown), embedded(embedding), difference]
         above = [
@@ -66,7 +66,7 @@ def test_the_score_is_the_weighted_mean_of_the_signals_above_the_usual():
             for i, signal in enumerate(signals)
         ]
         expected = functional.softplus(torch.stack(above).sum(dim=0) / sum(WEIGHTS))
-        torch.testing.assert_close(method.anomaly_score(x), expected)
+        torch.testing.assert_close(method.predict(x).score, expected)
 
 
 def test_what_is_usual_is_learnt_from_images_that_are_not_compared_with():
@@ -85,7 +85,7 @@ def test_few_images_are_enough_for_finite_scores(n):
     method = make().eval()
     with torch.no_grad():
         method.fit_statistics([as_input(kinds_of_images([1], n))])
-        scores = method.anomaly_score(as_input(kinds_of_images([1, 5], 3)))
+        scores = method.predict(as_input(kinds_of_images([1, 5], 3))).score
     assert torch.isfinite(scores).all()
     assert (scores >= 0).all()
 
@@ -95,8 +95,8 @@ def test_after_learning_a_score_still_does_not_depend_on_the_batch():
     images = as_input(kinds_of_images([1, 2, 3], 40))
     with eval_mode(method):
         method.fit_statistics([images])
-        together = method.anomaly_score(images).numpy()
-        alone = np.concatenate([method.anomaly_score(image[None]).numpy() for image in images])
+        together = method.predict(images).score.numpy()
+        alone = np.concatenate([method.predict(image[None]).score.numpy() for image in images])
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
@@ -106,8 +106,8 @@ def test_what_is_much_alike_is_scored_alike_in_every_batch():
     images = as_input(kinds_of_images([3], 1) * 0.8 + random.normal(20, 4, (90, 32, 32)))
     with eval_mode(method):
         method.fit_statistics([images])
-        together = method.anomaly_score(images).numpy()
-        alone = np.concatenate([method.anomaly_score(image[None]).numpy() for image in images])
+        together = method.predict(images).score.numpy()
+        alone = np.concatenate([method.predict(image[None]).score.numpy() for image in images])
     np.testing.assert_allclose(together, alone, rtol=2e-4)
 
 
@@ -118,12 +118,12 @@ def test_larger_images_get_narrower_networks():
 
 def test_images_of_another_kind_stand_out_after_a_short_training():
     normal = kinds_of_images([1, 4], 150)
-    prepared = ImageLoader(open_training_images(normal), image_size=32, channels=1)
+    loader = load_images(normal)
     training = TrainingOptions(steps=60, batch_size=32, precision="fp32")
     preprocessing = Preprocessing(image_size=32, channels=1)
-    method = train(ContrastiveGANomaly, OPTIONS, preprocessing, prepared, prepared.usable, training).method
+    method = train(ContrastiveGANomaly, OPTIONS, preprocessing, loader, loader.usable, training).method
     upright = kinds_of_images([4], 30, seed=2).swapaxes(1, 2)
     test = np.concatenate([kinds_of_images([1, 4], 30, seed=1), kinds_of_images([0], 30, seed=2), upright])
     with eval_mode(method):
-        scores = method.anomaly_score(as_input(test)).numpy()
+        scores = method.predict(as_input(test)).score.numpy()
     assert image_auroc(scores, np.repeat([False, True], 60)) > 0.9

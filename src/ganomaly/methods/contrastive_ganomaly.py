@@ -23,9 +23,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.methods.base import Method, Precision, Preset, Step
+from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import same_latent
-from ganomaly.methods.losses import adversarial_loss, mean_square_error
+from ganomaly.methods.losses import adversarial_loss, difference_map, mean_square_error
 from ganomaly.methods.neighbourhood import Neighbourhood
 from ganomaly.methods.options import ScheduledOptions
 from ganomaly.methods.randomness import Randomness
@@ -187,7 +187,7 @@ class ContrastiveGANomaly(Method):
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fill the neighbourhoods; from images that are not among them, learn what the signals usually are."""
-        parts = [self._features(x) for x in batches]
+        parts = [self._features(x)[:3] for x in batches]
         features = [torch.cat(each) for each in zip(*parts, strict=True)]
         n = len(features[0])
         apart = min(max(n // 6, n - BANK), n - 1)  # so many are not kept
@@ -198,24 +198,17 @@ class ContrastiveGANomaly(Method):
         self.usual.copy_(signals.mean(dim=0))
         self.spread.copy_(signals.std(dim=0, correction=0).clamp_min(SMALLEST_SPREAD))
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """A(x): the weighted mean over the signals of log(signal), in spreads above its mean in normal images.
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """A(x): the weighted mean over the signals of log(signal), in standard deviations above normal images.
 
         Signals are the distances to the nearest normal images, for the density there, and ‖z − ẑ‖. Softplus keeps
-        the score ≥ 0.
+        the score ≥ 0. The map is |x − x̂|; the score does not come from it.
         """
-        above = (self._signals(self._features(x)) - self.usual) / self.spread
+        *features, x_hat = self._features(x)
+        above = (self._signals(features) - self.usual) / self.spread
         weights = above.new_tensor(WEIGHTS)
-        return functional.softplus(above @ weights / weights.sum())
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """|x − x̂|, averaged over the channels: where the reconstruction differs. The score does not come from it."""
-        return (x - self.reconstruct(x)).abs().mean(dim=1)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = G_D(G_E(x))."""
-        x_hat: Tensor = self.decoder(self.encoder(x))
-        return x_hat
+        score = functional.softplus(above @ weights / weights.sum())
+        return BatchPrediction(score, difference_map(x, x_hat), x_hat)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""
@@ -234,8 +227,8 @@ class ContrastiveGANomaly(Method):
     def _normalised(self, x: Tensor) -> Tensor:
         return (x - self.channel_mean[:, None, None]) / self.channel_spread[:, None, None]
 
-    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """D's pooled features, `float[N, K]`, their embedding, `float[N, E]`, and ‖z − ẑ‖, `float[N]`.
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """D's pooled features, `float[N, K]`, their embedding, `float[N, E]`, ‖z − ẑ‖, `float[N]`, and x̂.
 
         Features are those of the image and of its mirror image together, where mirrored images are of the kind.
         """
@@ -248,8 +241,9 @@ class ContrastiveGANomaly(Method):
         shown = torch.stack([pooled(self._judge(each)[1]) for each in both])
         embedding = torch.stack([self.projection(each) for each in shown])
         z = self.encoder(x)
-        difference = torch.flatten(z - self.reconstruction_encoder(self.decoder(z)), start_dim=1)
-        return shown.mean(dim=0), embedding.mean(dim=0), difference.norm(dim=1)
+        x_hat = self.decoder(z)
+        difference = torch.flatten(z - self.reconstruction_encoder(x_hat), start_dim=1)
+        return shown.mean(dim=0), embedding.mean(dim=0), difference.norm(dim=1), x_hat
 
     def _signals(self, features: Sequence[Tensor]) -> Tensor:
         """Logarithms of the signals, `float[N, 4]`."""

@@ -201,33 +201,19 @@ class PatchGANomaly(Method):
         self.places.learn([each[0] for each in signals])
         self.sizes.learn(self._above_usual(each)[0] for each in signals)
 
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """How much hotter the hottest positions are than usual in a normal image of the size.
-
-        Each signal at each scale is measured by itself, for what one sees well another may not see at all; softplus
-        keeps it ≥ 0, and the root of the mean of squares puts them together.
-        """
-        return self.predict(x).score
-
-    def anomaly_map(self, x: Tensor) -> Tensor:
-        """How far the signals are above normal at each place, in units of how far normal images reach there."""
-        anomaly_map = self.predict(x).anomaly_map
-        assert anomaly_map is not None
-        return anomaly_map
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """x̂ = G_D(G_E(x))."""
-        x_hat = self.predict(x).reconstruction
-        assert x_hat is not None
-        return x_hat
-
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""
         features: Tensor = self.discriminator.judge(self._views(x))[1]
         return features
 
     def predict(self, x: Tensor) -> BatchPrediction:
-        """Predictor images one by one, so that neither rounding nor memory depends on neighbours."""
+        """Predict images one by one, so that neither rounding nor memory depends on the batch.
+
+        The score says how far the top-k means are above those of normal images of the size. Each signal at each scale
+        is measured by itself, because one may show what another misses; softplus keeps it ≥ 0, and the root of the
+        mean of squares combines them. The map says how far the signals are above those of normal images at each
+        position, in units of their local scale.
+        """
         if torch.compiler.is_exporting():
             return self._findings(x)
         found = [self._findings(image) for image in torch.split(x, 1)]
