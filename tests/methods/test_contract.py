@@ -21,6 +21,13 @@ SMALL = {"nz": 8, "ngf": 4, "ndf": 4, "search_steps": 5, "samples": 2}
 STEPS = 12  # enough for methods that learn in phases
 PASSES = {
     "ganomaly": {"encoder": 1, "decoder": 1, "reconstruction_encoder": 1},
+    "contrastive-ganomaly": {
+        "encoder": 1,
+        "decoder": 1,
+        "reconstruction_encoder": 1,
+        "discriminator": 1,
+        "projection": 1,
+    },
     "anogan": {"generator": SMALL["search_steps"] + 2, "discriminator": SMALL["search_steps"] + 2},
     "egbad": {"encoder": 1, "decoder": 1, "discriminator": 2},
     "vae": {"encoder": 1, "decoder": SMALL["samples"] + 1},

@@ -198,6 +198,7 @@ class Method(nn.Module, ABC):
             Named losses, each a detached scalar on the device. Nothing here waits for the device.
         """
 
+    @abstractmethod
     def predict(self, x: Tensor) -> BatchPrediction:
         """Score, map and reconstruction of a batch of images, running each network no more often than needed.
 
@@ -208,31 +209,21 @@ class Method(nn.Module, ABC):
         x : Tensor
             `float[N, C, S, S]` in [−1, 1]; `float[N, C, H, W]`, for a method that takes images of any size.
         """
-        return BatchPrediction(self.anomaly_score(x), self.anomaly_map(x), self.reconstruct(x))
-
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        return self.predict(x).score
-
-    def anomaly_map(self, x: Tensor) -> Tensor | None:
-        return self.predict(x).anomaly_map
-
-    def reconstruct(self, x: Tensor) -> Tensor | None:
-        return self.predict(x).reconstruction
 
     def discriminator_features(self, x: Tensor) -> Tensor | None:
         """f(x), the discriminator's last features, `float[N, K, h, w]`; None where there is no discriminator."""
         return None
 
     def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
-        """Mend what a glance at the losses shows to be broken, and say what was done.
+        """Repair a network that has collapsed, as the losses show, and say in one sentence what was done; else None.
 
-        The training loop calls this every few steps with the newest losses. It draws from `generator` only,
-        so that a resumed run does the same.
+        The training loop calls this every few steps with the newest losses. Random numbers come from `generator`
+        alone, so that a resumed run does the same.
         """
         return None
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
-        """Say in one sentence what has collapsed beyond mending, looking at some normal images; else None.
+        """Check on some normal images whether training has collapsed, and say so in one sentence; else None.
 
         Called in eval mode without gradients at the end of each epoch.
         """
