@@ -1,10 +1,14 @@
-"""Small pictures to train and test on."""
+"""Small images to train and test on."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    from ganomaly.data import ImageLoader
 
 SMALL = {"ngf": 8, "ndf": 8, "nz": 16}
 """Options of a network that trains in a second."""
@@ -31,3 +35,15 @@ def write_images(folder: Path, images: NDArray[np.uint8], suffix: str = ".png") 
     for number, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{number:03}{suffix}")
     return folder
+
+
+def load_images(data: Any, *, image_size: int = 32, channels: int = 1, **options: Any) -> "ImageLoader":
+    """Load normal images as `fit` does: open, inspect, decode."""
+    from ganomaly.data import ImageLoader, inspect_images, open_training_images
+
+    dataset = open_training_images(data)
+    loader = ImageLoader(
+        dataset, inspect_images(dataset), image_size=image_size, channels=channels, **options
+    )
+    loader.load()
+    return loader

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader, open_training_images
 from ganomaly.errors import TrainingError
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.tensors import network_input
 from ganomaly.training.loop import CHECK_EVERY, PATIENCE, TrainingProgress, train
+from images import load_images
 
 OPTIONS = GANomalyOptions(nz=8, ngf=4, ndf=4)
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
@@ -26,11 +26,11 @@ PREPROCESSING = Preprocessing(image_size=32, channels=1)
 def run(
     images, *, method=GANomaly, epochs=2, seed=0, options: MethodOptions = OPTIONS, precision="fp32", **more
 ):
-    prepared = ImageLoader(open_training_images(images), image_size=32, channels=1)
+    loader = load_images(images)
     training = TrainingOptions(
         epochs=epochs, seed=seed, batch_size=8, precision=precision, checkpoint_seconds=0
     )
-    return train(method, options, PREPROCESSING, prepared, prepared.usable, training, **more)
+    return train(method, options, PREPROCESSING, loader, loader.usable, training, **more)
 
 
 def weights(result) -> dict[str, torch.Tensor]:
@@ -81,8 +81,8 @@ KILLED_RUN = """
 import sys, numpy as np
 from pathlib import Path
 from ganomaly.tensor_files import write_safetensors
-sys.path.insert(0, sys.argv[1])
-from test_training import run
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
+from test_loop import run
 result = run(np.load(sys.argv[2]), epochs=6, checkpoint=Path(sys.argv[3]))
 write_safetensors(sys.argv[4], result.method.state_dict(), {})
 """
@@ -214,15 +214,15 @@ class Remembering(GANomaly):
 
 
 def test_after_training_a_method_learns_what_is_normal_from_training_images(normal_images):
-    prepared = ImageLoader(open_training_images(normal_images), image_size=32, channels=1)
-    chosen = prepared.usable[:30]
+    loader = load_images(normal_images)
+    chosen = loader.usable[:30]
     training = TrainingOptions(epochs=1, batch_size=8)
     seen = [
-        train(Remembering, OPTIONS, PREPROCESSING, prepared, chosen, training).method.seen for _ in range(2)
+        train(Remembering, OPTIONS, PREPROCESSING, loader, chosen, training).method.seen for _ in range(2)
     ]
     assert torch.equal(seen[0], seen[1])
     assert len(seen[0]) == 20
-    pixels = np.concatenate(list(prepared.batches(iter([chosen]))))
+    pixels = np.concatenate(list(loader.batches(iter([chosen]))))
     known = {x.numpy().tobytes() for x in network_input(pixels, 255, torch.device("cpu"))}
     assert {x.numpy().tobytes() for x in seen[0]} <= known
 

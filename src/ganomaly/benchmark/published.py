@@ -83,14 +83,8 @@ class PublishedProtocol:
         method.train()
         try:
             with torch.no_grad(), statistics_kept(method):
-                batches = read_batches(
-                    Subset(self._test, self._chosen[self._order]),
-                    image_size=self._preprocessing.image_size,
-                    channels=self._preprocessing.channels,
-                    batch_size=BATCH_SIZE,
-                    dtype=np.uint8 if self._preprocessing.bits == 8 else np.uint16,
-                    scale=self._preprocessing.scale,
-                )
+                test = Subset(self._test, self._chosen[self._order])
+                batches = read_batches(test, self._preprocessing, batch_size=BATCH_SIZE)
                 for batch in batches:
                     if len(batch.images):
                         x = network_input(batch.images, self._preprocessing.white_level, device)

@@ -4,8 +4,9 @@
 without decoding; `ImageLoader` gives batches to train on, `read_batches` batches to score.
 """
 
+from ganomaly.data.batch_decoding import scaled_side
 from ganomaly.data.inspect import Inspection, agreed_channels, inspect_images, suggested_image_size
-from ganomaly.data.loader import ImageBatch, ImageLoader, read_batches, scaled_side
+from ganomaly.data.loader import ImageBatch, ImageLoader, read_batches
 from ganomaly.data.prefetch import in_order
 from ganomaly.data.readers.decoding import SUFFIXES, decode_image, read_header
 from ganomaly.data.readers.encoded_image import EncodedImage, ImageHeader, Pixels

@@ -1,0 +1,201 @@
+"""Batches of images, decoded and resized by threads before they are asked for."""
+
+import math
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePath
+from typing import Any, cast
+
+import numpy as np
+
+from ganomaly.config import Preprocessing
+from ganomaly.data.prefetch import in_order
+from ganomaly.data.readers.encoded_image import Pixels
+from ganomaly.data.resizing import resize_image
+from ganomaly.data.resources import usable_processors
+from ganomaly.data.sources.dataset import ImageDataset
+from ganomaly.errors import ImageError
+
+CHUNK = 8
+"""Images that a thread decodes in one go: few, so that the first batch is soon complete."""
+
+CHUNKS_AHEAD = 16
+"""Two batches of 64 images; more would let Ctrl-C wait for longer."""
+
+_MAX_WORKERS = 16
+
+
+def scaled_side(side: int, scale: float) -> int:
+    """A side in pixels times the scale, at least 1; rounded to the nearest, halves up, as exported graphs do it."""
+    return max(1, math.floor(scale * side + 0.5))
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """Size, channels and bit depth that images are brought to.
+
+    Attributes
+    ----------
+    image_size : int
+        Side of the square in pixels; not used with a scale.
+    channels : int
+        1 to 4.
+    bits : int
+        Bits per sample, 8 or 16; images of another bit depth are failures.
+    scale : float or None
+        Factor that shrinks each image, its aspect ratio kept; None resizes to the square.
+    """
+
+    image_size: int
+    channels: int
+    bits: int
+    scale: float | None = None
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing, *, full_size: bool = False) -> "InputFormat":
+        """The format that a preprocessing asks for; with `full_size` its scale, if it has one, counts as 1."""
+        scale = 1.0 if full_size and preprocessing.scale is not None else preprocessing.scale
+        return cls(preprocessing.image_size, preprocessing.channels, preprocessing.bits, scale)
+
+    @property
+    def dtype(self) -> Any:
+        """`uint8` or `uint16`."""
+        return np.uint8 if self.bits == 8 else np.uint16
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """`(h, w, C)` that an image of this height and width is brought to."""
+        if self.scale is None:
+            return self.image_size, self.image_size, self.channels
+        return scaled_side(height, self.scale), scaled_side(width, self.scale), self.channels
+
+
+@dataclass
+class DecodedImages:
+    """Images that were decoded and resized, and the failures among them.
+
+    Attributes
+    ----------
+    indices : list of int
+        Indices of the decoded images in their dataset.
+    images : list of ndarray
+        Their pixels, `[h, w, C]` each.
+    sizes : list of (int, int)
+        Height and width of each before resizing.
+    failures : dict of int to str
+        Index of each image that could not be decoded, and why.
+    brightest : int
+        The largest value before resizing; 0 for 8-bit images, where it is not needed.
+    """
+
+    indices: list[int] = field(default_factory=list)
+    images: list[Pixels] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    brightest: int = 0
+
+    def extend(self, other: "DecodedImages") -> None:
+        """Append the images and failures of `other`."""
+        self.indices += other.indices
+        self.images += other.images
+        self.sizes += other.sizes
+        self.failures |= other.failures
+        self.brightest = max(self.brightest, other.brightest)
+
+    def stacked(self) -> Pixels:
+        """The images as one array `[n, h, w, C]`; there must be one, and all must be of one size."""
+        return cast(Pixels, np.stack(self.images))
+
+
+def decode_batches(
+    dataset: ImageDataset,
+    index_batches: Iterable[Iterable[int]],
+    input_format: InputFormat,
+    *,
+    workers: int | None = None,
+    chunk: int = CHUNK,
+    chunks_ahead: int = CHUNKS_AHEAD,
+) -> Generator[DecodedImages, None, None]:
+    """Decode batches of indices in order; each is cut into chunks, so that all threads work on the first one.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The images.
+    index_batches : iterable of iterable of int
+        Indices into the dataset, taken as far ahead as chunks are decoded ahead.
+    input_format : InputFormat
+        What each image is brought to.
+    workers : int, optional
+        Threads; as many as processors, at most 16, if left out.
+    chunk : int
+        Images that a thread decodes in one go; with a scale always 1, since each may be large.
+    chunks_ahead : int
+        Chunks that wait to be asked for, beside two for each thread.
+
+    Yields
+    ------
+    DecodedImages
+        One for each batch that is not empty.
+    """
+    workers = workers or min(usable_processors(), _MAX_WORKERS)
+    if input_format.scale is not None:
+        chunk = 1
+
+    def chunks() -> Iterator[tuple[list[int], bool]]:
+        for indices in index_batches:
+            batch = [int(index) for index in indices]
+            for start in range(0, len(batch), chunk):
+                yield batch[start : start + chunk], start + chunk >= len(batch)
+
+    decode = partial(_decode_chunk, dataset, input_format)
+    with closing(in_order(decode, chunks(), workers=workers, ahead=chunks_ahead + 2 * workers)) as decoded:
+        batch = DecodedImages()
+        for images, ends_batch in decoded:
+            batch.extend(images)
+            if ends_batch:
+                yield batch
+                batch = DecodedImages()
+
+
+def _decode_chunk(
+    dataset: ImageDataset, input_format: InputFormat, chunk: tuple[list[int], bool]
+) -> tuple[DecodedImages, bool]:
+    indices, ends_batch = chunk
+    decoded = DecodedImages()
+    for index in indices:
+        name = PurePath(dataset.records[index].path).name
+        try:
+            _decode_one(dataset, input_format, index, name, decoded)
+        except ImageError as error:
+            decoded.failures[index] = str(error)
+        except MemoryError:
+            decoded.failures[index] = f"{name} does not fit into memory; scale it down"
+    return decoded, ends_batch
+
+
+def _decode_one(
+    dataset: ImageDataset, input_format: InputFormat, index: int, name: str, decoded: DecodedImages
+) -> None:
+    with dataset.open(index) as image:
+        header = image.header
+        if header.bits != input_format.bits:
+            article = "an" if header.bits == 8 else "a"
+            raise ImageError(
+                f"{name} is {article} {header.bits}-bit image, but the model learned from "
+                f"{input_format.bits}-bit images; convert it"
+            )
+        height, width, channels = input_format.shape(header.height, header.width)
+        # with a scale decoded in full, as an exported graph gets it; for a square, libjpeg may decode at a part of
+        # the size, which is faster
+        pixels = image.decode(None if input_format.scale is not None else max(height, width))
+    try:
+        resized = resize_image(pixels, (height, width), channels)
+    except ImageError as error:
+        raise ImageError(f"{name} cannot be used: {error}") from None
+    if input_format.bits == 16:
+        decoded.brightest = max(decoded.brightest, int(pixels.max()))
+    decoded.indices.append(index)
+    decoded.images.append(resized)
+    decoded.sizes.append((header.height, header.width))
