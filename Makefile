@@ -1,10 +1,10 @@
-# make demo · make test · make bench: each sets everything up if it is missing.
+# make demo · make test · make docs · make bench: each sets everything up if it is missing.
 # make bench DATA=folder: what needs data runs too; the folder holds mnist or magnetic_tile.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs figures bench clean
 
 setup: $(VENV)/.installed
 
@@ -20,7 +20,7 @@ demo: setup
 	rm -rf demo
 	$(BIN)/ganomaly demo --out demo
 
-test: setup lint
+test: setup lint docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: setup
@@ -29,8 +29,17 @@ lint: setup
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
 
+# The site: docs/_build/html/index.html. Each warning is an error; what was generated before is removed first.
+docs: setup
+	rm -rf docs/_build docs/api
+	$(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+# The images of the README, drawn anew: about a quarter of an hour, and Chromium.
+figures: demo
+	$(BIN)/python docs/figures/make.py
+
 bench: setup
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA))
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo docs/_build docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
