@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binom
 
-from ganomaly.calibration.conformal import Calibration, images_needed, split_for_calibration
-from ganomaly.config import CalibrationOptions
-from ganomaly.errors import DataError, TrainingError
+from ganomaly.calibration.conformal import Calibration, images_needed
+from ganomaly.errors import TrainingError
 
 rates = st.floats(0.001, 0.5)
 scores = arrays(np.float64, st.integers(2, 60), elements=st.floats(0, 1e6), unique=True)
@@ -86,29 +85,6 @@ def test_too_few_calibration_images_are_said_with_the_number_needed():
     assert "have 297 normal images or more" in sentence
     assert "only 30" in sentence
     assert Calibration(np.arange(99) + 1.0, 0.01).shortfall() is None
-
-
-@given(st.integers(10, 3000), rates, st.integers(0, 5))
-def test_split_puts_each_image_on_one_side_and_leaves_two_thirds_to_training(n, rate, seed):
-    split = split_for_calibration(n, CalibrationOptions(false_alarm_rate=rate), seed)
-    assert sorted([*split.training, *split.calibration]) == list(range(n))
-    assert 1 <= len(split.calibration) <= n / 3
-    if n >= 3 * max(split.needed, 1):
-        assert len(split.calibration) >= max(split.needed, n // 10)
-
-
-def test_split_follows_from_the_seed():
-    options = CalibrationOptions()
-    first, again = split_for_calibration(500, options, 7), split_for_calibration(500, options, 7)
-    other = split_for_calibration(500, options, 8)
-    assert (first.calibration == again.calibration).all()
-    assert not np.array_equal(first.calibration, other.calibration)
-
-
-@pytest.mark.parametrize("n", [0, 1, 9])
-def test_fewer_than_ten_images_are_refused_with_the_number_found(n):
-    with pytest.raises(DataError, match=f"found {n} normal image"):
-        split_for_calibration(n, CalibrationOptions(), 0)
 
 
 @pytest.mark.parametrize(

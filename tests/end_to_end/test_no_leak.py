@@ -51,11 +51,10 @@ def test_a_score_is_the_same_alone_and_in_an_evaluation(labelled_folder):
 
 def test_calibration_images_are_not_trained_on(normal_images):
     """Other pixels in the calibration images leave the weights as they are."""
-    from ganomaly.calibration.conformal import split_for_calibration
-    from ganomaly.config import CalibrationOptions
+    from ganomaly.data import split_normal_images
 
     first = fitted(normal_images)
-    split = split_for_calibration(len(normal_images), CalibrationOptions(false_alarm_rate=0.1), seed=0)
+    split = split_normal_images(np.arange(len(normal_images)), share=0.1, at_least=9, seed=0)
     changed = normal_images.copy()
     changed[split.calibration] = textures(len(split.calibration), seed=99)
     again = fitted(changed)

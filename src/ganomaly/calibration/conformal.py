@@ -12,36 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ganomaly.config import CalibrationOptions
-from ganomaly.errors import DataError, TrainingError
+from ganomaly.data.splits import LARGEST_SHARE
+from ganomaly.errors import TrainingError
 
-SMALLEST_DATASET = 10  # normal images; below, neither training nor calibration means anything
-LARGEST_SHARE = 1 / 3  # training keeps at least two thirds of the images
 MEDIAN_NORMALIZED_SCORE = 0.1  # normalized score of the median normal image; the threshold is at 0.5
 STEEPNESS_LIMITS = (0.5, 50.0)
 # relative; the same image scores differently by less in other batches, on other processors and in graphs
 ROUNDING = 2e-5
 
 
-@dataclass(frozen=True)
-class CalibrationSplit:
-    """Which normal images train and which calibrate.
-
-    Attributes
-    ----------
-    training, calibration : ndarray
-        `int[n]`, positions among the images that are split; together they are all of them.
-    needed : int
-        Calibration images that the asked false-alarm rate needs.
-    """
-
-    training: NDArray[np.int64]
-    calibration: NDArray[np.int64]
-    needed: int
-
-
 def images_needed(false_alarm_rate: float) -> int:
-    """How many calibration images a false-alarm rate needs.
+    """Number of calibration images that a false-alarm rate needs.
 
     The smallest p-value with n images is 1 / (1 + n), so that n ≥ 1/r − 1.
 
@@ -49,43 +30,6 @@ def images_needed(false_alarm_rate: float) -> int:
     (99, 19)
     """
     return max(1, math.ceil(1 / false_alarm_rate - 1 - 1e-9))
-
-
-def check_enough_images(n_images: int) -> None:
-    """Raise `DataError` if so many normal images are too few to train and to calibrate with."""
-    if n_images < SMALLEST_DATASET:
-        images = "image" if n_images == 1 else "images"
-        raise DataError(
-            f"found {n_images} normal {images} that can be read, but at least {SMALLEST_DATASET} are needed "
-            "to train and to calibrate (some hundreds are better); add normal images"
-        )
-
-
-def split_for_calibration(n_images: int, options: CalibrationOptions, seed: int) -> CalibrationSplit:
-    """Keep a share of the normal images out of training.
-
-    The share is `options.share`, more if the false-alarm rate needs more, but never above a third.
-
-    Parameters
-    ----------
-    n_images : int
-        Normal images.
-    options : CalibrationOptions
-        Share and false-alarm rate.
-    seed : int
-        Which images are drawn depends on it and on `n_images` alone.
-
-    Raises
-    ------
-    DataError
-        With fewer than ten images.
-    """
-    check_enough_images(n_images)
-    needed = images_needed(options.false_alarm_rate)
-    wanted = max(math.ceil(options.share * n_images), needed)
-    n_calibration = min(wanted, int(LARGEST_SHARE * n_images))
-    order = np.random.default_rng([seed, n_images]).permutation(n_images)
-    return CalibrationSplit(np.sort(order[n_calibration:]), np.sort(order[:n_calibration]), needed)
 
 
 def conformal_threshold(scores: NDArray[np.float64], false_alarm_rate: float) -> float:

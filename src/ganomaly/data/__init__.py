@@ -15,6 +15,7 @@ from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, Subset
 from ganomaly.data.sources.files import ImageArrays, ImageFiles
 from ganomaly.data.sources.labelled_arrays import CIFAR10_NAMES, LabelledArrays, load_labelled_arrays
 from ganomaly.data.sources.open import NORMAL_NAMES, open_images, open_test_images, open_training_images
+from ganomaly.data.splits import TrainingSplit, check_enough_images, split_normal_images
 
 __all__ = [
     "CIFAR10_NAMES",
@@ -32,7 +33,9 @@ __all__ = [
     "LabelledArrays",
     "Pixels",
     "Subset",
+    "TrainingSplit",
     "agreed_channels",
+    "check_enough_images",
     "decode_image",
     "in_order",
     "inspect_images",
@@ -44,5 +47,6 @@ __all__ = [
     "read_header",
     "resize_image",
     "scaled_side",
+    "split_normal_images",
     "suggested_image_size",
 ]
