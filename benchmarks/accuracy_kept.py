@@ -27,13 +27,19 @@ from numpy.typing import NDArray
 
 from ganomaly.calibration.conformal import Calibration
 from ganomaly.config import Precision, Preprocessing
-from ganomaly.data import ImageDataset, ImageLoader, open_images, open_test_images, open_training_images
+from ganomaly.data import (
+    ImageDataset,
+    ImageLoader,
+    inspect_images,
+    open_images,
+    open_test_images,
+    open_training_images,
+)
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.export import as_onnx, in_8_bits, write_graph
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.load import load_predictor
-from ganomaly.prediction.model_file import Model
-from ganomaly.prediction.prediction import Predictor
+from ganomaly.prediction import Predictor, load_predictor
+from ganomaly.prediction.model import Model
 from ganomaly.tensors import network_input
 from imitated_bf16 import ImitatedBf16
 from machine import describe_machine
@@ -162,9 +168,10 @@ def parts(folder: Path) -> Problem:
 
 def at_64_px(dataset: ImageDataset) -> Pixels:
     """Decode and resize as `ganomaly fit` does."""
-    kept = ImageLoader(dataset, image_size=64, channels=1)
-    assert len(kept.usable) == len(dataset), "an image cannot be read"
-    return np.concatenate(list(kept.batches([kept.usable]))).astype(np.uint8, copy=False)
+    loader = ImageLoader(dataset, inspect_images(dataset), image_size=64, channels=1)
+    loader.load()
+    assert len(loader.usable) == len(dataset), "an image cannot be read"
+    return np.concatenate(list(loader.batches([loader.usable]))).astype(np.uint8, copy=False)
 
 
 def aurocs(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ganomaly.config import Preprocessing
 from ganomaly.methods import anogan
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from machine import describe_machine
 
 BATCH = 64

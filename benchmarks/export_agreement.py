@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from ganomaly.data import ImageDataset, open_test_images
 from ganomaly.export import as_onnx, in_8_bits, write_graph
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import load_model
-from ganomaly.prediction.prediction import Predictor
 from ganomaly.training.fit import calibration_images
 from machine import describe_machine
 

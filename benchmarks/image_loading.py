@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader, open_training_images
+from ganomaly.data import ImageLoader, inspect_images, open_training_images
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.training.loop import train
 from machine import describe_machine
@@ -30,7 +30,11 @@ def write_photographs(folder: Path, n: int) -> None:
 
 def wait_share(folder: Path, size: int, epochs: int, memory_limit: int | None) -> float:
     """Train on the folder and return the share of the time that went to waiting for images."""
-    images = ImageLoader(open_training_images(folder), image_size=size, channels=3, memory_limit=memory_limit)
+    dataset = open_training_images(folder)
+    images = ImageLoader(
+        dataset, inspect_images(dataset), image_size=size, channels=3, memory_limit=memory_limit
+    )
+    images.load()
     result = train(
         GANomaly,
         GANomalyOptions(),

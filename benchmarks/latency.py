@@ -16,9 +16,8 @@ from PIL import Image
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
 from ganomaly.export import as_onnx, in_8_bits, write_graph
-from ganomaly.prediction.load import load_predictor
+from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import load_model
-from ganomaly.prediction.prediction import Predictor
 from machine import describe_machine
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.config import Precision, Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader, open_training_images
+from ganomaly.data import ImageLoader, inspect_images, open_training_images
 from ganomaly.data.sources.parquet import ParquetImages
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import network_input
 from ganomaly.training.loop import train
 from machine import describe_machine
@@ -56,8 +56,8 @@ def measure(splits: Splits, digit: str, seed: int, epochs: int, precision: Preci
     """Train on the other nine digits and score the test set with both distances."""
     (train_images, train_digits), (test_images, test_digits) = splits["train"], splits["test"]
     preprocessing = Preprocessing(image_size=32, channels=1)
-    normal = prepared(train_images[train_digits != digit])
-    test = prepared(np.concatenate([test_images, train_images[train_digits == digit]]))
+    normal = loaded(train_images[train_digits != digit])
+    test = loaded(np.concatenate([test_images, train_images[train_digits == digit]]))
     is_anomalous = np.concatenate([test_digits == digit, np.ones(int((train_digits == digit).sum()), bool)])
     training = TrainingOptions(epochs=epochs, seed=seed, precision=precision)
     start = time.perf_counter()
@@ -68,9 +68,9 @@ def measure(splits: Splits, digit: str, seed: int, epochs: int, precision: Preci
         result.method.options = GANomalyOptions(score=score)
         with eval_mode(result.method):
             scores = [
-                result.method.anomaly_score(
+                result.method.predict(
                     network_input(pixels, 255, next(result.method.parameters()).device)
-                )
+                ).score
                 for pixels in test.batches(np.array_split(test.usable, len(test.usable) // 256 + 1))
             ]
         found = image_auroc(np.concatenate([part.cpu().numpy() for part in scores]), is_anomalous)
@@ -81,9 +81,12 @@ def measure(splits: Splits, digit: str, seed: int, epochs: int, precision: Preci
     )
 
 
-def prepared(images: NDArray[np.uint8]) -> ImageLoader:
+def loaded(images: NDArray[np.uint8]) -> ImageLoader:
     """Images at 32 px in memory."""
-    return ImageLoader(open_training_images(images), image_size=32, channels=1)
+    dataset = open_training_images(images)
+    loader = ImageLoader(dataset, inspect_images(dataset), image_size=32, channels=1)
+    loader.load()
+    return loader
 
 
 if __name__ == "__main__":

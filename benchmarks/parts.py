@@ -21,8 +21,8 @@ from ganomaly.data import ImageDataset, ImageRecord, open_test_images
 from ganomaly.data.baggage import write_simulated_baggage
 from ganomaly.evaluation import evaluate_model
 from ganomaly.outputs import at_image_size
+from ganomaly.prediction import Prediction
 from ganomaly.prediction.model_file import save_model
-from ganomaly.prediction.prediction import Prediction
 from ganomaly.training.fit import FitSettings, SilentObserver, fit_model
 from machine import describe_machine
 

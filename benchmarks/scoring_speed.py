@@ -22,8 +22,9 @@ from ganomaly.data import open_images
 from ganomaly.export import as_onnx, in_8_bits, write_graph
 from ganomaly.methods.ganomaly import GANomaly
 from ganomaly.prediction.exported import ExportedModel, load_exported
-from ganomaly.prediction.loop import eval_mode
-from ganomaly.prediction.model_file import Model, load_model
+from ganomaly.prediction.model import Model
+from ganomaly.prediction.model_file import load_model
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import network_input
 from machine import describe_machine
 from plain_loop import with_plain_convolutions
@@ -49,7 +50,7 @@ def plain(path: Path) -> Score:
     def score(images: NDArray[np.uint8]) -> object:
         with torch.no_grad():
             x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-            return method.anomaly_score(x.contiguous()).numpy()
+            return method.predict(x.contiguous()).score.numpy()
 
     return score
 
@@ -60,7 +61,7 @@ def package(model: Model) -> Score:
 
     def score(images: NDArray[np.uint8]) -> object:
         with eval_mode(model.method):
-            return model.method.anomaly_score(network_input(images, white, cpu)).numpy()
+            return model.method.predict(network_input(images, white, cpu)).score.numpy()
 
     return score
 

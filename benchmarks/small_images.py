@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.data import ImageLoader, open_training_images
+from ganomaly.config import BATCH_SIZE
+from ganomaly.data import ImageLoader, inspect_images, open_training_images
 from ganomaly.data.sources.parquet import ParquetImages
 from ganomaly.methods import find_preset
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.loop import eval_mode
-from ganomaly.prediction.model_file import Model
-from ganomaly.prediction.prediction import BATCH_SIZE
+from ganomaly.prediction.model import Model
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import network_input
 from ganomaly.training.fit import FitSettings, fit_model
 from machine import describe_machine
@@ -133,20 +133,23 @@ def measure(
 def score(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Anomaly scores `float[N]`, as `ganomaly score` has them."""
     preprocessing = model.preprocessing
-    prepared = ImageLoader(
-        open_training_images(images),
+    dataset = open_training_images(images)
+    loader = ImageLoader(
+        dataset,
+        inspect_images(dataset),
         image_size=preprocessing.image_size,
         scale=preprocessing.scale,
         channels=preprocessing.channels,
     )
+    loader.load()
     device = next(model.method.parameters()).device
-    batches = np.array_split(prepared.usable, range(BATCH_SIZE, len(prepared.usable), BATCH_SIZE))
+    batches = np.array_split(loader.usable, range(BATCH_SIZE, len(loader.usable), BATCH_SIZE))
     with eval_mode(model.method):
         scores = [
-            model.method.anomaly_score(network_input(pixels, preprocessing.white_level, device))
-            .double()
+            model.method.predict(network_input(pixels, preprocessing.white_level, device))
+            .score.double()
             .cpu()
-            for pixels in prepared.batches(iter(batches))
+            for pixels in loader.batches(iter(batches))
         ]
     return np.concatenate([part.numpy() for part in scores])
 

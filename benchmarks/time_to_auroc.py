@@ -25,10 +25,10 @@ from ganomaly.devices import choose_device, choose_precision, make_fabric
 from ganomaly.methods.base import Step
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
 from machine import describe_machine
-from mnist import Splits, load, prepared
+from mnist import Splits, load, loaded
 from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
 
 BATCH = 64
@@ -98,7 +98,7 @@ def normal_and_test(splits: Splits, digit: str, n: int) -> tuple[Pixels, Test]:
 
 def at_32_px(images: Pixels) -> Pixels:
     """Resize as `ganomaly fit` does."""
-    kept = prepared(images)
+    kept = loaded(images)
     return np.concatenate(list(kept.batches(np.array_split(kept.usable, len(kept.usable) // 256 + 1))))
 
 
@@ -136,7 +136,7 @@ def curve(
 def _auroc(method: GANomaly, test: Test) -> float:
     images, is_anomalous = test
     with eval_mode(method):
-        scores = torch.cat([method.anomaly_score(x) for x in torch.split(images, 250)])
+        scores = torch.cat([method.predict(x).score for x in torch.split(images, 250)])
     auroc = image_auroc(scores.numpy(), is_anomalous)
     assert auroc is not None  # both kinds are there
     return auroc

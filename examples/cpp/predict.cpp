@@ -1,7 +1,7 @@
-// Judge images with an exported model. Needs OpenVINO; no ganomaly, no Python.
+// Score images with an exported model. Needs OpenVINO; no ganomaly, no Python.
 //
-// judge MODEL.xml                                 what the model says of itself
-// judge MODEL.xml [--threshold T] IMAGE.pgm...    path, score, p-value and verdict, separated by tabs
+// predict MODEL.xml                                 what the model says of itself
+// predict MODEL.xml [--threshold T] IMAGE.pgm...    path, score, p-value and verdict, separated by tabs
 //
 // Images are binary PGM (gray) or PPM (colour), of 8 or 16 bits.
 
@@ -25,7 +25,7 @@ namespace {
 
 constexpr std::size_t kLargestSide = 1 << 16;
 
-// The next number of the header; white space and comments may stand before it.
+// The next number of the header; white space and comments may come before it.
 std::size_t read_number(std::istream& file) {
     while (std::isspace(file.peek()) || file.peek() == '#') {
         if (file.get() == '#') {
@@ -80,11 +80,11 @@ ov::Tensor read_image(const std::string& path) {
 
 void check_fits(const ov::Tensor& image, const ov::Output<const ov::Node>& input) {
     const auto channels = image.get_shape()[3];
-    const auto wanted = static_cast<std::size_t>(input.get_partial_shape()[3].get_length());
-    if (channels != wanted || image.get_element_type() != input.get_element_type()) {
+    const auto expected = static_cast<std::size_t>(input.get_partial_shape()[3].get_length());
+    if (channels != expected || image.get_element_type() != input.get_element_type()) {
         std::ostringstream message;
         message << "it has " << channels << " channels of " << image.get_element_type() << ", but the model takes "
-                << wanted << " of " << input.get_element_type();
+                << expected << " of " << input.get_element_type();
         throw std::runtime_error(message.str());
     }
 }
@@ -131,25 +131,25 @@ int run(const std::string& model_path, std::optional<float> threshold, const std
 int main(int argc, char** argv) {
     std::optional<float> threshold;
     std::vector<std::string> paths;
-    bool understood = true;
+    bool valid = true;
     for (int i = 1; i < argc; ++i) {
         if (std::string(argv[i]) == "--threshold") {
             const std::string value = i + 1 < argc ? argv[++i] : "";
             char* end = nullptr;
             threshold = std::strtof(value.c_str(), &end);
-            understood = understood && !value.empty() && *end == '\0';
+            valid = valid && !value.empty() && *end == '\0';
         } else {
             paths.push_back(argv[i]);
         }
     }
-    if (!understood || paths.empty()) {
-        std::cerr << "usage: judge MODEL.xml [--threshold T] [IMAGE.pgm...]\n";
+    if (!valid || paths.empty()) {
+        std::cerr << "usage: predict MODEL.xml [--threshold T] [IMAGE.pgm...]\n";
         return 2;
     }
     try {
         return run(paths.front(), threshold, {paths.begin() + 1, paths.end()});
     } catch (const std::exception& error) {
-        std::cerr << "judge: " << error.what() << '\n';
+        std::cerr << "predict: " << error.what() << '\n';
         return 1;
     }
 }

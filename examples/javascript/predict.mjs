@@ -1,4 +1,4 @@
-// Judge images with an exported model. Needs onnxruntime-node; no ganomaly, no Python.
+// Score images with an exported model. Needs onnxruntime-node; no ganomaly, no Python.
 //
 // node predict.mjs MODEL.onnx [--threshold T] IMAGE.pgm...    path, score, p-value and verdict, separated by tabs
 //
@@ -33,9 +33,9 @@ async function readImage(path) {
 }
 
 function checkFits(image, input) {
-  const [channels, wanted] = [image.dims[3], input.shape[3]];
-  if (channels !== wanted || image.type !== input.type) {
-    throw new Error(`it has ${channels} channels of ${image.type}, but the model takes ${wanted} of ${input.type}`);
+  const [channels, expected] = [image.dims[3], input.shape[3]];
+  if (channels !== expected || image.type !== input.type) {
+    throw new Error(`it has ${channels} channels of ${image.type}, but the model takes ${expected} of ${input.type}`);
   }
 }
 
@@ -48,7 +48,7 @@ if (imagePaths.length === 0 || Number.isNaN(threshold)) {
   process.exit(2);
 }
 
-// errors; the warning that the threshold can be overridden is no news
+// errors; not the harmless warning that the threshold can be overridden
 const session = await InferenceSession.create(modelPath, { executionProviders: ['cpu'], logSeverityLevel: 3 });
 for (const path of imagePaths) {
   let image;

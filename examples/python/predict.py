@@ -1,4 +1,4 @@
-"""Predictor images with an exported model. Needs NumPy, Pillow and ONNX Runtime; no ganomaly, no PyTorch.
+"""Score images with an exported model. Needs NumPy, Pillow and ONNX Runtime; no ganomaly, no PyTorch.
 
 python predict.py MODEL.onnx                             what the model says of itself
 python predict.py MODEL.onnx [--threshold T] IMAGE...    path, score, p-value and verdict, separated by tabs
@@ -28,15 +28,15 @@ def read_image(path, channels, dtype):
 
 
 def main():
-    """Predictor images one by one; a broken one is reported, and the others go on."""
-    parser = argparse.ArgumentParser(description="Predictor images with an exported model.")
+    """Score images one by one; report a broken one and go on."""
+    parser = argparse.ArgumentParser(description="Score images with an exported model.")
     parser.add_argument("model")
     parser.add_argument("images", nargs="*")
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     arguments = parser.parse_intermixed_args()
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; the warning that the threshold can be overridden is no news
+    options.log_severity_level = 3  # errors; not the harmless warning that the threshold can be overridden
     session = onnxruntime.InferenceSession(arguments.model, options, providers=["CPUExecutionProvider"])
     if not arguments.images:
         for key, value in session.get_modelmeta().custom_metadata_map.items():

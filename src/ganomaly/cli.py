@@ -365,7 +365,7 @@ def info(
 ) -> None:
     """Tell what a model holds and where it comes from."""
     with _starting():
-        from ganomaly.prediction.load import describe_model
+        from ganomaly.prediction import describe_model
 
     description = describe_model(model)
     if as_json:

@@ -13,6 +13,9 @@ from ganomaly.errors import UsageError
 GRAPH_ENDINGS = (".onnx", ".xml")
 """Of what `ganomaly export` writes, for ONNX Runtime and for OpenVINO; other models are safetensors."""
 
+BATCH_SIZE = 64
+"""Images per batch of a prediction; changes memory and speed, not scores."""
+
 AUTO = "auto"
 """The preset that is chosen by the size of the images."""
 

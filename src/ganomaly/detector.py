@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.calibration.conformal import Calibration
-from ganomaly.config import AUTO, Device, Precision
+from ganomaly.config import AUTO, BATCH_SIZE, Device, Precision
 from ganomaly.data import open_images
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
 from ganomaly.outputs.maps import at_image_size
-from ganomaly.prediction.load import load_predictor
-from ganomaly.prediction.prediction import BATCH_SIZE, Prediction, Predictor
+from ganomaly.prediction import Prediction, Predictor, load_predictor
 
 
 class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -223,7 +222,8 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         UsageError
             If the model was loaded from an exported graph.
         """
-        from ganomaly.prediction.model_file import Model, save_model
+        from ganomaly.prediction.model import Model
+        from ganomaly.prediction.model_file import save_model
 
         model = self._model
         if not isinstance(model, Model):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ganomaly.config import BATCH_SIZE
 from ganomaly.data import ImageDataset, ImageRecord
 from ganomaly.errors import DataError, ImageError
 from ganomaly.metrics import Evaluation, PixelTally, image_metrics
 from ganomaly.outputs.maps import at_image_size
-from ganomaly.prediction.prediction import BATCH_SIZE, Prediction, Predictor
+from ganomaly.prediction import Prediction, Predictor
 
 
 @dataclass(frozen=True, eq=False)

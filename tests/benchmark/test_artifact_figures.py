@@ -41,7 +41,7 @@ from ganomaly.data import open_images
 from ganomaly.errors import DataError
 from ganomaly.methods import METHODS, Method
 from ganomaly.outputs.report.figures import ANOMALOUS, NORMAL
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from images import textures
 from shell import ganomaly
 
@@ -301,7 +301,7 @@ def test_the_discriminator_is_shown_what_its_method_shows_it(name: str) -> None:
     seen: list[tuple[torch.Tensor, ...]] = []
     discriminator.register_forward_pre_hook(lambda _, arguments: seen.append(arguments))
     with eval_mode(method):
-        method.anomaly_score(x)
+        method.predict(x)
         of_method = seen[0]
         seen.clear()
         last_features(method, x)

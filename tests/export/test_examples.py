@@ -150,7 +150,7 @@ def in_cpp(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     ):
         done = run([*command], env={**os.environ, "CXX": "g++", "CXXFLAGS": "-Wall -Wextra -Werror"})
         assert done.returncode == 0, done.stdout + done.stderr
-    return [build / "judge"]
+    return [build / "predict"]
 
 
 @pytest.fixture(scope="module")

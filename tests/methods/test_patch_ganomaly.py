@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ganomaly import GANomalyDetector
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader, open_training_images
 from ganomaly.methods import patch_ganomaly
 from ganomaly.methods.patch_ganomaly import PatchGANomaly, PatchGANomalyOptions, robust_cross_entropy
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.training.loop import TrainingProgress, TrainingResult, train
+from images import load_images
 
 OPTIONS = PatchGANomalyOptions(nz=8, ngf=4, ndf=4)
 PREPROCESSING = Preprocessing(image_size=32, channels=1, scale=1.0)
@@ -115,9 +115,9 @@ def test_an_image_of_any_size_is_judged(size: tuple[int, int]) -> None:
 
 
 def run(images: NDArray[np.uint8], **more: Any) -> TrainingResult:
-    prepared = ImageLoader(open_training_images(images), image_size=32, channels=1, scale=1.0)
+    loader = load_images(images, scale=1.0)
     training = TrainingOptions(steps=7, batch_size=4, precision="fp32", checkpoint_seconds=0)
-    return train(PatchGANomaly, OPTIONS, PREPROCESSING, prepared, prepared.usable, training, **more)
+    return train(PatchGANomaly, OPTIONS, PREPROCESSING, loader, loader.usable, training, **more)
 
 
 class StopError(Exception):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ import torch
 from ganomaly import GANomalyDetector, TrainingError
 from ganomaly.data import open_images
 from ganomaly.devices import full_precision
-from ganomaly.prediction.loop import predict_dataset
 from ganomaly.prediction.model_file import load_model
+from ganomaly.prediction.pytorch import predict_dataset
 
 
 def scores(model, images, **options) -> np.ndarray:
@@ -138,18 +139,19 @@ def test_broken_weights_are_said(model, mixed_images):
 
 
 def test_a_score_that_is_no_number_costs_its_own_row_only(model, mixed_images, monkeypatch):
-    usual = model.method.anomaly_score
+    predict = model.method.predict
 
-    def odd(x):
-        score = usual(x).clone()
+    def predict_nan(x):
+        prediction = predict(x)
+        score = prediction.score.clone()
         score[3] = torch.nan
-        return score
+        return replace(prediction, score=score)
 
-    monkeypatch.setattr(model.method, "anomaly_score", odd)
-    found = list(predict_dataset(model.method, model.preprocessing, open_images(mixed_images[:10])))
-    assert [scored.error is None for scored in found] == [number != 3 for number in range(10)]
-    assert found[3].score is None
-    assert "not a number" in found[3].error
+    monkeypatch.setattr(model.method, "predict", predict_nan)
+    predictions = list(predict_dataset(model.method, model.preprocessing, open_images(mixed_images[:10])))
+    assert [each.error is None for each in predictions] == [number != 3 for number in range(10)]
+    assert predictions[3].score is None
+    assert "not a number" in predictions[3].error
 
 
 def test_an_unreadable_image_costs_its_own_score_only(detector, tmp_path, normal_folder):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ganomaly import GANomalyDetector, ModelFileError, UsageError
-from ganomaly.prediction.load import describe_model
+from ganomaly.prediction import describe_model
 from ganomaly.prediction.model_file import load_model
 
 

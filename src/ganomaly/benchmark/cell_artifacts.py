@@ -10,7 +10,7 @@ from ganomaly.benchmark.features import embedded, last_features, principal_compo
 from ganomaly.config import Preprocessing
 from ganomaly.data import ImageDataset, Subset, read_batches
 from ganomaly.methods import Method
-from ganomaly.prediction.loop import eval_mode, predict_dataset
+from ganomaly.prediction.pytorch import eval_mode, predict_dataset
 from ganomaly.tensors import network_input
 
 EMBEDDED = 500  # normal images, and as many anomalous ones
@@ -88,14 +88,7 @@ def _features(
     device = next(method.parameters()).device
     found: dict[int, NDArray[np.float32]] = {}
     with eval_mode(method):
-        for batch in read_batches(
-            Subset(test, indices),
-            image_size=preprocessing.image_size,
-            channels=preprocessing.channels,
-            batch_size=BATCH_SIZE,
-            dtype=np.uint8 if preprocessing.bits == 8 else np.uint16,
-            scale=preprocessing.scale,
-        ):
+        for batch in read_batches(Subset(test, indices), preprocessing, batch_size=BATCH_SIZE):
             if len(batch.images):
                 x = network_input(batch.images, preprocessing.white_level, device)
                 rows = last_features(method, x)

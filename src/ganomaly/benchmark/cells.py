@@ -15,13 +15,12 @@ from ganomaly.benchmark.artifacts import KEPT, file_name, write_artifacts
 from ganomaly.benchmark.cell_artifacts import artifacts_of_classes
 from ganomaly.benchmark.problems import Problem, Source
 from ganomaly.benchmark.published import PublishedProtocol
-from ganomaly.config import Precision, Preprocessing
+from ganomaly.config import BATCH_SIZE, Precision, Preprocessing
 from ganomaly.data import ImageDataset, ImageLoader, Subset, agreed_channels, inspect_images
 from ganomaly.errors import UsageError
 from ganomaly.methods import Method, find_method
 from ganomaly.metrics import image_metrics
-from ganomaly.prediction.loop import eval_mode, predict_dataset
-from ganomaly.prediction.prediction import BATCH_SIZE
+from ganomaly.prediction.pytorch import eval_mode, predict_dataset
 from ganomaly.tensors import network_input
 from ganomaly.training.fit import framing
 from ganomaly.training.loop import train
@@ -175,9 +174,8 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
     inspection = inspect_images(problem.train)
     image_size, scale = framing(preset, inspection, cell.image_size)
     channels = agreed_channels(inspection, None)
-    images = ImageLoader(
-        problem.train, image_size=image_size, scale=scale, channels=channels, inspection=inspection
-    )
+    images = ImageLoader(problem.train, inspection, image_size=image_size, scale=scale, channels=channels)
+    images.load()
     preprocessing = Preprocessing(
         image_size=image_size, scale=scale, channels=channels, white_level=images.white_level
     )

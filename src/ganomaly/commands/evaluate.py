@@ -25,8 +25,7 @@ from ganomaly.outputs.report.figures import (
     save_figure,
     score_histogram,
 )
-from ganomaly.prediction.load import load_predictor
-from ganomaly.prediction.prediction import Prediction, Predictor
+from ganomaly.prediction import Prediction, Predictor, load_predictor
 
 GRID_IMAGES_PER_CLASS = 8
 

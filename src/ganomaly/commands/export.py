@@ -9,9 +9,9 @@ from ganomaly.data import ImageRecord, open_test_images
 from ganomaly.errors import DataError, UsageError
 from ganomaly.evaluation import evaluate_model
 from ganomaly.export import ExportFormat, as_onnx, check_export_path, in_8_bits, write_graph
+from ganomaly.prediction import Prediction
 from ganomaly.prediction.exported import ONNX, load_exported
 from ganomaly.prediction.model_file import load_model
-from ganomaly.prediction.prediction import Prediction
 from ganomaly.training.fit import calibration_images
 
 

@@ -8,7 +8,7 @@ from ganomaly.commands.console import Console
 from ganomaly.data import ImageRecord
 from ganomaly.outputs import ScoreRow
 from ganomaly.outputs.report import ReportBuilder, ReportRow
-from ganomaly.prediction.prediction import Predictor
+from ganomaly.prediction import Predictor
 
 MOST_LISTED_FAILURES = 20
 

@@ -20,8 +20,7 @@ from ganomaly.outputs import (
     score_row,
 )
 from ganomaly.outputs.panels import panels
-from ganomaly.prediction.load import load_predictor
-from ganomaly.prediction.prediction import Predictor
+from ganomaly.prediction import Predictor, load_predictor
 
 FEWEST_TO_WONDER = 5  # images that are all anomalous
 

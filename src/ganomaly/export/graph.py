@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ganomaly.errors import UsageError
 from ganomaly.prediction.exported import OUTPUTS
-from ganomaly.prediction.model_file import Model
+from ganomaly.prediction.model import Model
 from ganomaly.training.fit import SCALE_STEPS
 
 _HALF = 2**11  # of the 22 bits

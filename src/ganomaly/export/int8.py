@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration.conformal import ROUNDING, Calibration, MapCalibration
 from ganomaly.data import ImageDataset, Subset, read_batches
-from ganomaly.errors import DataError, package_needed
+from ganomaly.errors import package_needed
 from ganomaly.export.write import quietly
+from ganomaly.prediction.calibrate import calibrate
 from ganomaly.prediction.exported import IMAGE, ONNX, THRESHOLD, ExportedModel, load_exported
-from ganomaly.prediction.model_file import Model
+from ganomaly.prediction.model import Model
 
 if TYPE_CHECKING:
     import onnx
@@ -87,15 +87,7 @@ def in_8_bits(proto: "onnx.ModelProto", model: Model, images: ImageDataset) -> "
 
 def _pixels(model: Model, images: ImageDataset) -> Iterator[NDArray[Any]]:
     """What the graph is fed with, one image at a time."""
-    known = model.preprocessing
-    for batch in read_batches(
-        images,
-        image_size=known.image_size,
-        channels=known.channels,
-        batch_size=1,
-        dtype=np.uint8 if known.bits == 8 else np.uint16,
-        scale=None if known.scale is None else 1.0,
-    ):
+    for batch in read_batches(images, model.preprocessing, batch_size=1, full_size=True):
         if len(batch.images):
             yield batch.images
 
@@ -104,13 +96,7 @@ def _calibrated(proto: "onnx.ModelProto", graph: ExportedModel, images: ImageDat
     """The graph with scores of its own to compare with."""
     import onnx
 
-    scored = [each for each in graph.predict(images, details=True) if each.score is not None]
-    if not scored:
-        raise DataError(f"none of the {len(images)} calibration images can be read")
-    rate = graph.calibration.false_alarm_rate
-    # as when the model was calibrated: what rounds otherwise must not exceed itself
-    calibration = Calibration(np.array([each.score for each in scored]) * (1 + ROUNDING), rate)
-    maps = [each.anomaly_map for each in scored if each.anomaly_map is not None]
+    calibration, maps = calibrate(graph.predict(images, details=True), graph.calibration.false_alarm_rate)
     numbers = {
         CALIBRATION_SCORES: calibration.scores.astype(np.float32),
         THRESHOLD: np.array([calibration.threshold], np.float32),
@@ -123,15 +109,7 @@ def _calibrated(proto: "onnx.ModelProto", graph: ExportedModel, images: ImageDat
         "threshold": calibration.threshold,
         "calibration_scores": calibration.scores.tolist(),
     }
-    if maps:
-        calibrated = MapCalibration(
-            np.array([np.median(each) for each in maps], np.float64),
-            np.array([each.max() for each in maps], np.float64),
-            rate,
-        )
-        described |= {
-            "map_medians": calibrated.medians.tolist(),
-            "map_maxima": calibrated.maxima.tolist(),
-        }
+    if maps is not None:
+        described |= {"map_medians": maps.medians.tolist(), "map_maxima": maps.maxima.tolist()}
     onnx.helper.set_model_props(proto, known | {"model": json.dumps(described)})
     return proto

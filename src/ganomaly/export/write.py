@@ -17,8 +17,8 @@ from ganomaly.errors import UsageError, package_needed
 from ganomaly.export.graph import InferenceGraph
 from ganomaly.files import check_writable, written_whole
 from ganomaly.prediction.exported import FORMAT, FORMAT_VERSION, IMAGE, ONNX, OPENVINO, OUTPUTS, THRESHOLD
-from ganomaly.prediction.loop import eval_mode
-from ganomaly.prediction.model_file import Model
+from ganomaly.prediction.model import Model
+from ganomaly.prediction.pytorch import eval_mode
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ganomaly.calibration.conformal import MapCalibration
 from ganomaly.outputs import at_image_size, overlay
-from ganomaly.prediction.prediction import Prediction
+from ganomaly.prediction import Prediction
 
 DIFFERENCE_GAIN = 2
 HEAT_MAP = "heat map"

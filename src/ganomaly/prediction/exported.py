@@ -1,4 +1,4 @@
-"""A model that was exported to one graph: read it and judge images with it, without PyTorch.
+"""A model that was exported to one graph: load it and predict with it, without PyTorch.
 
 The graph takes the user's pixels and gives score, p-value, verdict, map and reconstruction; what people want to know
 beside that (threshold, calibration, provenance) is JSON in its metadata. `ganomaly.export` writes it.
@@ -8,16 +8,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration.conformal import Calibration, MapCalibration
-from ganomaly.config import GRAPH_ENDINGS, Device, Preprocessing
-from ganomaly.data import ImageBatch, ImageDataset, read_batches, resize_image
+from ganomaly.calibration import Calibration, MapCalibration
+from ganomaly.config import BATCH_SIZE, GRAPH_ENDINGS, Device, Preprocessing
+from ganomaly.data import ImageDataset, Pixels, resize_image
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError, package_needed
-from ganomaly.prediction.prediction import BATCH_SIZE, NO_NUMBER, Prediction, some_with_a_number
+from ganomaly.prediction.loop import BatchOutputs, run_prediction_loop
+from ganomaly.prediction.prediction import Prediction
 
 FORMAT = "ganomaly-graph"
 FORMAT_VERSION = 1
@@ -38,7 +39,7 @@ class Graph(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ExportedModel:
-    """A graph with what is known of it; it judges as the model does that it was exported from.
+    """A graph with what is known of it; it predicts as the model that it was exported from.
 
     Attributes are those of `Predictor`.
     """
@@ -65,7 +66,7 @@ class ExportedModel:
         device: Device = "auto",
         details: bool = False,
     ) -> Iterator[Prediction]:
-        """Score all images of a dataset, on the processor.
+        """Predict all images of a dataset, in order, on the processor.
 
         Raises
         ------
@@ -76,47 +77,34 @@ class ExportedModel:
             raise UsageError(
                 "an exported model runs on the processor here; use the .safetensors model on a GPU"
             )
-        yield from some_with_a_number(self._all_judged(dataset, batch_size, details))
 
-    def _all_judged(self, dataset: ImageDataset, batch_size: int, details: bool) -> Iterator[Prediction]:
-        known = self.preprocessing
-        for batch in read_batches(
-            dataset,
-            image_size=known.image_size,
-            channels=known.channels,
-            batch_size=batch_size,
-            dtype=np.uint8 if known.bits == 8 else np.uint16,
-            # for a square a smaller picture does, and the graph leaves it as it is; else the graph makes it smaller
-            scale=None if known.scale is None else 1.0,
-        ):
-            scored = [Prediction(index, None, error) for index, error in batch.failures.items()]
-            if len(batch.images):
-                scored += self._judged(batch, details)
-            yield from sorted(scored, key=lambda image: image.index)
+        def compute(pixels: Pixels) -> BatchOutputs:
+            return self._outputs(pixels, details)
 
-    def _judged(self, batch: ImageBatch, details: bool) -> Iterator[Prediction]:
-        images, sizes = batch.images, batch.sizes
-        found = self.graph.run(images)
-        for position, index in enumerate(batch.indices):
-            if not np.isfinite(found["score"][position]):
-                yield Prediction(int(index), None, NO_NUMBER)
-                continue
-            reconstruction = found["reconstruction"][position] if "reconstruction" in found else None
-            yield Prediction(
-                int(index),
-                float(found["score"][position]),
-                height=int(sizes[position, 0]),
-                width=int(sizes[position, 1]),
-                image=self._shown(images[position], reconstruction) if details else None,
-                reconstruction=reconstruction if details else None,
-                anomaly_map=found["anomaly_map"][position] if details and "anomaly_map" in found else None,
-            )
+        # squares are read at the network's size, which the graph keeps; other images are scaled by the graph
+        return run_prediction_loop(
+            compute, dataset, self.preprocessing, self.calibration, batch_size=batch_size, full_size=True
+        )
 
-    def _shown(self, image: NDArray[Any], reconstruction: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """The image as the network sees it, so that it can be laid beside its reconstruction."""
-        if reconstruction is not None:
-            image = resize_image(image, (reconstruction.shape[0], reconstruction.shape[1]), image.shape[2])
-        levels = np.minimum(image / self.preprocessing.white_level, 1) * 255
+    def _outputs(self, pixels: Pixels, details: bool) -> BatchOutputs:
+        outputs = self.graph.run(pixels)
+        scores = outputs["score"].astype(np.float64)
+        if not details:
+            return BatchOutputs(scores)
+        reconstructions = outputs.get("reconstruction")
+        return BatchOutputs(
+            scores,
+            images=self._network_input(pixels, reconstructions),
+            reconstructions=reconstructions,
+            anomaly_maps=outputs.get("anomaly_map"),
+        )
+
+    def _network_input(self, pixels: Pixels, reconstructions: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        """The images as the networks see them, to be shown beside their reconstructions: `uint8[N, h, w, C]`."""
+        if reconstructions is not None:
+            size = (reconstructions.shape[1], reconstructions.shape[2])
+            pixels = cast(Pixels, np.stack([resize_image(image, size, image.shape[2]) for image in pixels]))
+        levels = np.minimum(pixels / self.preprocessing.white_level, 1) * 255
         shown: NDArray[np.uint8] = np.rint(levels).astype(np.uint8)
         return shown
 

@@ -1,4 +1,4 @@
-"""Read whatever can judge images: a trained model, or one that was exported."""
+"""Load whatever predicts: a trained model, or an exported graph."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from ganomaly.config import GRAPH_ENDINGS
 from ganomaly.errors import package_needed
 from ganomaly.prediction.exported import load_exported
-from ganomaly.prediction.prediction import Predictor
+from ganomaly.prediction.predictor import Predictor
 
 
 def load_predictor(path: str | Path) -> Predictor:

@@ -1,142 +1,173 @@
-"""The one scoring loop: images in, anomaly scores out, in order, in bounded memory.
+"""The one prediction loop: images in, predictions out, in order, in bounded memory.
 
-Networks are in eval mode, so batch norm uses the statistics of training, and the score of an image does not
-depend on its neighbours. Computation is fp32, whatever training was, so that verdicts repeat.
+Every prediction of the package is made here: those of trained models and of exported graphs, those that calibrate a
+model at the end of `fit`, and those of a benchmark's clean protocol. The verdict is made here and nowhere else.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-from ganomaly.config import Device, Preprocessing
-from ganomaly.data import ImageBatch, ImageDataset, in_order, read_batches
-from ganomaly.devices import choose_device, full_precision
-from ganomaly.methods import BatchPrediction, Method
-from ganomaly.prediction.prediction import BATCH_SIZE, NO_NUMBER, Prediction, some_with_a_number
-from ganomaly.tensors import displayable, network_input
+from ganomaly.calibration import Calibration
+from ganomaly.config import BATCH_SIZE, Preprocessing
+from ganomaly.data import ImageBatch, ImageDataset, Pixels, in_order, read_batches
+from ganomaly.errors import TrainingError
+from ganomaly.prediction.prediction import Prediction
 
-SIDE_BY_SIDE = 4
-"""Batches of squares that are scored at the same time at most: a bound on memory."""
+NOT_FINITE = "the model's score of this image is not a number"
 
 
-def predict_dataset(
-    method: Method,
-    preprocessing: Preprocessing,
+@dataclass(frozen=True, eq=False)
+class BatchOutputs:
+    """What a network gives for a batch of N images, in memory.
+
+    Attributes
+    ----------
+    scores : ndarray
+        `float64[N]`, A(x).
+    images, reconstructions : ndarray or None
+        `uint8[N, h, w, C]`.
+    anomaly_maps : ndarray or None
+        `float32[N, h, w]`.
+    features : ndarray or None
+        `float32[N, K]`.
+    """
+
+    scores: NDArray[np.float64]
+    images: NDArray[np.uint8] | None = None
+    reconstructions: NDArray[np.uint8] | None = None
+    anomaly_maps: NDArray[np.float32] | None = None
+    features: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """How many batches are computed at the same time.
+
+    Attributes
+    ----------
+    workers : int
+        Threads, each with a batch of its own.
+    begin : callable, optional
+        Called in each thread first.
+    """
+
+    workers: int = 1
+    begin: Callable[[], None] | None = None
+
+
+def run_prediction_loop(
+    compute: Callable[[Pixels], BatchOutputs],
     dataset: ImageDataset,
+    preprocessing: Preprocessing,
+    calibration: Calibration | None,
     *,
     batch_size: int = BATCH_SIZE,
-    device: Device = "auto",
-    details: bool = False,
+    full_size: bool = False,
+    concurrency: Concurrency = Concurrency(),
 ) -> Iterator[Prediction]:
-    """Score all images of a dataset.
+    """Predict all images of a dataset, in order.
 
     Parameters
     ----------
-    method : Method
-        A trained method; moved to the device.
-    preprocessing : Preprocessing
-        That of its training.
+    compute : callable
+        From pixels `[N, h, w, C]` to their outputs; called from several threads where `concurrency` says so.
     dataset : ImageDataset
         The images.
+    preprocessing : Preprocessing
+        That of the model's training.
+    calibration : Calibration or None
+        Gives p-value and verdict; None where there is none yet.
     batch_size : int
-        Images per step; changes memory and speed, not scores.
-    device : {'auto', 'cpu', 'cuda'}
-        Where to compute.
-    details : bool
-        Whether to compute reconstruction and anomaly map too.
+        Images per batch; changes memory and speed, not scores.
+    full_size : bool
+        Whether images that are scaled by a common factor are left at full size, for a graph that scales them itself.
+    concurrency : Concurrency
+        How many batches are computed at the same time.
 
     Yields
     ------
     Prediction
-        One for each image, in the order of the dataset; a broken one with its `error`.
+        One for each image; one that could not be read has its `error`.
+
+    Raises
+    ------
+    TrainingError
+        If no score is a finite number.
     """
-    target = choose_device(device)
-    batches = read_batches(
-        dataset,
-        image_size=preprocessing.image_size,
-        channels=preprocessing.channels,
-        batch_size=batch_size,
-        dtype=np.uint8 if preprocessing.bits == 8 else np.uint16,
-        scale=preprocessing.scale,
+
+    def predict(batch: ImageBatch) -> list[Prediction]:
+        predictions = [
+            Prediction(index, dataset.records[index].path, error) for index, error in batch.failures.items()
+        ]
+        if len(batch.images):
+            outputs = compute(batch.images)
+            for position in range(len(batch.indices)):
+                predictions.append(_prediction(outputs, position, batch, dataset, calibration))
+        return sorted(predictions, key=lambda prediction: prediction.index)
+
+    batches = read_batches(dataset, preprocessing, batch_size=batch_size, full_size=full_size)
+    with closing(batches):
+        yield from _check_finite(chain.from_iterable(_in_threads(predict, batches, concurrency)))
+
+
+def _in_threads(
+    predict: Callable[[ImageBatch], list[Prediction]], batches: Iterable[ImageBatch], concurrency: Concurrency
+) -> Iterator[list[Prediction]]:
+    workers = concurrency.workers
+    if workers <= 1:
+        yield from map(predict, batches)
+        return
+    with closing(
+        in_order(predict, batches, workers=workers, ahead=workers + 1, begin=concurrency.begin)
+    ) as predictions:
+        yield from predictions
+
+
+def _prediction(
+    outputs: BatchOutputs,
+    position: int,
+    batch: ImageBatch,
+    dataset: ImageDataset,
+    calibration: Calibration | None,
+) -> Prediction:
+    index = int(batch.indices[position])
+    path = dataset.records[index].path
+    score = float(outputs.scores[position])
+    if not np.isfinite(score):
+        return Prediction(index, path, NOT_FINITE)
+    images, reconstructions, maps = outputs.images, outputs.reconstructions, outputs.anomaly_maps
+    return Prediction(
+        index,
+        path,
+        score=score,
+        normalized_score=None if calibration is None else float(calibration.normalized_score(score)),
+        p_value=None if calibration is None else float(calibration.p_value(score)),
+        is_anomaly=None if calibration is None else bool(calibration.is_anomaly(score)),
+        height=int(batch.sizes[position, 0]),
+        width=int(batch.sizes[position, 1]),
+        image=None if images is None else images[position],
+        reconstruction=None if reconstructions is None else reconstructions[position],
+        anomaly_map=None if maps is None else maps[position],
+        features=None if outputs.features is None else outputs.features[position],
     )
 
-    def score(batch: ImageBatch) -> list[Prediction]:
-        scored = [Prediction(index, None, error) for index, error in batch.failures.items()]
-        if len(batch.images):
-            # inference mode is a thread's, not the process's
-            with torch.inference_mode(), full_precision(target):
-                x = network_input(batch.images, preprocessing.white_level, target)
-                scored += _score_batch(method, x, batch, details)
-        return sorted(scored, key=lambda image: image.index)
 
-    # squares are small, and threads that share a batch wait for one another; whole images may be as large as memory
-    n_batches = math.ceil(len(dataset) / batch_size)
-    alone = target.type != "cpu" or preprocessing.scale is not None
-    # inference mode is not for the caller, who may have other work between two images
-    with _in_eval_mode(method.to(target)), closing(batches):
-        scored = _side_by_side(score, batches, 1 if alone else min(n_batches, SIDE_BY_SIDE))
-        yield from some_with_a_number(chain.from_iterable(scored))
-
-
-@contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Run a block in eval mode, in fp32, without gradients; the mode is put back afterwards."""
-    with _in_eval_mode(module), torch.inference_mode(), full_precision(next(module.parameters()).device):
-        yield
-
-
-@contextmanager
-def _in_eval_mode(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
-
-
-def _side_by_side(
-    score: Callable[[ImageBatch], list[Prediction]], batches: Iterable[ImageBatch], at_most: int
-) -> Iterator[list[Prediction]]:
-    """Score some batches at the same time, with a part of PyTorch's threads each; in order.
-
-    How many threads PyTorch takes is the process's: two scorings that overlap in time take turns in setting it.
-    """
-    threads = torch.get_num_threads()
-    workers = min(threads, at_most)
-    if workers <= 1:
-        yield from map(score, batches)
-        return
-    begin = partial(torch.set_num_threads, math.ceil(threads / workers))
-    try:
-        with closing(in_order(score, batches, workers=workers, ahead=workers + 1, begin=begin)) as found:
-            yield from found
-    finally:
-        torch.set_num_threads(threads)  # what a worker sets also counts for threads yet to come
-
-
-def _score_batch(method: Method, x: Tensor, batch: ImageBatch, details: bool) -> Iterator[Prediction]:
-    found = method.predict(x) if details else BatchPrediction(method.anomaly_score(x), None, None)
-    scores = found.score.double().cpu().numpy()
-    images = displayable(x) if details else None
-    shown = None if found.reconstruction is None else displayable(found.reconstruction)
-    places = None if found.anomaly_map is None else found.anomaly_map.float().cpu().numpy()
-    for position, index in enumerate(batch.indices):
-        if not np.isfinite(scores[position]):
-            yield Prediction(int(index), None, NO_NUMBER)
-            continue
-        yield Prediction(
-            int(index),
-            float(scores[position]),
-            height=int(batch.sizes[position, 0]),
-            width=int(batch.sizes[position, 1]),
-            image=None if images is None else images[position],
-            reconstruction=None if shown is None else shown[position],
-            anomaly_map=None if places is None else places[position],
-        )
+def _check_finite(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    """Pass predictions on; raise if none of the first has a finite score, or none of all."""
+    broken = TrainingError(
+        "the model gives scores that are not a number: its weights are broken; train it again"
+    )
+    finite = not_finite = 0
+    for prediction in predictions:
+        finite += prediction.score is not None
+        not_finite += prediction.error == NOT_FINITE
+        if not_finite >= BATCH_SIZE and not finite:
+            raise broken
+        yield prediction
+    if not_finite and not finite:
+        raise broken

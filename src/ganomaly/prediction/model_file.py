@@ -1,4 +1,4 @@
-"""A trained method, its preprocessing and its calibration, in one file that is data and nothing else.
+"""A trained model in one file that is data and nothing else.
 
 The file is safetensors: weights and calibration scores as tensors, everything else as JSON in the metadata.
 A checksum over all of it tells a file that was changed by hand.
@@ -7,10 +7,8 @@ A checksum over all of it tells a file that was changed by hand.
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,75 +17,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
 from ganomaly.calibration.conformal import Calibration, MapCalibration
-from ganomaly.config import GRAPH_ENDINGS, Device, Preprocessing
-from ganomaly.data import ImageDataset
+from ganomaly.config import GRAPH_ENDINGS, Preprocessing
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
 from ganomaly.files import check_writable
-from ganomaly.methods import Method, find_method
-from ganomaly.prediction.loop import predict_dataset
-from ganomaly.prediction.prediction import BATCH_SIZE, Prediction
+from ganomaly.methods import find_method
+from ganomaly.prediction.model import Model
 from ganomaly.tensor_files import write_safetensors
 from ganomaly.tensors import in_channels_last
 
 FORMAT = "ganomaly-model"
 FORMAT_VERSION = 1
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A trained method with everything needed to judge an image.
-
-    Attributes
-    ----------
-    method : Method
-        The trained networks and their score.
-    preset : str
-        The configuration they were made from.
-    preprocessing : Preprocessing
-        From a decoded image to the network input.
-    calibration : Calibration
-        From a score to a p-value and a verdict.
-    provenance : mapping of str to JSON value
-        Versions, seed, data fingerprint, time: where the model comes from.
-    map_calibration : MapCalibration or None
-        What is usual in an anomaly map; None where the method has none.
-    """
-
-    method: Method
-    preset: str
-    preprocessing: Preprocessing
-    calibration: Calibration
-    provenance: Mapping[str, Any]
-    map_calibration: MapCalibration | None = None
-
-    @property
-    def method_name(self) -> str:
-        """The method, by its name on the command line."""
-        return self.method.name
-
-    @property
-    def method_options(self) -> Mapping[str, Any]:
-        """The method's options."""
-        return self.method.options.model_dump()
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers training moves."""
-        return sum(parameter.numel() for parameter in self.method.parameters())
-
-    def predict(
-        self,
-        dataset: ImageDataset,
-        *,
-        batch_size: int = BATCH_SIZE,
-        device: Device = "auto",
-        details: bool = False,
-    ) -> Iterator[Prediction]:
-        """Score all images of a dataset; parameters are those of `predict_dataset`."""
-        return predict_dataset(
-            self.method, self.preprocessing, dataset, batch_size=batch_size, device=device, details=details
-        )
 
 
 def check_model_path(path: str | Path) -> None:

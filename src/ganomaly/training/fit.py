@@ -13,14 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.calibration.conformal import (
-    ROUNDING,
-    Calibration,
-    CalibrationSplit,
-    MapCalibration,
-    check_enough_images,
-    split_for_calibration,
-)
+from ganomaly.calibration.conformal import images_needed
 from ganomaly.config import (
     AUTO,
     CalibrationOptions,
@@ -36,19 +29,21 @@ from ganomaly.data import (
     ImageLoader,
     Inspection,
     Subset,
+    TrainingSplit,
     agreed_channels,
+    check_enough_images,
     inspect_images,
     open_training_images,
+    split_normal_images,
     suggested_image_size,
 )
 from ganomaly.devices import choose_device, precision_warning
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
-from ganomaly.prediction.loop import eval_mode
-from ganomaly.prediction.model_file import Model
-from ganomaly.prediction.prediction import BATCH_SIZE
-from ganomaly.tensors import network_input
+from ganomaly.prediction.calibrate import calibrate
+from ganomaly.prediction.model import Model
+from ganomaly.prediction.pytorch import predict_dataset
 from ganomaly.training.loop import TrainingProgress, TrainingResult, train
 from ganomaly.version import __version__
 
@@ -199,9 +194,16 @@ def fit_model(
     )
     for message in result.messages[-1:]:
         observer.warn(f"mended {len(result.messages)} times during training; last at {message}")
-    calibration, map_calibration = _calibrate(
-        result.method, preprocessing, images, split.calibration, settings.false_alarm_rate
+    predictions = list(
+        predict_dataset(
+            result.method,
+            preprocessing,
+            Subset(dataset, split.calibration),
+            device=settings.device,
+            details=True,
+        )
     )
+    calibration, map_calibration = calibrate(predictions, settings.false_alarm_rate)
     shortfall = calibration.shortfall()
     if shortfall is not None:
         observer.warn(shortfall)
@@ -286,28 +288,25 @@ def _prepare(
     """Choose size and channels of the network input, and decode."""
     image_size, scale = framing(preset, inspection, settings.image_size)
     channels = agreed_channels(inspection, settings.channels)
-    images = ImageLoader(
-        dataset,
-        image_size=image_size,
-        scale=scale,
-        channels=channels,
-        inspection=inspection,
-        progress=lambda done: observer.decoded(done, len(dataset)),
-    )
+    images = ImageLoader(dataset, inspection, image_size=image_size, scale=scale, channels=channels)
+    images.load(lambda done: observer.decoded(done, len(dataset)))
     return Preprocessing.checked(
         image_size=image_size, scale=scale, channels=channels, white_level=images.white_level
     ), images
 
 
-def _split(inspection: Inspection, options: CalibrationOptions, seed: int) -> CalibrationSplit:
+def _split(inspection: Inspection, options: CalibrationOptions, seed: int) -> TrainingSplit:
     """Indices to train on and to calibrate with.
 
     They follow from the headers alone: how many images are decoded beforehand is a matter of free memory, and which
     ones train must not be. Images that turn out to be broken are left out where they are met.
     """
-    openable = inspection.openable
-    split = split_for_calibration(len(openable), options, seed)
-    return replace(split, training=openable[split.training], calibration=openable[split.calibration])
+    return split_normal_images(
+        inspection.openable,
+        share=options.share,
+        at_least=images_needed(options.false_alarm_rate),
+        seed=seed,
+    )
 
 
 def _readable(indices: NDArray[np.int64], images: ImageLoader) -> int:
@@ -319,7 +318,7 @@ def _plan(
     inspection: Inspection,
     preprocessing: Preprocessing,
     images: ImageLoader,
-    split: CalibrationSplit,
+    split: TrainingSplit,
     settings: FitSettings,
     preset: Preset,
     training: TrainingOptions,
@@ -350,36 +349,10 @@ def _framing(preprocessing: Preprocessing, settings: FitSettings) -> str:
     return f"Images are seen {seen} ({chosen}); training takes patches of {size}×{size} px"
 
 
-def _calibrate(
-    method: Method,
-    preprocessing: Preprocessing,
-    images: ImageLoader,
-    indices: NDArray[np.int64],
-    false_alarm_rate: float,
-) -> tuple[Calibration, MapCalibration | None]:
-    """Predict normal images kept out of training as scoring judges images: eval mode, fp32."""
-    device = next(method.parameters()).device
-    batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
-    scores: list[float] = []
-    medians: list[float] = []
-    maxima: list[float] = []
-    with eval_mode(method):
-        for pixels in images.batches(iter(batches)):
-            found = method.predict(network_input(pixels, preprocessing.white_level, device))
-            scores += found.score.double().tolist()
-            if found.anomaly_map is not None:
-                places = found.anomaly_map.double().flatten(1)
-                medians += places.median(dim=1).values.tolist()
-                maxima += places.amax(dim=1).tolist()
-    maps = MapCalibration(np.array(medians), np.array(maxima), false_alarm_rate) if maxima else None
-    # other batches and other processors round otherwise: an image that calibrated must not exceed itself there
-    return Calibration(np.array(scores) * (1 + ROUNDING), false_alarm_rate), maps
-
-
 def _provenance(
     inspection: Inspection,
     images: ImageLoader,
-    split: CalibrationSplit,
+    split: TrainingSplit,
     settings: FitSettings,
     training: TrainingOptions,
     result: TrainingResult,

@@ -22,7 +22,7 @@ from ganomaly.data import ImageLoader
 from ganomaly.devices import choose_device, choose_precision, full_precision, make_fabric
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method, Step
-from ganomaly.prediction.loop import eval_mode
+from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
 from ganomaly.training.checkpoint import CheckpointState, load_checkpoint, save_checkpoint
 
