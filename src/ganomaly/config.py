@@ -4,6 +4,7 @@ Options of one method (its loss weights, its latent size) stand in that method's
 `MethodOptions`; what every method shares stands here.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,6 +42,32 @@ class Options(BaseModel):
 
 class MethodOptions(Options):
     """What a method's own options derive from."""
+
+
+def parse_method_options(texts: Sequence[str]) -> dict[str, str]:
+    """Read options of a method as they are written on the command line, `name=value` each.
+
+    Values stay text; the method's options convert and check them.
+
+    Raises
+    ------
+    UsageError
+        If one is not `name=value`, or a name is given twice.
+
+    Examples
+    --------
+    >>> parse_method_options(["nz=64", "score=l1"])
+    {'nz': '64', 'score': 'l1'}
+    """
+    options: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = (part.strip() for part in text.partition("="))
+        if not (name and separator and value):
+            raise UsageError(f"cannot read the method option {text!r}; write name=value, as nz=64")
+        if name in options:
+            raise UsageError(f"the method option {name} is given twice; give it once")
+        options[name] = value
+    return options
 
 
 class TrainingOptions(Options):
