@@ -1,4 +1,4 @@
-"""What is said of a dataset before anything is decoded: sizes, channels, bits, failures, identity."""
+"""What is said of a dataset before it is decoded: sizes, channels, bits, failures, identity."""
 
 from pathlib import Path
 
@@ -8,14 +8,13 @@ from PIL import Image
 
 from ganomaly.data import (
     Inspection,
-    agreed_channels,
-    decode_image,
     inspect_images,
     open_images,
     open_training_images,
     suggested_image_size,
 )
 from ganomaly.data.inspect import agreed_bits
+from ganomaly.data.readers.decoding import decode_image
 from ganomaly.errors import DataError, ImageError
 
 
@@ -36,13 +35,13 @@ def test_sizes_channels_and_bits_are_counted(tmp_path: Path) -> None:
     assert inspection.failures[3].startswith("3.png is not an image")
 
 
-def test_headers_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A inspect_images of photographs must not take as long as decoding them."""
-    for number, suffix in enumerate((".png", ".jpg", ".bmp", ".tif", ".webp")):
-        Image.new("RGB", (30, 20)).save(tmp_path / f"{number}{suffix}")
+def test_headers_of_gray_images_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspecting photographs must not take as long as decoding them."""
+    for number, suffix in enumerate((".png", ".jpg", ".bmp", ".tif")):
+        Image.new("L", (30, 20)).save(tmp_path / f"{number}{suffix}")
     for module in ("pillow.PillowImage", "tiff.TiffImage"):
-        monkeypatch.setattr(f"ganomaly.data.{module}.decode", None)
-    assert inspect_images(open_training_images(tmp_path)).sizes == {(20, 30): 5}
+        monkeypatch.setattr(f"ganomaly.data.readers.{module}.decode", None)
+    assert inspect_images(open_training_images(tmp_path)).sizes == {(20, 30): 4}
     with pytest.raises(ImageError):
         decode_image(tmp_path / "0.png")
 
@@ -59,25 +58,6 @@ def test_the_size_follows_the_publication(side: int, size: int) -> None:
     assert suggested_image_size(of_sizes((side, 500), (500, side), (side, side))) == size
 
 
-def test_the_channels_are_those_of_the_images_or_those_asked_for() -> None:
-    colour = inspect_images(open_images(np.zeros((3, 8, 8, 3), np.uint8)))
-    assert agreed_channels(colour, None) == 3
-    assert agreed_channels(colour, 1) == 1
-
-
-def test_mixed_channels_are_refused_with_counts_examples_and_the_way_out(tmp_path: Path) -> None:
-    for number in range(3):
-        Image.new("L", (8, 8)).save(tmp_path / f"gray{number}.png")
-    Image.new("RGB", (8, 8)).save(tmp_path / "colour.png")
-    inspection = inspect_images(open_training_images(tmp_path))
-    with pytest.raises(
-        DataError,
-        match=r"3 with 1 channel \(.*gray0\.png\), 1 with 3 channels \(.*colour\.png\).*--channels 1",
-    ):
-        agreed_channels(inspection, None)
-    assert agreed_channels(inspection, 1) == 1
-
-
 def test_mixed_bits_are_refused_with_counts_and_examples() -> None:
     inspection = inspect_images(open_images([np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint16)]))
     with pytest.raises(DataError, match=r"1 of 8 bit \(array\[0\]\), 1 of 16 bit \(array\[1\]\)"):
@@ -92,7 +72,9 @@ def test_no_readable_image_is_refused_with_the_first_reason(tmp_path: Path) -> N
         inspect_images(open_training_images(tmp_path))
 
 
-def test_the_fingerprint_follows_names_and_sizes_of_files_but_not_their_place_or_time(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_names_and_sizes_of_files_but_not_their_folder_or_time(
+    tmp_path: Path,
+) -> None:
     def fingerprint(folder: str, names: tuple[str, ...] = ("a.png", "b.png"), size: int = 8) -> str:
         (tmp_path / folder).mkdir()
         for name in names:

@@ -5,7 +5,13 @@ without decoding; `ImageLoader` gives batches to train on, `read_batches` batche
 """
 
 from ganomaly.data.batch_decoding import scaled_side
-from ganomaly.data.inspect import Inspection, agreed_channels, inspect_images, suggested_image_size
+from ganomaly.data.inspect import (
+    ChannelChoice,
+    Inspection,
+    choose_channels,
+    inspect_images,
+    suggested_image_size,
+)
 from ganomaly.data.loader import ImageBatch, ImageLoader, read_batches
 from ganomaly.data.prefetch import in_order
 from ganomaly.data.readers.decoding import SUFFIXES, decode_image, read_header
@@ -21,6 +27,7 @@ __all__ = [
     "CIFAR10_NAMES",
     "NORMAL_NAMES",
     "SUFFIXES",
+    "ChannelChoice",
     "EncodedImage",
     "ImageArrays",
     "ImageBatch",
@@ -34,8 +41,8 @@ __all__ = [
     "Pixels",
     "Subset",
     "TrainingSplit",
-    "agreed_channels",
     "check_enough_images",
+    "choose_channels",
     "decode_image",
     "in_order",
     "inspect_images",
