@@ -23,7 +23,9 @@ from ganomaly.evaluation import evaluate_model
 from ganomaly.outputs import at_image_size
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.model_file import save_model
-from ganomaly.training.fit import FitSettings, SilentObserver, fit_model
+from ganomaly.config import FitOptions
+from ganomaly.training.observers import SilentObserver
+from ganomaly.training.fit import fit_model
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05
@@ -100,7 +102,7 @@ def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str
     start = time.perf_counter()
     fitted = fit_model(
         str(data),
-        FitSettings(preset=preset, seed=seed, false_alarm_rate=FALSE_ALARM_RATE),
+        FitOptions(preset=preset, seed=seed, false_alarm_rate=FALSE_ALARM_RATE),
         observer=SilentObserver(),
     )
     fit_seconds = time.perf_counter() - start

@@ -26,7 +26,8 @@ from ganomaly.metrics import image_auroc
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import network_input
-from ganomaly.training.fit import FitSettings, fit_model
+from ganomaly.config import FitOptions
+from ganomaly.training.fit import fit_model
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05
@@ -106,7 +107,7 @@ def measure(
     start = time.perf_counter()
     fitted = fit_model(
         train_images[train_classes != anomalous],
-        FitSettings(preset=preset, seed=seed, false_alarm_rate=FALSE_ALARM_RATE),
+        FitOptions(preset=preset, seed=seed, false_alarm_rate=FALSE_ALARM_RATE),
         checkpoint=checkpoint,
     )
     fit_seconds = time.perf_counter() - start

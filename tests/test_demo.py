@@ -7,7 +7,7 @@ import pytest
 from ganomaly import demo
 from ganomaly.commands.console import Console
 from ganomaly.commands.demo import demo as run_demo
-from ganomaly.training.fit import FitSettings
+from ganomaly.config import FitOptions
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         demo,
         "SETTINGS",
-        FitSettings(epochs=1, image_size=32, false_alarm_rate=0.1, method_options={"ngf": 4, "ndf": 4}),
+        FitOptions(epochs=1, image_size=32, false_alarm_rate=0.1, method_options={"ngf": 4, "ndf": 4}),
     )
 
 

@@ -16,7 +16,10 @@ from ganomaly.data import inspect_images, open_training_images
 from ganomaly.detector import GANomalyDetector as Detector
 from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
 from ganomaly.prediction.model_file import load_model, save_model
-from ganomaly.training.fit import FitSettings, SilentObserver, fit_model, suggested_preset
+from ganomaly.config import FitOptions
+from ganomaly.training.observers import SilentObserver
+from ganomaly.training.fit import fit_model
+from ganomaly.training.plan import suggested_preset
 from images import SMALL, textures, write_images
 
 
@@ -157,11 +160,11 @@ def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
 
     images = textures(12, size=80)
     options = {"ngf": 4, "ndf": 4, "nz": 4}
-    settings = FitSettings(epochs=1, image_size=32, false_alarm_rate=0.3, method_options=options)
+    settings = FitOptions(epochs=1, image_size=32, false_alarm_rate=0.3, method_options=options)
     model = fit_model(images, settings, observer=Listener()).model
     assert model.preset == "patches"
     assert "Preset patches" in said[0]
-    assert "at 40% of their size (as asked)" in said[0]
+    assert "scaled to 40% of their size (as asked)" in said[0]
     assert said[0].endswith("; 1 epoch of training.")
     save_model(model, tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").preset == "patches"
@@ -171,7 +174,9 @@ def test_which_images_train_does_not_depend_on_free_memory(tmp_path, monkeypatch
     folder = write_images(tmp_path / "normal", textures(40))
     broken = folder / "007.png"
     broken.write_bytes(broken.read_bytes()[:-400])  # its header can still be read
-    settings = FitSettings("paper", epochs=2, precision="fp32", false_alarm_rate=0.2, method_options=SMALL)
+    settings = FitOptions(
+        preset="paper", epochs=2, precision="fp32", false_alarm_rate=0.2, method_options=SMALL
+    )
     models = []
     for memory in (2**30, 0):
         monkeypatch.setattr("ganomaly.data.loader.available_memory", lambda memory=memory: memory)
@@ -218,8 +223,8 @@ def test_colour_images_take_the_steps_of_colours(monkeypatch, channels, steps):
             raise StoppedError
 
     images = textures(12, size=32)
+    if channels == 3:
+        images = np.stack([images, images // 2, images // 3], axis=-1)
     with pytest.raises(StoppedError):
-        fit_model(
-            images if channels == 1 else np.stack([images] * 3, axis=-1), FitSettings(), observer=Listener()
-        )
+        fit_model(images, FitOptions(), observer=Listener())
     assert said[0].endswith(steps)

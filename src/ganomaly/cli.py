@@ -152,9 +152,9 @@ def fit(
     """Learn from normal images, and write a model."""
     with _starting():
         from ganomaly.commands.fit import fit as run
-        from ganomaly.training.fit import FitSettings
+        from ganomaly.config import FitOptions
 
-    settings = FitSettings(
+    settings = FitOptions.checked(
         preset=preset,
         epochs=epochs,
         image_size=image_size,

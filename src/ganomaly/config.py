@@ -1,27 +1,31 @@
 """Every option, typed and validated, with its default and where the default comes from.
 
 Options of one method (its loss weights, its latent size) stand in that method's own file and derive from
-`MethodOptions`; what every method shares stands here.
+`MethodOptions`; what every method shares stands here. The defaults that the command line shows are in `defaults.py`.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ganomaly.defaults import AUTO as AUTO
+from ganomaly.defaults import BATCH_SIZE as BATCH_SIZE
+from ganomaly.defaults import DEVICE, FALSE_ALARM_RATE, PRECISION, SEED
+from ganomaly.defaults import Device as Device
+from ganomaly.defaults import MapFormat as MapFormat
+from ganomaly.defaults import Precision as Precision
 from ganomaly.errors import UsageError
 
 GRAPH_ENDINGS = (".onnx", ".xml")
 """Of what `ganomaly export` writes, for ONNX Runtime and for OpenVINO; other models are safetensors."""
 
-BATCH_SIZE = 64
-"""Images per batch of a prediction; changes memory and speed, not scores."""
+SCALE_STEPS = 4096
+"""Images are scaled by a whole number of such parts, so that scoring and an exported graph get the same sides."""
 
-AUTO = "auto"
-"""The preset that is chosen by the size of the images."""
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Epochs = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Options(BaseModel):
@@ -73,18 +77,18 @@ def parse_method_options(texts: Sequence[str]) -> dict[str, str]:
 class TrainingOptions(Options):
     """How the one training loop runs."""
 
-    epochs: int = Field(default=15, ge=1)
+    epochs: Epochs = 15
     """Passes over the training images; 15 in the authors' code."""
     steps: int | None = Field(default=None, ge=1)
-    """Batches in all, however many images there are, in the place of `epochs`."""
+    """Batches in all, whatever the number of images, instead of `epochs`."""
     batch_size: int = Field(default=64, ge=2)
     """Images per step; 64 in the authors' code. Fewer images than that make one batch."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: Seed = SEED
     """Fixes weights, order of images and the calibration split."""
-    device: Device = "auto"
+    device: Device = DEVICE
     """`auto` takes a GPU where there is one."""
-    precision: Precision = "auto"
-    """`auto` takes bf16 where the device computes in it, fp32 elsewhere. Scoring is always fp32."""
+    precision: Precision = PRECISION
+    """`auto` takes bf16 where the device computes in it, fp32 elsewhere. Predictions are always fp32."""
     checkpoint_seconds: float = Field(default=20.0, ge=0)
     """At least this long between two checkpoints; 0 writes one after each step."""
 
@@ -96,16 +100,39 @@ def length_in_words(epochs: int | None, steps: int | None) -> str:
 
 
 class CalibrationOptions(Options):
-    """How the threshold follows from normal images that are kept out of training."""
+    """How the threshold follows from the calibration set."""
 
-    false_alarm_rate: float = Field(default=0.01, gt=0, lt=1)
+    false_alarm_rate: Rate = FALSE_ALARM_RATE
     """Share of new normal images that may be called anomalous."""
-    share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the normal images that is kept for calibration, if the false-alarm rate needs no more."""
+    share: Rate = 0.1
+    """Share of the normal images that calibrate, where the false-alarm rate needs no more."""
+
+
+class FitOptions(Options):
+    """What a user may choose for `fit`; None takes the preset's value, or what the data suggest."""
+
+    preset: str = AUTO
+    """Name of a preset; `AUTO` chooses one by the size of the images."""
+    epochs: Epochs | None = None
+    """Passes over the training images."""
+    image_size: int | None = Field(default=None, ge=1)
+    """Side of the network input in pixels."""
+    channels: int | None = Field(default=None, ge=1, le=4)
+    """Channels of the network input."""
+    seed: Seed = SEED
+    """Fixes weights, order of images and the calibration split."""
+    device: Device = DEVICE
+    """`auto` takes a GPU where there is one."""
+    precision: Precision = PRECISION
+    """Of training; predictions are always fp32."""
+    false_alarm_rate: Rate = FALSE_ALARM_RATE
+    """Share of new normal images that may be called anomalous."""
+    method_options: Mapping[str, Any] = Field(default_factory=dict)
+    """Options of the method that differ from the preset's."""
 
 
 class Preprocessing(Options):
-    """From a decoded image to the network's input; fixed by the training images and kept in the model file."""
+    """From a decoded image to the network's input; fixed by the training images and saved in the model file."""
 
     image_size: int = Field(ge=1)
     """Side of the square network input in pixels. With `scale` it is the side of the patches in training."""

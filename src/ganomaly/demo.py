@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
-from ganomaly.training.fit import FitSettings
+from ganomaly.config import FitOptions
 
 NOTICE = (
     "These X-ray images are simulated. They show how the software works; "
@@ -14,7 +14,7 @@ N_TRAIN = 1200
 N_TEST_NORMAL = 200
 N_TEST_PER_THREAT = 60
 N_IMAGES = N_TRAIN + N_TEST_NORMAL + N_TEST_PER_THREAT * len(THREAT_KINDS)
-SETTINGS = FitSettings(preset="paper", epochs=8, image_size=64, false_alarm_rate=0.05)
+SETTINGS = FitOptions(preset="paper", epochs=8, image_size=64, false_alarm_rate=0.05)
 
 
 def write_images(folder: Path, progress: Callable[[int], None]) -> None:

@@ -106,9 +106,11 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         GANomalyError
             In one sentence, if the images or the options cannot be used, or training fails.
         """
-        from ganomaly.training.fit import FitSettings, WarningObserver, fit_model
+        from ganomaly.config import FitOptions
+        from ganomaly.training.observers import WarningObserver
+        from ganomaly.training.fit import fit_model
 
-        settings = FitSettings(
+        settings = FitOptions.checked(
             preset=self.preset,
             epochs=self.epochs,
             image_size=self.image_size,

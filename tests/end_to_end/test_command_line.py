@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ganomaly.commands.console import FittingDisplay
-from ganomaly.training.loop import TrainingProgress
+from ganomaly.training.observers import TrainingProgress
 from ganomaly.version import __version__
 from shell import ganomaly, ganomaly_process
 

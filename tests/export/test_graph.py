@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ganomaly.config import SCALE_STEPS
 from ganomaly.data import ImageArrays, inspect_images, resize_image, scaled_side
 from ganomaly.export.graph import as_fraction, filter_matrix, resized
 from ganomaly.methods import find_preset
-from ganomaly.training.fit import SCALE_STEPS, framing
+from ganomaly.training.plan import plan_preprocessing
 
 SIDES = st.integers(1, 90)
 
@@ -65,7 +66,7 @@ def test_images_of_every_size_give_a_model_that_can_be_exported(height, width, i
     inspection = inspect_images(ImageArrays([np.zeros((1, 1), np.uint8)]))
     inspection = replace(inspection, sizes={(height, width): 1})
     preset = find_preset("patches")[1]
-    _, scale = framing(preset, inspection, image_size)
+    scale = plan_preprocessing(preset, inspection, image_size=image_size, channels=1).scale
     assert scale is not None
     assert 0 < scale <= 1
     as_fraction(scale)

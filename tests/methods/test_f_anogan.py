@@ -13,7 +13,8 @@ from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.methods.base import Step, autocast_off
 from ganomaly.methods.f_anogan import FAnoGAN, FAnoGANOptions
 from ganomaly.prediction.pytorch import eval_mode
-from ganomaly.training.loop import TrainingProgress, train
+from ganomaly.training.observers import TrainingProgress
+from ganomaly.training.loop import train
 from images import load_images
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)

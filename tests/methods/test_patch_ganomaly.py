@@ -13,7 +13,8 @@ from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.methods import patch_ganomaly
 from ganomaly.methods.patch_ganomaly import PatchGANomaly, PatchGANomalyOptions, robust_cross_entropy
 from ganomaly.prediction.pytorch import eval_mode
-from ganomaly.training.loop import TrainingProgress, TrainingResult, train
+from ganomaly.training.observers import TrainingProgress
+from ganomaly.training.loop import TrainingResult, train
 from images import load_images
 
 OPTIONS = PatchGANomalyOptions(nz=8, ngf=4, ndf=4)

@@ -16,7 +16,8 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.errors import TrainingError
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.tensors import network_input
-from ganomaly.training.loop import CHECK_EVERY, PATIENCE, TrainingProgress, train
+from ganomaly.training.loop import CHECK_INTERVAL, MAX_RECOVERIES, train
+from ganomaly.training.observers import TrainingProgress
 from images import load_images
 
 OPTIONS = GANomalyOptions(nz=8, ngf=4, ndf=4)
@@ -167,7 +168,7 @@ class DeadDiscriminator(GANomaly):
 
 
 def test_a_discriminator_that_stays_at_0_is_said(normal_images):
-    steps_needed = CHECK_EVERY * PATIENCE
+    steps_needed = CHECK_INTERVAL * MAX_RECOVERIES
     with pytest.raises(TrainingError, match=rf"collapsed: the discriminator.* up to step {steps_needed}"):
         run(normal_images, method=DeadDiscriminator, epochs=steps_needed)
 
@@ -179,11 +180,11 @@ def test_a_mended_discriminator_is_reported_and_training_goes_on(normal_images):
         def training_step(self, x, optimizers, precision, step):
             DiesOnce.steps += 1
             losses = super().training_step(x, optimizers, precision, step)
-            return losses | {"discriminator": losses["discriminator"] * float(DiesOnce.steps != CHECK_EVERY)}
+            return losses | {"discriminator": losses["discriminator"] * float(DiesOnce.steps != CHECK_INTERVAL)}
 
     result = run(normal_images, method=DiesOnce, epochs=5)
     assert len(result.messages) == 1
-    assert result.messages[0].startswith(f"step {CHECK_EVERY}: the discriminator's loss was at 0")
+    assert result.messages[0].startswith(f"step {CHECK_INTERVAL}: the discriminator's loss was at 0")
 
 
 def test_fewer_images_than_a_batch_make_one_batch(normal_images):

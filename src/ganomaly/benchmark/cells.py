@@ -16,14 +16,14 @@ from ganomaly.benchmark.cell_artifacts import artifacts_of_classes
 from ganomaly.benchmark.problems import Problem, Source
 from ganomaly.benchmark.published import PublishedProtocol
 from ganomaly.config import BATCH_SIZE, Precision, Preprocessing
-from ganomaly.data import ImageDataset, ImageLoader, Subset, agreed_channels, inspect_images
+from ganomaly.data import ImageDataset, ImageLoader, Subset, choose_channels, inspect_images
 from ganomaly.errors import UsageError
 from ganomaly.methods import Method, find_method
 from ganomaly.metrics import image_metrics
 from ganomaly.prediction.pytorch import eval_mode, predict_dataset
 from ganomaly.tensors import network_input
-from ganomaly.training.fit import framing
 from ganomaly.training.loop import train
+from ganomaly.training.plan import plan_preprocessing, read_training_images
 from ganomaly.version import __version__
 
 Protocol = Literal["clean", "published"]
@@ -172,13 +172,9 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
     method_type, preset, options = cell.method.resolved()
     problem = cell.source.problem(cell.group)
     inspection = inspect_images(problem.train)
-    image_size, scale = framing(preset, inspection, cell.image_size)
-    channels = agreed_channels(inspection, None)
-    images = ImageLoader(problem.train, inspection, image_size=image_size, scale=scale, channels=channels)
-    images.load()
-    preprocessing = Preprocessing(
-        image_size=image_size, scale=scale, channels=channels, white_level=images.white_level
-    )
+    channels = choose_channels(inspection, None).channels
+    planned = plan_preprocessing(preset, inspection, image_size=cell.image_size, channels=channels)
+    images, preprocessing = read_training_images(problem.train, inspection, planned)
     indices = _drawn(inspection.openable, cell.budget.train_images, cell.seed)
     training = preset.training_for(channels, cell.budget.epochs, seed=cell.seed, precision=cell.precision)
     chosen = _drawn_for_test(problem, cell.budget.test_images, cell.seed)
@@ -201,7 +197,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, kept: Path | None = Non
         **cell.identity(),
         "epochs": training.epochs if training.steps is None else None,
         "steps": training.steps,
-        "image_size": image_size,
+        "image_size": preprocessing.image_size,
         "precision": result.precision,
         "train_seconds": round(result.seconds, 2),
         "n_train": len(indices),

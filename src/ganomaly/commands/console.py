@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ganomaly.training.loop import TrainingProgress
+    from ganomaly.training.observers import TrainingProgress
 
 
 SECONDS_BETWEEN_LINES = 30  # in a log, of a count that is shown as a bar elsewhere

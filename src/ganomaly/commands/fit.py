@@ -6,10 +6,11 @@ from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import length_in_words
 from ganomaly.prediction.model_file import check_model_path, save_model
-from ganomaly.training.fit import FitSettings, fit_model
+from ganomaly.config import FitOptions
+from ganomaly.training.fit import fit_model
 
 
-def fit(console: Console, data: str, path: Path, settings: FitSettings, *, resume: bool) -> bool:
+def fit(console: Console, data: str, path: Path, settings: FitOptions, *, resume: bool) -> bool:
     """Train on normal images and write the model; whether all images could be read."""
     check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganomaly.errors import UsageError
 from ganomaly.prediction.exported import OUTPUTS
 from ganomaly.prediction.model import Model
-from ganomaly.training.fit import SCALE_STEPS
+from ganomaly.config import SCALE_STEPS
 
 _HALF = 2**11  # of the 22 bits
 _STEP = 2**6

@@ -14,62 +14,73 @@ from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
 from ganomaly.tensor_files import write_safetensors
 
-FORMAT = "ganomaly-checkpoint-1"
+FORMAT = "ganomaly-checkpoint-2"
 
 
 @dataclass
-class CheckpointState:
-    """How far a run got."""
+class RunState:
+    """How far a run is."""
 
     step: int = 0
     seconds: float = 0.0
-    mended_in_a_row: int = 0
+    recoveries_in_a_row: int = 0
     messages: list[str] = field(default_factory=list)
 
 
-def save_checkpoint(
-    path: Path,
-    identity: Mapping[str, str],
-    method: Method,
-    optimizers: Mapping[str, Optimizer],
-    state: CheckpointState,
-) -> None:
-    """Write the state of a run, whole or not at all."""
-    tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
-    for optimizer_name, optimizer in optimizers.items():
-        for parameter, values in optimizer.state_dict()["state"].items():
-            for name, value in values.items():
-                tensors[f"optimizer/{optimizer_name}/{parameter}/{name}"] = value
-    metadata = {"format": FORMAT, "identity": json.dumps(dict(identity)), "state": json.dumps(asdict(state))}
-    write_safetensors(path, tensors, metadata)
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of one run in a file.
 
-
-def load_checkpoint(
-    path: Path, identity: Mapping[str, str], method: Method, optimizers: Mapping[str, Optimizer]
-) -> CheckpointState:
-    """Put a run back to where its checkpoint was written.
-
-    Raises
-    ------
-    TrainingError
-        If the file is not a checkpoint, or one of another run; it says what differs.
+    Attributes
+    ----------
+    path : Path
+        The file.
+    identity : mapping of str to str
+        What tells the run from others; a checkpoint with another identity is refused.
     """
-    advice = "start anew with --no-resume, which replaces it"
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise TrainingError(f"{path} is not a checkpoint of this version of ganomaly; {advice}")
-            _check_identity(path, json.loads(metadata["identity"]), identity)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            state = CheckpointState(**json.loads(metadata["state"]))
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
-        raise TrainingError(f"the checkpoint {path} is damaged; {advice}") from error
-    try:
-        _restore(tensors, method, optimizers)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise TrainingError(f"the checkpoint {path} does not fit the method; {advice}") from error
-    return state
+
+    path: Path
+    identity: Mapping[str, str]
+
+    def save(self, method: Method, optimizers: Mapping[str, Optimizer], state: RunState) -> None:
+        """Write the state of the run, whole or not at all."""
+        tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
+        for optimizer_name, optimizer in optimizers.items():
+            for parameter, values in optimizer.state_dict()["state"].items():
+                for name, value in values.items():
+                    tensors[f"optimizer/{optimizer_name}/{parameter}/{name}"] = value
+        metadata = {
+            "format": FORMAT,
+            "identity": json.dumps(dict(self.identity)),
+            "state": json.dumps(asdict(state)),
+        }
+        write_safetensors(self.path, tensors, metadata)
+
+    def load(self, method: Method, optimizers: Mapping[str, Optimizer]) -> RunState:
+        """Bring method and optimizers back to the state that was saved.
+
+        Raises
+        ------
+        TrainingError
+            If the file is not a checkpoint, or one of another run; it says what differs.
+        """
+        path = self.path
+        advice = "start anew with --no-resume, which replaces it"
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise TrainingError(f"{path} is not a checkpoint of this version of ganomaly; {advice}")
+                _check_identity(path, json.loads(metadata["identity"]), self.identity)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+                state = RunState(**json.loads(metadata["state"]))
+        except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+            raise TrainingError(f"the checkpoint {path} is damaged; {advice}") from error
+        try:
+            _restore(tensors, method, optimizers)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise TrainingError(f"the checkpoint {path} does not fit the method; {advice}") from error
+        return state
 
 
 def _check_identity(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
@@ -99,7 +110,7 @@ def _restore(tensors: Mapping[str, Tensor], method: Method, optimizers: Mapping[
 
 
 def _channels_last_moments(optimizers: Mapping[str, Optimizer]) -> None:
-    """Lay Adam's moments out like their weights, as an uninterrupted run has them."""
+    """Give Adam's moments the memory format of their weights, as in an uninterrupted run."""
     for optimizer in optimizers.values():
         for parameter, values in optimizer.state.items():
             for name, value in values.items():

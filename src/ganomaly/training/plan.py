@@ -1,0 +1,293 @@
+"""What is decided before an image is decoded: preset, options, network input, and which images train.
+
+All of it follows from the headers of the images, the options and the seed. `fit` and the benchmark share it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganomaly.calibration import images_needed
+from ganomaly.config import (
+    AUTO,
+    SCALE_STEPS,
+    CalibrationOptions,
+    FitOptions,
+    MethodOptions,
+    Preprocessing,
+    TrainingOptions,
+    length_in_words,
+)
+from ganomaly.data import (
+    ImageDataset,
+    ImageLoader,
+    Inspection,
+    TrainingSplit,
+    check_enough_images,
+    split_normal_images,
+    suggested_image_size,
+)
+from ganomaly.data.inspect import agreed_bits, choose_channels
+from ganomaly.methods import Method, Preset, find_preset
+from ganomaly.networks import check_image_size
+
+SMALL_PRESET, LARGE_PRESET = "small", "patches"
+MAX_SMALL_SIDE = 64
+"""Pixels of the median shorter side up to which `auto` takes `SMALL_PRESET`: a patch of a larger image still shows
+parts of its content."""
+
+SMALLEST_PATCH = 32  # px
+PATCH_STRIDE = 16  # px; the networks for patches halve them four times
+WHITE_LEVEL_16_BIT = 65535  # until the brightest pixel is known
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """A preset with the user's options in place.
+
+    Attributes
+    ----------
+    preset_name : str
+        Never `AUTO`.
+    preset : Preset
+        Its definition.
+    method_type : type of Method
+        The method it belongs to.
+    options : MethodOptions
+        The preset's, but for those that the user set.
+    """
+
+    preset_name: str
+    preset: Preset
+    method_type: type[Method]
+    options: MethodOptions
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPlan:
+    """Everything that `fit` decides before it decodes an image.
+
+    Attributes
+    ----------
+    dataset : ImageDataset
+        The normal images.
+    inspection : Inspection
+        What their headers say.
+    method : MethodPlan
+        What is trained.
+    preprocessing : Preprocessing
+        The network input; of 16-bit images the white level is that of 16 bits until they are read.
+    training : TrainingOptions
+        How the training loop runs.
+    split : TrainingSplit
+        Which images train and which calibrate.
+    channels : str
+        The channels in words, such as "gray (19 saved as RGB)".
+    asked_size : bool
+        Whether the user chose the image size.
+    """
+
+    dataset: ImageDataset
+    inspection: Inspection
+    method: MethodPlan
+    preprocessing: Preprocessing
+    training: TrainingOptions
+    split: TrainingSplit
+    channels: str
+    asked_size: bool
+
+    def describe(self, loader: ImageLoader, preprocessing: Preprocessing) -> str:
+        """The plan in words, for the user to read before the long work starts.
+
+        Parameters
+        ----------
+        loader, preprocessing
+            As `read_training_images` gives them.
+        """
+        failures, training = loader.failures, self.training
+        unreadable = f" ({len(failures)} more could not be read)" if failures else ""
+        bits = f"{preprocessing.bits} bit"
+        if preprocessing.bits == 16:
+            bits += f" (values above {preprocessing.white_level} count as that)"
+        n_train, n_calibrate = (
+            readable(part, loader) for part in (self.split.training, self.split.calibration)
+        )
+        return (
+            f"{n_train + n_calibrate} normal images in {self.dataset.name}{unreadable}, "
+            f"{self.channels}, {bits}, "
+            f"median size {self.inspection.median_width}×{self.inspection.median_height} px; "
+            f"{n_train} train, {n_calibrate} calibrate the threshold. "
+            f"Preset {self.method.preset_name}: {self.method.preset.description}. {self._input_in_words()}; "
+            f"{length_in_words(training.epochs, training.steps)} of training."
+        )
+
+    def _input_in_words(self) -> str:
+        size, scale = self.preprocessing.image_size, self.preprocessing.scale
+        chosen = "as asked" if self.asked_size else "chosen from the data, --image-size changes it"
+        if scale is None:
+            return f"Network input {size}×{size} px ({chosen})"
+        used = "used at full size" if scale == 1 else f"scaled to {scale:.0%} of their size"
+        return f"Images are {used} ({chosen}); training takes patches of {size}×{size} px"
+
+
+def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOptions) -> TrainingPlan:
+    """Decide everything that follows from headers, options and seed.
+
+    Raises
+    ------
+    UsageError, DataError
+        If the options are not allowed, or do not fit the images.
+    """
+    calibration = CalibrationOptions.checked(false_alarm_rate=options.false_alarm_rate)
+    method = plan_method(options, inspection)
+    choice = choose_channels(inspection, options.channels)
+    preprocessing = plan_preprocessing(
+        method.preset, inspection, image_size=options.image_size, channels=choice.channels
+    )
+    check_enough_images(len(inspection.openable))
+    return TrainingPlan(
+        dataset=dataset,
+        inspection=inspection,
+        method=method,
+        preprocessing=preprocessing,
+        training=_training_options(options, method.preset, choice.channels),
+        split=plan_split(inspection, calibration, options.seed),
+        channels=choice.description,
+        asked_size=options.image_size is not None,
+    )
+
+
+def plan_method(options: FitOptions, inspection: Inspection | None = None) -> MethodPlan:
+    """Find preset, method and options.
+
+    Parameters
+    ----------
+    options : FitOptions
+        What the user asked for.
+    inspection : Inspection, optional
+        Needed where the preset is `AUTO`.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown or out of range, those of training too.
+    """
+    name = options.preset
+    if name == AUTO:
+        if inspection is None:
+            raise ValueError("the preset auto follows from the size of the images; inspect them first")
+        name = suggested_preset(inspection)
+    method_type, preset = find_preset(name)
+    method_options = preset.options.checked(**{**preset.options.model_dump(), **options.method_options})
+    if options.image_size is not None and preset.patches is None:
+        check_image_size(options.image_size)
+    _training_options(options, preset, channels=1)  # checks them; the channels may still change
+    return MethodPlan(name, preset, method_type, method_options)
+
+
+def suggested_preset(inspection: Inspection) -> str:
+    """The preset for images of this size: small images as a whole, large ones in patches."""
+    return SMALL_PRESET if inspection.median_shorter_side <= MAX_SMALL_SIDE else LARGE_PRESET
+
+
+def plan_preprocessing(
+    preset: Preset, inspection: Inspection, *, image_size: int | None, channels: int
+) -> Preprocessing:
+    """The network input for images of these sizes.
+
+    Parameters
+    ----------
+    preset : Preset
+        Whether it takes squares or patches.
+    inspection : Inspection
+        Sizes and bits of the images.
+    image_size : int, optional
+        What the user asked for; the preset and the data decide if left out.
+    channels : int
+        Channels of the network input.
+
+    Returns
+    -------
+    Preprocessing
+        Of 16-bit images with the white level of 16 bits; `read_training_images` replaces it by the measured one.
+
+    Raises
+    ------
+    DataError
+        If some images have 8 bits per sample and some 16.
+    """
+    white_level = 255 if agreed_bits(inspection) == 8 else WHITE_LEVEL_16_BIT
+    if preset.patches is None:
+        size, scale = image_size or suggested_image_size(inspection), None
+    else:
+        target = image_size or preset.patches.image_size
+        largest = max(SMALLEST_PATCH, target // PATCH_STRIDE * PATCH_STRIDE)
+        size = min(preset.patches.patch_size, largest)
+        scale = min(1.0, target / math.sqrt(inspection.median_height * inspection.median_width))
+        scale = max(1, round(scale * SCALE_STEPS)) / SCALE_STEPS
+    return Preprocessing.checked(image_size=size, scale=scale, channels=channels, white_level=white_level)
+
+
+def plan_split(inspection: Inspection, options: CalibrationOptions, seed: int) -> TrainingSplit:
+    """Which images train and which calibrate.
+
+    It follows from the headers and the seed alone: how many images are decoded in advance depends on free memory, and
+    the split must not. Images that turn out to be damaged are left out when they are decoded.
+    """
+    return split_normal_images(
+        inspection.openable,
+        share=options.share,
+        at_least=images_needed(options.false_alarm_rate),
+        seed=seed,
+    )
+
+
+def read_training_images(
+    dataset: ImageDataset,
+    inspection: Inspection,
+    preprocessing: Preprocessing,
+    on_decoded: Callable[[int], None] | None = None,
+) -> tuple[ImageLoader, Preprocessing]:
+    """Decode what memory holds, and measure the white level of 16-bit images.
+
+    Parameters
+    ----------
+    dataset, inspection, preprocessing
+        As planned.
+    on_decoded : callable, optional
+        Called with the number of images decoded so far.
+
+    Returns
+    -------
+    loader : ImageLoader
+        Gives training batches.
+    preprocessing : Preprocessing
+        With the measured white level.
+    """
+    loader = ImageLoader(
+        dataset,
+        inspection,
+        image_size=preprocessing.image_size,
+        scale=preprocessing.scale,
+        channels=preprocessing.channels,
+    )
+    loader.load(on_decoded)
+    return loader, preprocessing.model_copy(update={"white_level": loader.white_level})
+
+
+def readable(indices: NDArray[np.int64], loader: ImageLoader) -> int:
+    """How many of these images could be read so far."""
+    return int(np.isin(indices, list(loader.failures), invert=True).sum())
+
+
+def _training_options(options: FitOptions, preset: Preset, channels: int) -> TrainingOptions:
+    return preset.training_for(
+        channels,
+        options.epochs,
+        seed=options.seed,
+        device=options.device,
+        precision=options.precision,
+    )
