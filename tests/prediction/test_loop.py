@@ -1,4 +1,4 @@
-"""Same image, same score; and nothing about the other images reaches it."""
+"""Same image, same score; whatever other images are scored with it."""
 
 import subprocess
 import sys
@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from ganomaly import GANomalyDetector, TrainingError
+from ganomaly.calibration import ROUNDING
+from ganomaly.config import FitOptions
 from ganomaly.data import open_images
 from ganomaly.devices import full_precision
 from ganomaly.prediction.model_file import load_model
 from ganomaly.prediction.pytorch import predict_dataset
+from ganomaly.training.fit import calibration_images, fit_model
+from images import SMALL
 
 
 def scores(model, images, **options) -> np.ndarray:
@@ -156,7 +160,7 @@ def test_a_score_that_is_no_number_costs_its_own_row_only(model, mixed_images, m
 
 def test_an_unreadable_image_costs_its_own_score_only(detector, tmp_path, normal_folder):
     broken = tmp_path / "broken.png"
-    broken.write_text("this is no picture")
+    broken.write_text("this is not an image")
     good = sorted(normal_folder.iterdir())[:3]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -196,3 +200,27 @@ def test_on_a_gpu_full_precision_lasts_until_the_last_one_leaves():
             assert cudnn.allow_tf32
     finally:
         cudnn.allow_tf32 = before
+
+
+def test_fit_calibrates_with_the_loop_that_scores(normal_images):
+    """The scores that calibrate are those that the model gives the same images, but for the margin for rounding."""
+    options = FitOptions(preset="paper", epochs=1, false_alarm_rate=0.2, method_options=SMALL)
+    model = fit_model(normal_images, options).model
+    predictions = list(model.predict(calibration_images(model, normal_images)))
+    again = np.sort([prediction.score for prediction in predictions]) * (1 + ROUNDING)
+    np.testing.assert_allclose(model.calibration.scores, again, rtol=1e-7)
+    assert all(not prediction.is_anomaly for prediction in predictions if prediction.p_value > 0.2)
+
+
+def test_p_value_and_verdict_are_those_of_the_calibration(model, mixed_images):
+    predictions = list(model.predict(open_images(mixed_images)))
+    calibration = model.calibration
+    for prediction in predictions:
+        assert prediction.p_value == calibration.p_value(prediction.score)
+        assert prediction.is_anomaly == (prediction.score > calibration.threshold)
+        assert prediction.is_anomaly == (prediction.p_value <= calibration.attained_rate)
+    without = list(predict_dataset(model.method, model.preprocessing, open_images(mixed_images[:3])))
+    assert [each.score for each in without] == pytest.approx(
+        [each.score for each in predictions[:3]], rel=1e-5
+    )
+    assert {(each.p_value, each.is_anomaly) for each in without} == {(None, None)}

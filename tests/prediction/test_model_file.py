@@ -49,11 +49,11 @@ def test_a_missing_file_is_wrong_usage(tmp_path):
         load_model(tmp_path / "missing.safetensors")
 
 
-@pytest.mark.parametrize("kept", [0.2, 0.9, 0.999])
-def test_a_truncated_file_is_called_truncated(model_path, tmp_path, kept):
+@pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
+def test_a_truncated_file_is_called_truncated(model_path, tmp_path, share):
     content = model_path.read_bytes()
     broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(content[: int(kept * len(content))])
+    broken.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ModelFileError, match="is truncated"):
         load_model(broken)
 

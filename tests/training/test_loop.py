@@ -93,9 +93,9 @@ def test_training_killed_with_sigkill_again_and_again_ends_with_the_same_weights
     np.save(tmp_path / "images.npy", normal_images)
 
     def start(checkpoint: str, out: str) -> subprocess.Popen[bytes]:
-        places = [Path(__file__).parent, *(tmp_path / name for name in ("images.npy", checkpoint, out))]
+        paths = [Path(__file__).parent, *(tmp_path / name for name in ("images.npy", checkpoint, out))]
         return subprocess.Popen(
-            [sys.executable, "-c", KILLED_RUN, *map(str, places)], env=os.environ | {"OMP_NUM_THREADS": "1"}
+            [sys.executable, "-c", KILLED_RUN, *map(str, paths)], env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
 
     assert start("whole.checkpoint", "whole.safetensors").wait() == 0
@@ -180,7 +180,9 @@ def test_a_mended_discriminator_is_reported_and_training_goes_on(normal_images):
         def training_step(self, x, optimizers, precision, step):
             DiesOnce.steps += 1
             losses = super().training_step(x, optimizers, precision, step)
-            return losses | {"discriminator": losses["discriminator"] * float(DiesOnce.steps != CHECK_INTERVAL)}
+            return losses | {
+                "discriminator": losses["discriminator"] * float(DiesOnce.steps != CHECK_INTERVAL)
+            }
 
     result = run(normal_images, method=DiesOnce, epochs=5)
     assert len(result.messages) == 1

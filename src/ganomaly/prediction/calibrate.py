@@ -1,4 +1,4 @@
-"""Calibrate on the predictions of normal images that were kept out of training."""
+"""Calibrate on the predictions of normal images held out of training."""
 
 from collections.abc import Iterable
 
@@ -32,7 +32,7 @@ def calibrate(
     Raises
     ------
     TrainingError
-        If there is no score, or the scores cannot tell images apart.
+        If there is no score, or the scores do not differ.
     """
     scores: list[float] = []
     medians: list[float] = []

@@ -137,7 +137,7 @@ def fit_model(
 
 
 def calibration_images(model: Model, data: Any) -> ImageDataset:
-    """The normal images that were kept out of training when a model was fitted.
+    """The normal images that were held out of training when a model was fitted.
 
     Parameters
     ----------

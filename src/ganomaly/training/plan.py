@@ -46,7 +46,7 @@ WHITE_LEVEL_16_BIT = 65535  # until the brightest pixel is known
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """A preset with the user's options in place.
+    """A preset with the user's options.
 
     Attributes
     ----------
