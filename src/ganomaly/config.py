@@ -9,13 +9,40 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ganomaly.defaults import AUTO as AUTO
-from ganomaly.defaults import BATCH_SIZE as BATCH_SIZE
-from ganomaly.defaults import DEVICE, FALSE_ALARM_RATE, PRECISION, SEED
-from ganomaly.defaults import Device as Device
-from ganomaly.defaults import MapFormat as MapFormat
-from ganomaly.defaults import Precision as Precision
+from ganomaly.defaults import (
+    AUTO,
+    BATCH_SIZE,
+    DEVICE,
+    FALSE_ALARM_RATE,
+    PRECISION,
+    SEED,
+    Device,
+    MapFormat,
+    Precision,
+)
 from ganomaly.errors import UsageError
+
+__all__ = [
+    "AUTO",
+    "BATCH_SIZE",
+    "DEVICE",
+    "FALSE_ALARM_RATE",
+    "GRAPH_ENDINGS",
+    "PRECISION",
+    "SCALE_STEPS",
+    "SEED",
+    "CalibrationOptions",
+    "Device",
+    "FitOptions",
+    "MapFormat",
+    "MethodOptions",
+    "Options",
+    "Precision",
+    "Preprocessing",
+    "TrainingOptions",
+    "length_in_words",
+    "parse_method_options",
+]
 
 GRAPH_ENDINGS = (".onnx", ".xml")
 """Of what `ganomaly export` writes, for ONNX Runtime and for OpenVINO; other models are safetensors."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
 from ganomaly.config import FitOptions
+from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
 
 NOTICE = (
     "These X-ray images are simulated. They show how the software works; "

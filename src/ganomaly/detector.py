@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.calibration.conformal import Calibration
-from ganomaly.config import AUTO, BATCH_SIZE, Device, Precision
+from ganomaly.config import (
+    AUTO,
+    BATCH_SIZE,
+    DEVICE,
+    FALSE_ALARM_RATE,
+    PRECISION,
+    SEED,
+    Device,
+    FitOptions,
+    Precision,
+)
 from ganomaly.data import open_images
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
@@ -71,10 +81,10 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         epochs: int | None = None,
         image_size: int | None = None,
         channels: int | None = None,
-        seed: int = 0,
-        device: Device = "auto",
-        precision: Precision = "auto",
-        false_alarm_rate: float = 0.01,
+        seed: int = SEED,
+        device: Device = DEVICE,
+        precision: Precision = PRECISION,
+        false_alarm_rate: float = FALSE_ALARM_RATE,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.preset = preset
@@ -106,11 +116,10 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         GANomalyError
             In one sentence, if the images or the options cannot be used, or training fails.
         """
-        from ganomaly.config import FitOptions
-        from ganomaly.training.observers import WarningObserver
         from ganomaly.training.fit import fit_model
+        from ganomaly.training.observers import WarningObserver
 
-        settings = FitOptions.checked(
+        options = FitOptions.checked(
             preset=self.preset,
             epochs=self.epochs,
             image_size=self.image_size,
@@ -121,7 +130,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             false_alarm_rate=self.false_alarm_rate,
             method_options=dict(self.method_options or {}),
         )
-        result = fit_model(images, settings, observer=WarningObserver())
+        result = fit_model(images, options, observer=WarningObserver())
         for path, why in result.failures.items():
             warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
         self.model_: Predictor = result.model
@@ -256,7 +265,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 else model.provenance.get("image_size_asked")
             ),
             channels=model.preprocessing.channels,
-            seed=model.provenance.get("seed", 0),
+            seed=model.provenance.get("seed", SEED),
             false_alarm_rate=model.calibration.false_alarm_rate,
             method_options=dict(model.method_options),
         )

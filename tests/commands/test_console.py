@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ganomaly import progress
+from ganomaly.commands import console
 from ganomaly.commands.console import Console
 
 
@@ -12,7 +12,7 @@ def test_a_log_says_now_and_then_how_far_a_count_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(console, "time", clock)
     with Console().counting(4, "cells") as count:
         for done, clock.now in enumerate((5.0, 31.0, 40.0, 62.0), start=1):
             count(done)

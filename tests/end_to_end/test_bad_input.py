@@ -1,5 +1,6 @@
 """Bad input gets one clear sentence and the right exit status, and nothing is lost."""
 
+import json
 import os
 import resource
 import signal
@@ -77,11 +78,16 @@ def test_mixed_sizes_are_no_trouble(tmp_path, normal_folder):
     assert fit(normal_folder, tmp_path).returncode == 0
 
 
-def test_mixed_channels_are_said_with_the_way_out_and_the_way_out_works(tmp_path, normal_folder):
+def test_the_majority_decides_about_channels_and_an_option_overrides(tmp_path, normal_folder):
     Image.new("RGB", (32, 32), "red").save(normal_folder / "colour.png")
-    assert_one_sentence(fit(normal_folder, tmp_path), FAILED, "colour.png", "--channels")
-    done = fit(normal_folder, tmp_path, "--channels", 1)
+    done = fit(normal_folder, tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "gray (1 colour image becomes gray)" in done.stderr
+    done = fit(normal_folder, tmp_path, "--channels", 3)
+    assert done.returncode == 0, done.stderr
+    assert "colour" in done.stderr
+    described = json.loads(ganomaly("info", tmp_path / "m.safetensors", "--json").stdout)
+    assert described["preprocessing"]["channels"] == 3
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,25 @@ def test_options_that_cannot_be(tmp_path, normal_folder, option, value, word):
     assert done.returncode == WRONG_USAGE, done.stderr
     assert word in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["nz"], ["'nz'", "name=value"]),
+        (["=3"], ["'=3'", "name=value"]),
+        (["nz="], ["'nz='", "name=value"]),
+        (["nz=8", "nz=9"], ["nz is given twice"]),
+        (["nzz=8"], ["nzz", "not permitted"]),
+        (["nz=0"], ["nz", "greater than or equal to 1", "'0'"]),
+        (["nz=many"], ["nz", "integer", "'many'"]),
+    ],
+)
+def test_wrong_method_options_are_refused_before_anything_is_read(tmp_path, options, words):
+    arguments = [part for option in options for part in ("--option", option)]
+    done = fit(tmp_path / "missing", tmp_path, *arguments)
+    assert_one_sentence(done, WRONG_USAGE, *words)
+    assert "missing" not in done.stderr
 
 
 def test_unwritable_output_is_said_before_the_work(tmp_path, normal_folder, model_path):
@@ -205,15 +230,15 @@ def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_fold
     _, said = process.communicate(timeout=30)
     assert process.returncode == INTERRUPTED, said
     assert "Traceback" not in said
-    assert "goes on from the last checkpoint" in said
+    assert "resumes from the last checkpoint" in said
     assert model.read_text() == "old"
 
 
 def test_ctrl_c_while_starting_is_not_lost_in_an_import_that_swallows_it():
     swallowing = """
 import os, signal
-from ganomaly.cli import _starting
-with _starting():
+from ganomaly.commands.process import heavy_imports
+with heavy_imports():
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
@@ -224,7 +249,7 @@ print("went on")
         [*CTRL_C_HEARD, sys.executable, "-c", swallowing], check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (INTERRUPTED, "")
-    assert done.stderr == "ganomaly: interrupted before anything was begun\n"
+    assert done.stderr == "ganomaly: interrupted before the work started\n"
 
 
 def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_debug(

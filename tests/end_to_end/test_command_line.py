@@ -102,6 +102,16 @@ def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):
     assert ganomaly("info", model).returncode == 0
 
 
+def test_fit_takes_method_options(normal_folder: Path, tmp_path: Path):
+    model = tmp_path / "small.safetensors"
+    options = ["--option", "nz=9", "--option", "ngf=4", "--option", "ndf=4", "--option", "score=l1"]
+    done = ganomaly("fit", normal_folder, "--model", model, "--preset", "paper", "--epochs", 1, *options)
+    assert done.returncode == 0, done.stderr
+    described = json.loads(ganomaly("info", model, "--json").stdout)["options"]
+    assert (described["nz"], described["ngf"], described["ndf"]) == (9, 4, 4)
+    assert described["score"] == "l1"
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_rows_are_in_input_order_with_a_row_for_the_broken_image(model_path, normal_folder, tmp_path, suffix):
     images = sorted(normal_folder.iterdir())[:4]

@@ -4,18 +4,17 @@ from pathlib import Path
 
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures
-from ganomaly.config import length_in_words
+from ganomaly.config import FitOptions, length_in_words
 from ganomaly.prediction.model_file import check_model_path, save_model
-from ganomaly.config import FitOptions
 from ganomaly.training.fit import fit_model
 
 
-def fit(console: Console, data: str, path: Path, settings: FitOptions, *, resume: bool) -> bool:
+def fit(console: Console, data: str, path: Path, options: FitOptions, *, resume: bool) -> bool:
     """Train on normal images and write the model; whether all images could be read."""
     check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")
     with console.fitting() as display:
-        result = fit_model(data, settings, observer=display, checkpoint=checkpoint, resume=resume)
+        result = fit_model(data, options, observer=display, checkpoint=checkpoint, resume=resume)
     save_model(result.model, path)
     checkpoint.unlink(missing_ok=True)
     calibration, training = result.model.calibration, result.training
