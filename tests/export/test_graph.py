@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganomaly.config import SCALE_STEPS
-from ganomaly.data import ImageArrays, inspect_images, resize_image, scaled_side
+from ganomaly.data import ImageArrays, inspect_images, resize_image
+from ganomaly.data.batch_decoding import scaled_side
 from ganomaly.export.graph import as_fraction, filter_matrix, resized
 from ganomaly.methods import find_preset
 from ganomaly.training.plan import plan_preprocessing

@@ -1,4 +1,4 @@
-"""Work done ahead by threads, handed over in order and in bounded memory."""
+"""Results computed ahead by threads, given in order and in bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -20,21 +20,21 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """Yield ``function(item)`` for each item in order, computed by threads before it is asked for.
 
-    When the generator ends, is closed, or is left by an exception (Ctrl-C too), what has not begun is dropped, what
-    runs is waited for, and no thread is left.
+    When the generator ends, is closed, or is left by an exception (Ctrl-C too), calls that have not begun are
+    dropped, those that run are waited for, and no thread is left.
 
     Parameters
     ----------
     function : callable
-        Called in the threads. What it raises is raised here.
+        Called in the threads. Its exceptions are raised here.
     items : iterable
-        Taken by the caller's thread, at most `ahead` of them before their results are asked for.
+        Iterated in the caller's thread, at most `ahead` items before their results are asked for.
     workers : int
-        Threads.
+        Number of threads.
     ahead : int
-        Results that are kept or being computed at most.
+        Results that wait or are being computed, at most.
     begin : callable, optional
-        Called in each thread before anything else.
+        Called in each thread first.
     """
     items = iter(items)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="ahead", initializer=begin)

@@ -1,4 +1,4 @@
-"""From pixels of any size to the size of the network's input, with as many channels as it takes."""
+"""From pixels of any size to the size and the channels of the network's input."""
 
 from typing import cast
 
@@ -9,15 +9,15 @@ from PIL import Image
 from ganomaly.data.readers.encoded_image import Pixels
 from ganomaly.errors import ImageError
 
-# ITU-R 601 luma in 16-bit fixed point, the very numbers that Pillow takes; they add up to 2**16
+# ITU-R 601 luma in 16-bit fixed point, with Pillow's weights; they add up to 2**16
 _LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
 _HALF = np.uint32(0x8000)
 
 
 def resize_image(image: Pixels, size: int | tuple[int, int], channels: int) -> Pixels:
-    """Bring a whole image to another size, and its channels to the number asked for.
+    """Resize a whole image, and convert its channels.
 
-    Nothing is cropped: a defect at the rim must stay visible. Bilinear with antialiasing, as
+    Nothing is cropped: a defect at the edge must stay visible. Bilinear with antialiasing, as
     `PIL.Image.resize(…, BILINEAR)`, the width first.
 
     Parameters
@@ -27,7 +27,7 @@ def resize_image(image: Pixels, size: int | tuple[int, int], channels: int) -> P
     size : int or (int, int)
         Side of a square, or height and width, in pixels.
     channels : int
-        Gray becomes RGB by copying, RGB becomes gray by its luma (ITU-R 601).
+        Of the result. Gray becomes RGB by copying, RGB becomes gray by its luma (ITU-R 601).
 
     Returns
     -------
@@ -37,14 +37,14 @@ def resize_image(image: Pixels, size: int | tuple[int, int], channels: int) -> P
     Raises
     ------
     ImageError
-        If there is no way from the channels it has to those asked for.
+        If its channels cannot be converted.
     """
-    found = image.shape[2]
-    if found == 3 and channels == 1:
+    n_channels = image.shape[2]
+    if n_channels == 3 and channels == 1:
         image = _gray(image)
-    elif found != channels and not (found == 1 and channels == 3):
+    elif n_channels != channels and not (n_channels == 1 and channels == 3):
         raise ImageError(
-            f"it has {found} channels where {channels} are needed; only gray and RGB are converted to each other"
+            f"it has {n_channels} channels where {channels} are needed; only gray and RGB are converted to each other"
         )
     height, width = (size, size) if isinstance(size, int) else size
     if image.shape[:2] != (height, width):
@@ -67,17 +67,19 @@ def _repeated(gray: Pixels, channels: int) -> Pixels:
 def _resized(image: Pixels, height: int, width: int) -> Pixels:
     channels = image.shape[2]
     if image.dtype == np.uint8 and channels in (1, 3):
-        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-        # width first, then height: left to itself, Pillow's order depends on its version, and so would the last bit
-        picture = picture.resize((width, image.shape[0]), Image.Resampling.BILINEAR)
-        resized: NDArray[np.uint8] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        whole = Image.fromarray(image[..., 0] if channels == 1 else image)
+        # width first, then height: Pillow's own order depends on its version, and with it the last bit
+        right_width = whole.resize((width, image.shape[0]), Image.Resampling.BILINEAR)
+        resized: NDArray[np.uint8] = np.asarray(
+            right_width.resize((width, height), Image.Resampling.BILINEAR)
+        )
         return resized.reshape(height, width, channels)
     planes = [_resized_plane(image[..., channel], height, width) for channel in range(channels)]
     return cast(Pixels, np.stack(planes, axis=-1))
 
 
 def _resized_plane(plane: Pixels, height: int, width: int) -> Pixels:
-    """Resize one channel in floating point; Pillow would mix a fourth into the others, as if it were alpha."""
-    picture = Image.fromarray(plane.astype(np.float32))
-    resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    """Resize one channel in floating point; Pillow would take a fourth channel for alpha."""
+    image = Image.fromarray(plane.astype(np.float32))
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     return cast(Pixels, np.rint(resized).clip(0, np.iinfo(plane.dtype).max).astype(plane.dtype))

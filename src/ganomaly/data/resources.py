@@ -1,21 +1,21 @@
-"""What this machine has to offer: processors and memory, within the limits of a container."""
+"""Processors and memory that this process may use, within the limits of a container."""
 
 import os
 from pathlib import Path
 
-_WHERE_UNKNOWN = 2 * 2**30
+_DEFAULT_MEMORY = 2 * 2**30  # bytes, where the system does not say
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_processors() -> int:
-    """Count the processors that this process may run on."""
+    """Number of processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def available_memory() -> int:
-    """Bytes that may be taken now without making others or this process starve; 2 GiB where nobody tells."""
+    """Bytes that are free now on the machine and in the container; 2 GiB where the system does not say."""
     free = _free_on_machine()
     in_container = _free_in_container()
     return free if in_container is None else max(0, min(free, in_container))
@@ -28,16 +28,16 @@ def _free_on_machine() -> int:
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
         pass  # not Linux
-    return _WHERE_UNKNOWN
+    return _DEFAULT_MEMORY
 
 
 def _free_in_container() -> int | None:
-    """Limit of the control group less what it uses; None where there is no limit."""
+    """Limit of the control group less its use; None where there is no limit."""
     try:
         limit = int((_CGROUP / "memory.max").read_text())  # "max" where there is none
         used = int((_CGROUP / "memory.current").read_text())
         for line in (_CGROUP / "memory.stat").read_text().splitlines():
-            if line.startswith("inactive_file "):  # files kept in memory, given back when it is needed
+            if line.startswith("inactive_file "):  # cached files, which are dropped when memory is needed
                 used -= int(line.split()[1])
     except (OSError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""Which normal images train and which are kept out of training for calibration."""
+"""Which normal images train and which are held out for calibration."""
 
 import math
 from dataclasses import dataclass

@@ -1,13 +1,15 @@
-"""What a person may hand over as an image is decoded, or refused in one sentence."""
+"""Every file that may be given as an image is decoded, or refused in one sentence."""
 
 import gc
 import io
+import re
 import struct
 import subprocess
 import sys
 import warnings
 import zlib
 from pathlib import Path
+from typing import IO
 
 import imagecodecs
 import numpy as np
@@ -18,21 +20,28 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from ganomaly.data.readers import decoding
 from ganomaly.data.readers.decoding import SUFFIXES, decode_image, read_header
-from ganomaly.data.readers.encoded_image import MAX_PIXELS
+from ganomaly.data.readers.encoded_image import (
+    MAX_PIXELS,
+    EncodedImage,
+    FormatFamily,
+    ImageHeader,
+    Pixels,
+)
 from ganomaly.errors import ImageError
 
 HEIGHT, WIDTH = 20, 30
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 RGB16 = RNG.integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
-PICTURE = Image.fromarray(RGB)
+IMAGE = Image.fromarray(RGB)
 LOSSLESS = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".webp": "WEBP"}
 
 
-def encoded(picture: Image.Image, format_name: str, **options: object) -> bytes:
+def encoded(image: Image.Image, format_name: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format_name, **options)
+    image.save(file, format_name, **options)
     return file.getvalue()
 
 
@@ -60,12 +69,12 @@ def forged_png(width: int, height: int) -> bytes:
 
 
 def expected(mode: str) -> NDArray[np.uint8]:
-    """What a picture in a mode shall be decoded to, by Pillow's own conversions where it has one."""
+    """What an image in a mode should be decoded to, by Pillow's own conversion where there is one."""
     if mode in ("1", "L"):
-        return np.asarray(PICTURE.convert(mode).convert("L"))[..., None]
+        return np.asarray(IMAGE.convert(mode).convert("L"))[..., None]
     if mode == "LA":
-        return np.asarray(PICTURE.convert("L"))[..., None]
-    return np.asarray(PICTURE.convert(mode).convert("RGB"))
+        return np.asarray(IMAGE.convert("L"))[..., None]
+    return np.asarray(IMAGE.convert(mode).convert("RGB"))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +91,7 @@ def test_every_mode_of_every_lossless_format_gives_the_pixels_that_were_saved(
 ) -> None:
     path = tmp_path / f"image{suffix}"
     options = {"lossless": True, "exact": True} if suffix == ".webp" else {}
-    PICTURE.convert(mode).save(path, LOSSLESS[suffix], **options)
+    IMAGE.convert(mode).save(path, LOSSLESS[suffix], **options)
 
     image = decode_image(path)
 
@@ -92,7 +101,7 @@ def test_every_mode_of_every_lossless_format_gives_the_pixels_that_were_saved(
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("CMYK", 3)])
-def test_jpeg_in_every_mode_looks_like_what_was_saved(mode: str, channels: int) -> None:
+def test_jpeg_in_every_mode_is_close_to_what_was_saved(mode: str, channels: int) -> None:
     smooth = Image.fromarray(np.linspace(30, 220, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8))
     content = encoded(smooth.convert("RGB").convert(mode), "JPEG", quality=95)
 
@@ -102,7 +111,7 @@ def test_jpeg_in_every_mode_looks_like_what_was_saved(mode: str, channels: int) 
     assert np.abs(image.astype(int) - np.asarray(smooth, dtype=int)[..., None]).max() <= 6
 
 
-def test_transparency_is_left_away_and_the_colours_below_it_are_kept() -> None:
+def test_transparency_is_dropped_and_the_colours_below_it_stay() -> None:
     hidden = np.dstack([RGB, np.zeros((HEIGHT, WIDTH), np.uint8)])
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(hidden), "PNG")), RGB)
 
@@ -157,7 +166,7 @@ def test_tiff_keeps_its_channels_and_bits(
 
 
 @pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
-def test_alpha_of_a_tiff_is_left_away_wherever_it_stands(extra: str) -> None:
+def test_alpha_of_a_tiff_is_dropped_whatever_its_kind(extra: str) -> None:
     alpha = np.full((HEIGHT, WIDTH, 1), 77, np.uint16)
     content = encoded_tiff(np.dstack([RGB16, alpha]), photometric="rgb", extrasamples=[extra])
     np.testing.assert_array_equal(decode_image(content), RGB16)
@@ -174,7 +183,7 @@ def test_jpeg_inside_tiff_is_rgb() -> None:
         assert np.abs(decode_image(content).astype(int) - flat).max() <= 3
 
 
-def test_white_is_zero_is_turned_round() -> None:
+def test_a_tiff_in_which_white_is_zero_is_inverted() -> None:
     content = encoded_tiff(RGB16[..., 0], photometric="miniswhite")
     np.testing.assert_array_equal(decode_image(content)[..., 0], 65535 - RGB16[..., 0])
 
@@ -197,9 +206,9 @@ def test_orientation_is_applied(orientation: int, format_name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format_name, {})
-    content = encoded(PICTURE, format_name, exif=exif, **options)
-    with Image.open(io.BytesIO(content)) as picture:
-        upright = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    content = encoded(IMAGE, format_name, exif=exif, **options)
+    with Image.open(io.BytesIO(content)) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
     np.testing.assert_array_equal(decode_image(content), upright)
     header = read_header(content)
@@ -215,7 +224,7 @@ def test_orientation_of_a_16_bit_png_is_applied() -> None:
 
 def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "jpeg.png"
-    path.write_bytes(encoded(PICTURE, "JPEG"))
+    path.write_bytes(encoded(IMAGE, "JPEG"))
     assert decode_image(path).shape == (HEIGHT, WIDTH, 3)
 
 
@@ -226,6 +235,24 @@ def test_a_large_jpeg_is_decoded_smaller_but_never_below_twice_the_side_asked_fo
         assert min(image.shape[:2]) >= min(2 * side, 600)
     assert decode_image(content, smallest_side=32).shape == (75, 125, 1)
     assert decode_image(content).shape == (600, 1000, 1)
+
+
+def test_a_family_of_formats_is_added_by_its_name_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    class GraySquare(EncodedImage):
+        """A made-up format: a signature and one byte of gray."""
+
+        def __init__(self, file: IO[bytes]) -> None:
+            self.header = ImageHeader(2, 2, 1, 8)
+            self._level = file.read()[-1]
+
+        def decode(self, smallest_side: int | None = None) -> Pixels:
+            return np.full((2, 2, 1), self._level, np.uint8)
+
+    family = FormatFamily(("Square",), (".square",), re.compile(rb"SQ"), GraySquare)
+    monkeypatch.setattr(decoding, "FORMAT_FAMILIES", (*decoding.FORMAT_FAMILIES, family))
+    assert decode_image(b"SQ\x07").ravel().tolist() == [7] * 4
+    with pytest.raises(ImageError, match="in PNG, JPEG, BMP, WebP, TIFF or Square format"):
+        decode_image(b"text")
 
 
 # --- refused ---------------------------------------------------------------------------------------------
@@ -296,7 +323,7 @@ def test_an_image_beyond_the_limit_is_refused_with_its_size_and_the_limit(tmp_pa
     [
         forged_png(20_000, 20_000),
         forged_png(2**31 - 1, 2**31 - 1),
-        encoded(PICTURE, "BMP")[:18] + struct.pack("<ii", 20_000, 20_000) + encoded(PICTURE, "BMP")[26:],
+        encoded(IMAGE, "BMP")[:18] + struct.pack("<ii", 20_000, 20_000) + encoded(IMAGE, "BMP")[26:],
     ],
 )
 def test_a_header_that_promises_too_many_pixels_is_refused_before_they_are_allocated(content: bytes) -> None:
@@ -320,9 +347,9 @@ def test_a_tiff_of_another_type_is_refused_with_that_type(dtype: type) -> None:
 def test_several_pages_or_frames_are_refused_with_their_number() -> None:
     pages = encoded_tiff(np.zeros((3, HEIGHT, WIDTH), np.uint8), photometric="minisblack")
     assert "3 pages" in refusal(pages)
-    frames = [PICTURE.rotate(angle) for angle in (90, 180)]
+    frames = [IMAGE.rotate(angle) for angle in (90, 180)]
     for format_name in ("PNG", "WEBP"):
-        content = encoded(PICTURE, format_name, save_all=True, append_images=frames)
+        content = encoded(IMAGE, format_name, save_all=True, append_images=frames)
         assert "animation of 3" in refusal(content)
 
 
@@ -335,7 +362,7 @@ def test_a_tiff_with_missing_tiles_is_not_filled_with_black() -> None:
     assert "missing" in refusal(bytes(missing))
 
 
-def test_pages_that_go_round_in_a_circle_come_to_an_end() -> None:
+def test_pages_that_form_a_circle_come_to_an_end() -> None:
     pages = bytearray(
         encoded_tiff(np.zeros((3, HEIGHT, WIDTH), np.uint8), photometric="minisblack", metadata=None)
     )
@@ -385,7 +412,7 @@ def test_memory_that_runs_out_costs_one_image(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError
 
     monkeypatch.setattr("ganomaly.data.readers.pillow._pixels", exhausted)
-    assert "memory" in refusal(encoded(PICTURE, "PNG"))
+    assert "memory" in refusal(encoded(IMAGE, "PNG"))
 
 
 def test_damaged_metadata_neither_stop_the_image_nor_print_anything(tmp_path: Path) -> None:
@@ -396,9 +423,9 @@ def test_damaged_metadata_neither_stop_the_image_nor_print_anything(tmp_path: Pa
     )
     assert damaged != exif.tobytes()
     path = tmp_path / "damaged.jpg"
-    PICTURE.save(path, exif=damaged)
+    IMAGE.save(path, exif=damaged)
     see_through = tmp_path / "see_through.png"
-    PICTURE.convert("P").save(see_through, transparency=bytes(range(100)))
+    IMAGE.convert("P").save(see_through, transparency=bytes(range(100)))
     odd = tmp_path / "odd.tif"
     odd.write_bytes(
         encoded_tiff(RGB, photometric="rgb").replace(struct.pack("<HHI", 305, 2, 12), b"\xff" * 8)
@@ -413,19 +440,19 @@ def test_damaged_metadata_neither_stop_the_image_nor_print_anything(tmp_path: Pa
 
 
 SEEDS = [
-    encoded(PICTURE, "PNG"),
-    encoded(PICTURE.convert("P"), "PNG"),
+    encoded(IMAGE, "PNG"),
+    encoded(IMAGE.convert("P"), "PNG"),
     imagecodecs.png_encode(RGB16),
-    encoded(PICTURE, "JPEG"),
-    encoded(PICTURE.convert("CMYK"), "JPEG"),
-    encoded(PICTURE.convert("P"), "BMP"),
-    encoded(PICTURE, "WEBP"),
-    encoded(PICTURE, "WEBP", lossless=True),
-    encoded(PICTURE, "TIFF"),
+    encoded(IMAGE, "JPEG"),
+    encoded(IMAGE.convert("CMYK"), "JPEG"),
+    encoded(IMAGE.convert("P"), "BMP"),
+    encoded(IMAGE, "WEBP"),
+    encoded(IMAGE, "WEBP", lossless=True),
+    encoded(IMAGE, "TIFF"),
     encoded_tiff(RGB16, photometric="rgb", compression="lzw", predictor=True),
     encoded_tiff(RGB16[..., 0], tile=(16, 16), compression="adobe_deflate"),
-    encoded(PICTURE.convert("P"), "TIFF"),
-    encoded(PICTURE.convert("1"), "TIFF", compression="group4"),
+    encoded(IMAGE.convert("P"), "TIFF"),
+    encoded(IMAGE.convert("1"), "TIFF", compression="group4"),
 ]
 
 

@@ -110,7 +110,7 @@ def test_images_are_found_through_links_and_only_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("open_any", [open_training_images, open_test_images, open_images])
-def test_an_empty_folder_is_refused_with_what_was_looked_for(tmp_path: Path, open_any: type) -> None:
+def test_an_empty_folder_is_refused_with_the_endings_expected(tmp_path: Path, open_any: type) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match=r"no images in .*\.png, \.jpg.* and \.parquet; 1 files with other"):
         open_any(tmp_path)

@@ -1,4 +1,4 @@
-"""Parquet in the layout of Hugging Face: found, labelled, read row group by row group, refused if damaged."""
+"""Parquet in the layout of Hugging Face: opened, labelled, read by row groups, refused if damaged."""
 
 import io
 import json
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ganomaly.data import inspect_images, open_images, open_test_images, open_training_images
-from ganomaly.data import parquet as parquet_module
+from ganomaly.data.sources import parquet as parquet_module
 from ganomaly.data.sources.parquet import ParquetImages
 from ganomaly.errors import DataError, ImageError
 
@@ -85,7 +85,7 @@ def test_files_of_a_folder_follow_each_other_with_rows_counted_anew(tmp_path: Pa
 def test_rows_are_read_in_any_order_and_from_several_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet_module, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(parquet_module, "_CACHE_BYTES", 0)
     dataset = ParquetImages(
         [write(tmp_path / "a.parquet", 100), write(tmp_path / "b.parquet", 100, first=100)]
     )
@@ -106,14 +106,14 @@ def test_reading_in_order_reads_each_row_group_once_and_keeps_two(
         return original(file, group)
 
     monkeypatch.setattr(parquet_module._ParquetFile, "cells", counted)
-    monkeypatch.setattr(parquet_module, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(parquet_module, "_CACHE_BYTES", 0)
     dataset = ParquetImages([write(tmp_path / "x.parquet", 30, row_group_size=3)])
     assert read == [], "nothing is read before it is asked for"
     for index in range(30):
         dataset.read(index)
         dataset.read(max(0, index - 3))  # threads that decode ahead are in two row groups at a time
     assert read == list(range(10))
-    assert len(dataset._row_groups._kept) == 2
+    assert len(dataset._row_groups._row_groups) == 2
 
 
 # --- splits and labels -----------------------------------------------------------------------------------

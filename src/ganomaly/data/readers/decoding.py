@@ -1,13 +1,13 @@
 """From a file or bytes to pixels: `uint8` or `uint16` `[H, W, C]`.
 
-What is inside decides, not the file's name. Pixels are what the file stores, with these conversions:
+The content chooses the reader, not the file's name. Pixels are what the file stores, with these conversions:
 
 - EXIF and TIFF orientation is applied;
-- transparency is left away and the colours below it are kept, so RGBA has 3 channels and gray with alpha has 1;
+- transparency is dropped and the colours below it stay, so RGBA has 3 channels and gray with alpha has 1;
 - a palette becomes RGB, or gray if all its colours are gray, as in 8-bit gray BMP;
 - CMYK becomes RGB, without colour profiles;
 - samples of 1, 2 or 4 bits are stretched to 0 … 255;
-- 16 bits stay 16 bits. Two channels, and four that are not RGBA, can be had from TIFF.
+- 16 bits stay 16 bits. Only TIFF gives two channels, and four that are not RGBA.
 
 A file that holds several images (pages of a TIFF, an animation) is refused: taking the first would hide the others.
 """
@@ -20,15 +20,24 @@ from typing import IO
 
 from PIL import Image
 
-from ganomaly.data.readers.encoded_image import MAX_PIXELS, EncodedImage, ImageHeader, Pixels
-from ganomaly.data.readers.pillow import PillowImage
-from ganomaly.data.readers.tiff import TiffImage
+from ganomaly.data.readers.encoded_image import (
+    MAX_PIXELS,
+    EncodedImage,
+    FormatFamily,
+    ImageHeader,
+    Pixels,
+)
+from ganomaly.data.readers.pillow import PILLOW
+from ganomaly.data.readers.tiff import TIFF
 from ganomaly.errors import ImageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff")
-"""Endings, in lower case, of the files that are looked for in folders."""
+FORMAT_FAMILIES = (PILLOW, TIFF)
+"""The readers there are: another family of formats is another file beside this one, and its name here."""
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SUFFIXES = tuple(suffix for family in FORMAT_FAMILIES for suffix in family.suffixes)
+"""Endings, in lower case, of the files that are taken from folders."""
+
+_SIGNATURE_BYTES = 256  # more than the signature of any format needs
 
 
 def decode_image(
@@ -43,8 +52,8 @@ def decode_image(
     name : str, optional
         What errors call it; the file's name if left out.
     smallest_side : int, optional
-        The image will be made as small as this many pixels a side, so that a JPEG may be decoded at 1/2, 1/4 or
-        1/8 of its size, never below twice this side. None decodes all pixels.
+        The side in pixels that the image will be resized to, so that a JPEG may be decoded at 1/2, 1/4 or 1/8 of
+        its size, never below twice this side. None decodes at full size.
 
     Returns
     -------
@@ -61,12 +70,12 @@ def decode_image(
 
 
 def read_header(source: Path | bytes, *, name: str | None = None) -> ImageHeader:
-    """Tell size, channels and bits without decoding the pixels.
+    """Read size, channels and bit depth without decoding the pixels.
 
     Raises
     ------
     ImageError
-        As `decode_image`, but for damage in the pixels, which is not seen.
+        As `decode_image`, except for damage in the pixels, which are not read.
     """
     with open_image(source, name=name) as image:
         return image.header
@@ -74,7 +83,7 @@ def read_header(source: Path | bytes, *, name: str | None = None) -> ImageHeader
 
 @contextmanager
 def open_image(source: Path | bytes, *, name: str | None = None) -> Iterator[EncodedImage]:
-    """Open an image, look at its header, and decode it if wanted; the file is closed when the block ends.
+    """Open an image and read its header; it can be decoded until the block ends, which closes the file.
 
     Parameters
     ----------
@@ -100,19 +109,16 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> Iterator[Enc
 
 
 class _NamedImage(EncodedImage):
-    """An image whose troubles are told in a sentence that begins with its name."""
+    """An image whose errors are sentences that begin with its name."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._name = name
-        with _troubles_in_words(name):
-            format_name = _format(file)
-            self._image: EncodedImage = (
-                TiffImage(file) if format_name == "TIFF" else PillowImage(file, format_name)
-            )
+        with _errors_in_words(name):
+            self._image = _format_family(file).read_header(file)
         self.header = self._image.header
 
     def decode(self, smallest_side: int | None = None) -> Pixels:
-        with _troubles_in_words(self._name):
+        with _errors_in_words(self._name):
             return self._image.decode(smallest_side)
 
 
@@ -134,26 +140,21 @@ def _opened(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _format(file: IO[bytes]) -> str:
-    start = file.read(12)
+def _format_family(file: IO[bytes]) -> FormatFamily:
+    """The family whose signature the file begins with."""
+    start = file.read(_SIGNATURE_BYTES)
     file.seek(0)
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if start.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if start.startswith(b"BM"):
-        return "BMP"
-    if start.startswith(b"RIFF") and start[8:] == b"WEBP":
-        return "WebP"
-    if start.startswith(_TIFF):
-        return "TIFF"
+    for family in FORMAT_FAMILIES:
+        if family.signature.match(start):
+            return family
     if not start:
         raise ImageError("is empty: it has 0 bytes")
-    raise ImageError("is not an image in PNG, JPEG, BMP, WebP or TIFF format, whatever its name says")
+    *names, last = (name for family in FORMAT_FAMILIES for name in family.names)
+    raise ImageError(f"is not an image in {', '.join(names)} or {last} format, whatever its name says")
 
 
 @contextmanager
-def _troubles_in_words(name: str) -> Iterator[None]:
+def _errors_in_words(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into an `ImageError` of one sentence."""
     try:
         yield

@@ -1,8 +1,10 @@
-"""An image that has been opened but not decoded: its size is known, its pixels are not."""
+"""What every reader gives: an image whose header has been read and whose pixels are decoded when asked for."""
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +22,16 @@ MAX_CHANNELS = 4
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the first bytes of an image tell about its pixels.
+    """Size, channels and bit depth of an image, read without decoding it.
 
     Attributes
     ----------
     height, width : int
-        In pixels, as a person sees it: the EXIF orientation is applied.
+        In pixels, with the EXIF orientation applied.
     channels : int
-        1 to 4, those that decoding gives.
+        Channels of the decoded image, 1 to 4.
     bits : int
-        Bits per sample that decoding gives: 8 or 16.
+        Bits per sample of the decoded image, 8 or 16.
     """
 
     height: int
@@ -38,7 +40,7 @@ class ImageHeader:
     bits: int
 
     def checked(self) -> "ImageHeader":
-        """Return the header, or raise `ImageError` if such an image is not decoded."""
+        """Return the header, or raise `ImageError` if an image with this header is refused."""
         if min(self.height, self.width) < 1:
             raise ImageError(f"has no pixels: it is {self.width}×{self.height} px")
         if self.height * self.width > MAX_PIXELS:
@@ -48,13 +50,13 @@ class ImageHeader:
             )
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise ImageError(
-                f"has {self.channels} channels; images have 1 to {MAX_CHANNELS}: choose some of them"
+                f"has {self.channels} channels; images have 1 to {MAX_CHANNELS}: save those that matter"
             )
         return self
 
 
 class EncodedImage(ABC):
-    """An image whose header is known and whose pixels can be had.
+    """An image whose header has been read and whose pixels can be decoded.
 
     Attributes
     ----------
@@ -71,8 +73,8 @@ class EncodedImage(ABC):
         Parameters
         ----------
         smallest_side : int, optional
-            The image will be made as small as this many pixels a side, so that a format which can may decode a
-            smaller version, never below twice this side. None decodes all pixels.
+            The side in pixels that the image will be resized to. A format that offers reduced sizes may then decode
+            one of them, never below twice this side. None decodes at full size.
 
         Returns
         -------
@@ -81,8 +83,30 @@ class EncodedImage(ABC):
         """
 
 
+@dataclass(frozen=True)
+class FormatFamily:
+    """File formats that one reader decodes.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What people call the formats.
+    suffixes : tuple of str
+        Endings of such files, in lower case with the dot.
+    signature : Pattern
+        Matches the first bytes of such files.
+    read_header : callable
+        Takes an open file at its start and gives the `EncodedImage`, which reads on in the file when it is decoded.
+    """
+
+    names: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    signature: re.Pattern[bytes]
+    read_header: Callable[[IO[bytes]], EncodedImage]
+
+
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation, 1 to 8, to pixels as they are stored; another value changes nothing."""
+    """Apply an EXIF orientation, 1 to 8, to stored pixels; any other value changes nothing."""
     if orientation not in range(2, 9):
         return pixels
     if orientation >= 5:
@@ -94,6 +118,6 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return cast(Pixels, np.ascontiguousarray(pixels))
 
 
-def is_turned(orientation: int) -> bool:
-    """Say whether height and width change places under an EXIF orientation."""
+def swaps_sides(orientation: int) -> bool:
+    """Whether an EXIF orientation exchanges height and width."""
     return orientation in range(5, 9)

@@ -1,5 +1,6 @@
 """PNG, JPEG, BMP and WebP, by Pillow; 16-bit PNG by imagecodecs, because Pillow cuts colour to 8 bits."""
 
+import re
 import warnings
 from typing import IO, Any
 
@@ -7,20 +8,27 @@ import imagecodecs
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from ganomaly.data.readers.encoded_image import EncodedImage, ImageHeader, Pixels, is_turned, upright
+from ganomaly.data.readers.encoded_image import (
+    EncodedImage,
+    FormatFamily,
+    ImageHeader,
+    Pixels,
+    swaps_sides,
+    upright,
+)
 from ganomaly.errors import ImageError
 
-# Damaged metadata beside sound pixels are no news to a person who asked for pixels. This stands here, once,
-# because `warnings.catch_warnings` around each image is not safe among threads.
+# Damaged metadata do not matter where the pixels are sound. The filter is set once, because
+# `warnings.catch_warnings` around each image is not thread-safe.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(TiffImagePlugin|PngImagePlugin)")
 
-# The classes are used without `Image.open`, which warns of large images before their size can be looked at
-FORMATS: dict[str, type[ImageFile.ImageFile]] = {
-    "PNG": PngImagePlugin.PngImageFile,
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-}
+# The classes are used without `Image.open`, which warns of large images before their size can be checked
+_FORMATS: tuple[tuple[str, bytes, type[ImageFile.ImageFile]], ...] = (
+    ("PNG", rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    ("JPEG", rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    ("BMP", rb"BM", BmpImagePlugin.BmpImageFile),
+    ("WebP", rb"RIFF.{4}WEBP", WebPImagePlugin.WebPImageFile),
+)
 
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "RGBX": 3, "CMYK": 3}
 _CHANNELS_OF_PNG = {0: 1, 2: 3, 4: 1, 6: 3}  # by colour type, without alpha
@@ -33,25 +41,26 @@ class PillowImage(EncodedImage):
     Parameters
     ----------
     file : binary file
-        At its start; read again when decoding, so it must stay open until then.
-    format_name : str
-        A key of `FORMATS`.
+        At its start, in a format of `PILLOW`; read again when decoding, so it must stay open until then.
     """
 
-    def __init__(self, file: IO[bytes], format_name: str) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         start = file.read(26)
         file.seek(0)
         self._file = file
-        self._image = FORMATS[format_name](file)
+        name, plugin = next(
+            (name, plugin) for name, signature, plugin in _FORMATS if re.match(signature, start, re.DOTALL)
+        )
+        self._image = plugin(file)
         frames = getattr(self._image, "n_frames", 1)
         if frames > 1:
             raise ImageError(f"is an animation of {frames} images; save the one that is meant")
         self._orientation = _orientation(self._image)
-        # bit depth and colour type stand at a fixed place of the first chunk
-        self._is_16_bit_png = format_name == "PNG" and start[24:25] == b"\x10"
+        # bit depth and colour type are at a fixed offset in the first chunk
+        self._is_16_bit_png = name == "PNG" and start[24:25] == b"\x10"
         channels = _CHANNELS_OF_PNG[start[25]] if self._is_16_bit_png else _channels(self._image)
         width, height = self._image.size
-        if is_turned(self._orientation):
+        if swaps_sides(self._orientation):
             height, width = width, height
         self.header = ImageHeader(height, width, channels, 16 if self._is_16_bit_png else 8).checked()
 
@@ -64,14 +73,14 @@ class PillowImage(EncodedImage):
         else:
             image = self._image
             if smallest_side is not None:
-                image.draft(None, (2 * smallest_side, 2 * smallest_side))  # only JPEG takes notice
+                image.draft(None, (2 * smallest_side, 2 * smallest_side))  # only JPEG does this
             pixels = _pixels(image, channels)
         return upright(np.ascontiguousarray(pixels), self._orientation)
 
 
 def _decoded_16_bit_png(file: IO[bytes]) -> Any:
     # Each damaged file that imagecodecs sees takes one reference from None, and when those are used up Python 3.11
-    # ends the process; so Pillow looks at the checksums first.
+    # ends the process; so Pillow checks the checksums first.
     file.seek(0)
     PngImagePlugin.PngImageFile(file).verify()
     file.seek(0)
@@ -87,7 +96,7 @@ def _channels(image: ImageFile.ImageFile) -> int:
 
 
 def _palette_is_gray(image: ImageFile.ImageFile) -> bool:
-    """Say so without decoding, which `getpalette` would do."""
+    """Whether all its colours are gray; not by `getpalette`, which would decode the image."""
     if image.palette is None:
         return False
     bands, content = image.palette.getdata()
@@ -97,10 +106,10 @@ def _palette_is_gray(image: ImageFile.ImageFile) -> bool:
 
 
 def _pixels(image: Image.Image, channels: int) -> Any:
-    """Pixels of a decoded image, `uint8[H, W, channels]`; alpha is left away."""
+    """Decode to `uint8[H, W, channels]`, without alpha."""
     if image.mode in ("P", "CMYK"):
         image.load()
-        image.info.pop("transparency", None)  # it is not wanted, and Pillow would warn about it
+        image.info.pop("transparency", None)  # it is not used, and Pillow would warn about it
         image = image.convert("RGB")
     samples = np.asarray(image)
     if samples.dtype == np.bool_:
@@ -120,3 +129,11 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     except Exception:  # Pillow raises anything on damaged metadata, and the pixels are sound
         return 1
     return orientation if isinstance(orientation, int) else 1
+
+
+PILLOW = FormatFamily(
+    names=tuple(name for name, _, _ in _FORMATS),
+    suffixes=(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp"),
+    signature=re.compile(b"|".join(signature for _, signature, _ in _FORMATS), re.DOTALL),
+    read_header=PillowImage,
+)

@@ -5,6 +5,7 @@ decoder that tifffile takes can read beyond its memory and end the process on a 
 """
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -19,20 +20,21 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 from ganomaly.data.readers.encoded_image import (
     MAX_PIXELS,
     EncodedImage,
+    FormatFamily,
     ImageHeader,
     Pixels,
-    is_turned,
+    swaps_sides,
     upright,
 )
 from ganomaly.errors import ImageError
 
-# Without a handler Python would print tifffile's remarks about odd files on the terminal
+# Without a handler Python would print tifffile's messages about odd files on the terminal
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 Samples = NDArray[Any]
 
 _ORIENTATION = 274
-_MOST_PAGES = 100
+_MAX_PAGES = 100
 _DECODED_TO_RGB = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
 _ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
@@ -65,12 +67,12 @@ class TiffImage(EncodedImage):
                 f"is {_name(page.photometric)} and turned, which is not read together; save it as RGB"
             )
         height, width = page.imagelength, page.imagewidth
-        if is_turned(self._orientation):
+        if swaps_sides(self._orientation):
             height, width = width, height
         self.header = ImageHeader(height, width, self._colours.channels, self._colours.bits).checked()
 
     def decode(self, smallest_side: int | None = None) -> Pixels:
-        """Decode all pixels; TIFF has no smaller version to offer."""
+        """Decode at full size; TIFF offers no reduced sizes."""
         page = self._page
         self._file.seek(0)
         samples: Samples = imagecodecs.tiff_decode(self._file.read(), index=0)
@@ -95,17 +97,17 @@ class _Colours:
 
 
 def _only_page(tiff: TiffFile) -> TiffPage:
-    """Return the page, or raise `ImageError` if there are more, apart from thumbnails and masks."""
-    # not all are counted, because the pages of a damaged file may go round in a circle
-    pages = [page for page in islice(tiff.pages, _MOST_PAGES) if isinstance(page, TiffPage)]
+    """Return the page, or raise `ImageError` if there are more, not counting thumbnails and masks."""
+    # not all are counted, because the pages of a damaged file may form a circle
+    pages = [page for page in islice(tiff.pages, _MAX_PAGES) if isinstance(page, TiffPage)]
     if any(not (page.is_reduced or page.is_mask) for page in pages[1:]):
-        number = f"at least {_MOST_PAGES}" if len(pages) == _MOST_PAGES else str(len(pages))
+        number = f"at least {_MAX_PAGES}" if len(pages) == _MAX_PAGES else str(len(pages))
         raise ImageError(f"holds {number} pages; save each as an image of its own")
     return pages[0]
 
 
 def _check_complete(page: TiffPage) -> None:
-    """Raise `ImageError` if strips or tiles are missing, or if tiles are beyond all measure."""
+    """Raise `ImageError` if strips or tiles are missing, or if tiles are larger than any image."""
     needed = prod(page.chunked)
     if len(page.dataoffsets) < needed or 0 in page.dataoffsets or 0 in page.databytecounts:
         raise ImageError(f"is truncated or damaged (some of its {needed} strips or tiles are missing)")
@@ -114,16 +116,20 @@ def _check_complete(page: TiffPage) -> None:
 
 
 def _colours(page: TiffPage) -> _Colours:
-    """Choose by the colour space that the file names."""
+    """The conversion for the colour space that the file names."""
     bits = 8 if page.bitspersample <= 8 else 16
-    kept = [i for i in range(page.samplesperpixel) if not _is_alpha(page, i)]
+    channels = [i for i in range(page.samplesperpixel) if not _is_alpha(page, i)]
     photometric = page.photometric
     if photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
-        return _Colours(len(kept), bits, lambda samples: _full_range(samples[..., kept], page.bitspersample))
+        return _Colours(
+            len(channels), bits, lambda samples: _full_range(samples[..., channels], page.bitspersample)
+        )
     if photometric == PHOTOMETRIC.MINISWHITE:
         white = _white(page.bitspersample)
         return _Colours(
-            len(kept), bits, lambda samples: white - _full_range(samples[..., kept], page.bitspersample)
+            len(channels),
+            bits,
+            lambda samples: white - _full_range(samples[..., channels], page.bitspersample),
         )
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         table = _table(page.colormap)
@@ -148,7 +154,7 @@ def _white(bits_per_sample: int) -> Any:
 
 
 def _full_range(samples: Samples, bits_per_sample: int) -> Samples:
-    """Bring samples of fewer than 8 bits to 0 … 255; others stay, since 12 bits in 16 are what they are."""
+    """Stretch samples of fewer than 8 bits to 0 … 255; others stay, since 12 bits in 16 are not stretched."""
     if bits_per_sample >= 8:
         return samples
     largest = 2**bits_per_sample - 1
@@ -172,3 +178,11 @@ def _rgb(samples: Samples) -> Samples:
     light = 255 - samples.astype(np.uint16)
     rgb: Samples = (light[..., :3] * light[..., 3:4] // 255).astype(np.uint8)
     return rgb
+
+
+TIFF = FormatFamily(
+    names=("TIFF",),
+    suffixes=(".tif", ".tiff"),
+    signature=re.compile(rb"II[*+]\0|MM\0[*+]"),
+    read_header=TiffImage,
+)

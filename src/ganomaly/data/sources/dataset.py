@@ -1,4 +1,4 @@
-"""What every source of images offers: records that name them, headers, pixels, masks."""
+"""What every source of images offers: their names and labels, headers, pixels and masks."""
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -18,16 +18,16 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """What is known of an image before it is opened.
+    """Name and label of an image.
 
     Attributes
     ----------
     path : str
-        What a person would call it: its path as given, ``train.parquet#17``, ``array[3]``.
+        Its path as given, ``train.parquet#17``, or ``array[3]``.
     kind : str or None
-        The name on disk of its kind, as ``good``, ``crack`` or ``7``; None if it has no label.
+        Its label on disk, as ``good``, ``crack`` or ``7``; None without a label.
     is_anomalous : bool or None
-        None if that is not known.
+        None if it is not labelled normal or anomalous.
     """
 
     path: str
@@ -41,21 +41,21 @@ class ImageDataset(ABC):
     Attributes
     ----------
     name : str
-        What a person would call the whole.
+        What messages call the dataset.
     records : sequence of ImageRecord
-        One for each image, perhaps made when asked for.
+        One for each image, in order; it may be a lazy sequence.
     """
 
     name: str
     records: Sequence[ImageRecord]
 
     def __len__(self) -> int:
-        """Count the images, broken ones included."""
+        """Number of images, broken ones included."""
         return len(self.records)
 
     @abstractmethod
     def open(self, index: int) -> AbstractContextManager[EncodedImage]:
-        """Open an image for its header, and for its pixels if wanted.
+        """Open an image to read its header, and its pixels if they are asked for.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class ImageDataset(ABC):
 
     @abstractmethod
     def identity(self, index: int) -> bytes:
-        """Bytes that change when the image is another one; what the fingerprint of a dataset is made of."""
+        """Bytes that differ between different images; the fingerprint of a dataset is made of them."""
 
     def read(self, index: int, *, smallest_side: int | None = None) -> Pixels:
         """Decode an image.
@@ -75,13 +75,13 @@ class ImageDataset(ABC):
         index : int
             From 0 to ``len(self) - 1``.
         smallest_side : int, optional
-            The image will be made as small as this many pixels a side; a JPEG may be decoded at a part of its
-            size, never below twice this side. None decodes all pixels.
+            The side in pixels that the image will be resized to; a JPEG may be decoded at a part of its size, never
+            below twice this side. None decodes at full size.
 
         Returns
         -------
         ndarray
-            `uint8` or `uint16` `[H, W, C]`, C from 1 to 4; to be read only, it may be the caller's own array.
+            `uint8` or `uint16` `[H, W, C]`, C from 1 to 4. Do not write to it: it may be the user's own array.
 
         Raises
         ------
@@ -92,12 +92,12 @@ class ImageDataset(ABC):
             return image.decode(smallest_side)
 
     def read_mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Read which pixels are anomalous.
+        """Read the mask of the anomalous pixels.
 
         Returns
         -------
         ndarray or None
-            `bool[H, W]` at the image's size; None for a normal image and where nobody made a mask.
+            `bool[H, W]` at the image's size; None for a normal image and where there is no mask.
 
         Raises
         ------
@@ -108,12 +108,12 @@ class ImageDataset(ABC):
 
 
 class LazySequence(Sequence[Item], Generic[Item]):
-    """A sequence whose items are made when asked for.
+    """A sequence whose items are made on access.
 
     Parameters
     ----------
     length : int
-        How many items there are.
+        Number of items.
     item : callable
         Makes the item at an index from 0 to ``length - 1``.
     """
@@ -131,7 +131,7 @@ class LazySequence(Sequence[Item], Generic[Item]):
     def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
         if isinstance(index, slice):
             return [self._item(i) for i in range(*index.indices(self._length))]
-        return self._item(range(self._length)[index])  # a range knows negative and wrong indices
+        return self._item(range(self._length)[index])  # a range handles negative and wrong indices
 
 
 class JoinedImages(ImageDataset):
@@ -142,7 +142,7 @@ class JoinedImages(ImageDataset):
     parts : sequence of ImageDataset
         At least one.
     name : str
-        What a person would call the whole.
+        What messages call the dataset.
     """
 
     def __init__(self, parts: Sequence[ImageDataset], name: str) -> None:
@@ -153,52 +153,53 @@ class JoinedImages(ImageDataset):
 
     def open(self, index: int) -> AbstractContextManager[EncodedImage]:
         """Open an image of the part it belongs to."""
-        part, place = self._found(index)
-        return part.open(place)
+        part, index_in_part = self._located(index)
+        return part.open(index_in_part)
 
     def identity(self, index: int) -> bytes:
-        """Identity that the image has in its part."""
-        part, place = self._found(index)
-        return part.identity(place)
+        """Identity of the image in its part."""
+        part, index_in_part = self._located(index)
+        return part.identity(index_in_part)
 
     def read_mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Mask that the image has in its part."""
-        part, place = self._found(index)
-        return part.read_mask(place)
+        """Mask of the image in its part."""
+        part, index_in_part = self._located(index)
+        return part.read_mask(index_in_part)
 
     def _record(self, index: int) -> ImageRecord:
-        part, place = self._found(index)
-        return part.records[place]
+        part, index_in_part = self._located(index)
+        return part.records[index_in_part]
 
-    def _found(self, index: int) -> tuple[ImageDataset, int]:
+    def _located(self, index: int) -> tuple[ImageDataset, int]:
+        """The part that holds an image, and the index of the image there."""
         number = bisect_right(self._starts, index) - 1
         return self._parts[number], index - self._starts[number]
 
 
 class Subset(ImageDataset):
-    """Some images of a dataset, in the order they are asked for.
+    """Some images of a dataset, in the order of the indices.
 
     Parameters
     ----------
     dataset : ImageDataset
-        Where they come from.
+        All images.
     indices : ndarray
-        `int[n]`.
+        `int[n]`, indices into the dataset.
     """
 
     def __init__(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> None:
         self.name = dataset.name
         self._dataset, self._indices = dataset, [int(index) for index in indices]
-        self.records = LazySequence(len(indices), lambda place: dataset.records[self._indices[place]])
+        self.records = LazySequence(len(indices), lambda index: dataset.records[self._indices[index]])
 
     def open(self, index: int) -> AbstractContextManager[EncodedImage]:
         """Open an image of the dataset."""
         return self._dataset.open(self._indices[index])
 
     def identity(self, index: int) -> bytes:
-        """Identity that the image has in the dataset."""
+        """Identity of the image in the dataset."""
         return self._dataset.identity(self._indices[index])
 
     def read_mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Mask that the image has in the dataset."""
+        """Mask of the image in the dataset."""
         return self._dataset.read_mask(self._indices[index])

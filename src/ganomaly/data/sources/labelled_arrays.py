@@ -1,4 +1,4 @@
-"""MNIST, CIFAR-10 and the like as arrays with labels, from whatever form they were downloaded in.
+"""MNIST, CIFAR-10 and similar datasets as arrays with labels, from the forms they are distributed in.
 
 IDX: LeCun, Cortes, Burges, *The MNIST database*; CIFAR binary: Krizhevsky, *Learning Multiple Layers of Features from
 Tiny Images*, 2009. Python's pickled form of CIFAR is refused: reading a pickle runs code.
@@ -23,7 +23,7 @@ _IDX_UNSIGNED_BYTE = 8
 
 @dataclass(frozen=True, eq=False)
 class LabelledArrays:
-    """Images of one size, and what is on them.
+    """Images of one size, and their labels.
 
     Attributes
     ----------
@@ -38,20 +38,20 @@ class LabelledArrays:
 
 
 def load_labelled_arrays(folder: Path, split: str) -> LabelledArrays:
-    """Read a split of a small labelled data set.
+    """Read a split of a small labelled dataset.
 
     Parameters
     ----------
     folder : Path
-        With parquet in the Hugging Face layout, IDX files (`train-images-idx3-ubyte`, also `.gz`), or CIFAR's binary
-        files (`data_batch_1.bin`), directly or in any folder below, as torchvision leaves them.
+        Holds parquet in the Hugging Face layout, IDX files (`train-images-idx3-ubyte`, also `.gz`), or CIFAR's binary
+        files (`data_batch_1.bin`), directly or in a folder below, as torchvision stores them.
     split : {'train', 'test'}
         Which part.
 
     Raises
     ------
     UsageError
-        If there is nothing of the kind, or only pickles.
+        If there are no such files, or only pickles.
     DataError
         If a file is truncated or is not what its name says.
     """
@@ -60,15 +60,15 @@ def load_labelled_arrays(folder: Path, split: str) -> LabelledArrays:
     if parquet := sorted(folder.rglob(f"*{split}*.parquet")):
         return _from_parquet(parquet)
     idx_name = {"train": "train", "test": "t10k"}[split]
-    if images := _found(folder, f"{idx_name}-images*idx3-ubyte*"):
-        labels = _found(folder, f"{idx_name}-labels*idx1-ubyte*")
+    if images := _files_below(folder, f"{idx_name}-images*idx3-ubyte*"):
+        labels = _files_below(folder, f"{idx_name}-labels*idx1-ubyte*")
         if not labels:
             raise DataError(f"{images[0]} has no labels beside it: {idx_name}-labels-idx1-ubyte is missing")
         return LabelledArrays(read_idx(images[0])[..., np.newaxis], read_idx(labels[0]).astype(np.str_))
     binary_name = {"train": "data_batch_*.bin", "test": "test_batch.bin"}[split]
-    if binary := _found(folder, binary_name):
+    if binary := _files_below(folder, binary_name):
         return _from_cifar_binary(binary)
-    if _found(folder, "data_batch_1"):
+    if _files_below(folder, "data_batch_1"):
         raise UsageError(
             f"the files in {folder} are CIFAR's Python version, which are pickles, and reading a pickle runs code; "
             "download the binary version (data_batch_1.bin …)"
@@ -130,5 +130,5 @@ def _from_cifar_binary(files: Sequence[Path]) -> LabelledArrays:
     return LabelledArrays(np.ascontiguousarray(images), rows[:, 0].astype(np.str_))
 
 
-def _found(folder: Path, pattern: str) -> list[Path]:
+def _files_below(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.rglob(pattern) if path.is_file())

@@ -1,8 +1,8 @@
-"""Which images a person means by a folder, a list of paths, parquet or arrays.
+"""From a folder, a list of paths, parquet or arrays to a dataset: which images are meant, and their labels.
 
 A folder in MVTec AD layout has `train/good`, `test/good`, `test/<kind>` and `ground_truth/<kind>/<name>_mask.png`.
-A folder with a subfolder for each kind needs one of them to be called as in `NORMAL_NAMES`. What lies in folders
-called `ground_truth`, and what is hidden, is no image.
+In a folder with a subfolder for each kind, one of them must be named as in `NORMAL_NAMES`. Hidden files and those in
+folders called `ground_truth` are not images.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ganomaly.data.readers.decoding import SUFFIXES
+from ganomaly.data.sources.arrays import ImageArrays
 from ganomaly.data.sources.dataset import ImageDataset, JoinedImages
-from ganomaly.data.sources.files import ImageArrays, ImageFile, ImageFiles
+from ganomaly.data.sources.files import ImageFile, ImageFiles
 from ganomaly.data.sources.listing import MASK_FOLDER, FolderContent, list_folder, subfolders
 from ganomaly.errors import DataError, UsageError, package_needed
 
@@ -32,21 +33,22 @@ _LAYOUTS = (
 
 
 def open_training_images(data: Any) -> ImageDataset:
-    """Find the normal images to learn from.
+    """Open the normal images to train on.
 
     Parameters
     ----------
     data : path, sequence of paths, ndarray, or sequence of ndarray
         A folder in MVTec AD layout gives `train/good`. Another folder gives all images in it and its subfolders;
-        but if one of its subfolders is called as in `NORMAL_NAMES` and there are others, only that one. A folder
-        of parquet gives the files with `train` in their path, if there are any. Of labelled parquet, the rows with
-        a label called as in `NORMAL_NAMES`, or false, or 0 where the others are 1, if there are any; otherwise all
+        but if one of its subfolders is named as in `NORMAL_NAMES` and there are others, only that one. A folder
+        of parquet gives the files with `train` in their path, if there are any. Labelled parquet gives the rows with
+        a label named as in `NORMAL_NAMES`, or false, or 0 where the others are 1, if there are any; otherwise all
         rows. Arrays are `uint8` or `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
 
     Raises
     ------
     UsageError
-        If a path does not exist, what is given cannot be images, or normal images lie beside others further below.
+        If a path does not exist, if `data` cannot be images, or if a folder further below holds normal images beside
+        others.
     DataError
         If there are no images.
     """
@@ -54,21 +56,21 @@ def open_training_images(data: Any) -> ImageDataset:
 
 
 def open_test_images(data: Any) -> ImageDataset:
-    """Find labelled images to measure a model on.
+    """Open labelled images to evaluate a model on.
 
     Parameters
     ----------
     data : path
         A folder in MVTec AD layout gives `test/*` with masks. Another folder needs a subfolder for each kind, one of
-        them called as in `NORMAL_NAMES`. A folder of parquet gives the files with `test` in their path, if there are
-        any; a label called as in `NORMAL_NAMES`, 0 or false is normal.
+        them named as in `NORMAL_NAMES`. A folder of parquet gives the files with `test` in their path, if there are
+        any; a label named as in `NORMAL_NAMES`, 0 or false is normal.
 
     Raises
     ------
     UsageError
         If the path does not exist.
     DataError
-        If there are no images or no labels; the sentence says which layout is needed.
+        If there are no images or no labels; the message says which layout is needed.
     """
     if isinstance(data, (list, tuple)) and len(data) == 1:
         data = data[0]
@@ -83,18 +85,18 @@ def open_test_images(data: Any) -> ImageDataset:
 
 
 def open_images(sources: Any) -> ImageDataset:
-    """Find images to score, labelled or not, all of them and in the order given.
+    """Open images to score, labelled or not, all of them and in the order given.
 
     Parameters
     ----------
     sources : path, sequence of paths, ndarray, or sequence of ndarray
         Any mix of files, folders (with their subfolders, in natural order) and parquet; or arrays as in
-        `open_training_images`. A file that is missing costs its own row.
+        `open_training_images`. A missing file is an image that cannot be read.
 
     Raises
     ------
     UsageError
-        If a folder or parquet file does not exist, or what is given cannot be images.
+        If a folder or parquet file does not exist, or if `sources` cannot be images.
     DataError
         If there are no images.
     """
@@ -151,6 +153,7 @@ def _in_short(names: Sequence[str]) -> str:
 
 
 def _existing(path: Path) -> Path:
+    """The path, or `UsageError` if there is nothing at it."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -190,7 +193,7 @@ def _test_folder(root: Path) -> ImageDataset:
     base = root / "test" if (root / "test").is_dir() else root
     masks = next((f for f in (root / MASK_FOLDER, root.parent / MASK_FOLDER) if f.is_dir()), None)
     kinds = subfolders(base)
-    # beside masks it is known what the other folders are, even if no normal image is among them
+    # where there are masks, the other folders are kinds of anomalies, even if there is no folder of normal images
     if any(_is_normal(kind.name) for kind in kinds) or (
         kinds and base != root and masks == root / MASK_FOLDER
     ):
@@ -230,14 +233,14 @@ def _label(path: Path, root: Path) -> str:
 
 
 def _mask(image: Path, kind: Path, masks: Path) -> Path | None:
-    """Return the mask of an image of a kind; None if nobody made one."""
+    """The mask file of an anomalous image; None if there is none."""
     folder = masks / image.parent.relative_to(kind.parent)
     candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png")
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _check_is_one_dataset(root: Path, kinds: Sequence[Path]) -> None:
-    """Raise `UsageError` for a folder of whole datasets, whose anomalous images would count as normal."""
+    """Raise `UsageError` for a folder of several datasets, whose anomalous images would count as normal."""
     datasets = [kind.name for kind in kinds if any((kind / "train" / name).is_dir() for name in NORMAL_NAMES)]
     if datasets:
         raise UsageError(
@@ -246,16 +249,18 @@ def _check_is_one_dataset(root: Path, kinds: Sequence[Path]) -> None:
 
 
 def _check_all_may_be_normal(root: Path, folders: Iterable[Path]) -> None:
-    """Raise `UsageError` where images lie in folders beside one that is called normal, as `crack` beside `good`."""
-    inner = [folder.relative_to(root) for folder in folders]
-    known = {part for folder in inner for part in (folder, *folder.parents) if part.name}
-    for normal in sorted(known):
-        if not _is_normal(normal.name) or any(_is_normal(above.name) for above in normal.parents):
-            continue  # what lies in a normal folder is normal
-        beside = {part.name for part in known if part.parent == normal.parent and not _is_normal(part.name)}
-        if beside:
+    """Raise `UsageError` where a folder of normal images has others beside it, as `crack` beside `good`."""
+    relative = [folder.relative_to(root) for folder in folders]
+    with_parents = {part for folder in relative for part in (folder, *folder.parents) if part.name}
+    for normal in sorted(with_parents):
+        if not _is_normal(normal.name) or any(_is_normal(parent.name) for parent in normal.parents):
+            continue  # all images below a normal folder are normal
+        others = {
+            part.name for part in with_parents if part.parent == normal.parent and not _is_normal(part.name)
+        }
+        if others:
             raise UsageError(
-                f"{root / normal.parent} holds {normal.name} and {', '.join(sorted(beside))[:200]}, and all of it "
+                f"{root / normal.parent} holds {normal.name} and {', '.join(sorted(others))[:200]}, and all of it "
                 f"would count as normal; name the folder to learn from: {root / normal}"
             )
 
@@ -263,7 +268,7 @@ def _check_all_may_be_normal(root: Path, folders: Iterable[Path]) -> None:
 def _nothing_in(folder: Path, content: FolderContent) -> DataError:
     others = f"; {content.others} files with other endings are there" if content.others else ""
     return DataError(
-        f"no images in {folder} and its subfolders: looked for {', '.join(SUFFIXES)} and .parquet{others}"
+        f"no images in {folder} and its subfolders: expected {', '.join(SUFFIXES)} and .parquet{others}"
     )
 
 
@@ -280,8 +285,8 @@ def _parquet_of_split(root: Path, content: FolderContent, split: str) -> "Parque
     """Open the parquet files whose path names the split; all of them if none does."""
     if not content.parquet:
         raise _nothing_in(root, content)
-    of_split = [path for path in content.parquet if split in _label(path, root).casefold()]
-    files = of_split or content.parquet
+    split_files = [path for path in content.parquet if split in _label(path, root).casefold()]
+    files = split_files or content.parquet
     return _parquet(files, str(files[0]) if len(files) == 1 else f"{root} ({len(files)} parquet files)")
 
 

@@ -24,7 +24,7 @@ from ganomaly.errors import DataError, ImageError
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMN = "label"
 
-_KEPT_BYTES = 16 * 2**20
+_CACHE_BYTES = 16 * 2**20
 _UNLABELLED = -1
 _ARROW_ERRORS = (pa.ArrowException, OSError, ValueError)
 
@@ -34,20 +34,20 @@ class ParquetImages(ImageDataset):
 
     The image is binary, or a struct with the binary field `bytes`. Names of labels are taken from the metadata
     that Hugging Face writes; otherwise the label itself is the name. Row groups are read when needed, and a few
-    are kept, so that memory stays flat when images are read in order. Reading in random order works, but reads a
-    whole row group for an image once the files are larger than what is kept.
+    are cached, so that memory stays flat when images are read in order. Reading in random order works, but reads a
+    whole row group for each image once the files are larger than the cache.
 
     Parameters
     ----------
     files : sequence of Path
-        In the order they shall have.
+        In order.
     name : str, optional
-        What a person would call the whole.
+        What messages call the dataset.
 
     Raises
     ------
     DataError
-        If a file is truncated, is no parquet, or has no column of images.
+        If a file is truncated, is not parquet, or has no column of images.
     """
 
     def __init__(self, files: Sequence[Path], name: str | None = None) -> None:
@@ -59,12 +59,12 @@ class ParquetImages(ImageDataset):
         self._names, self._codes = _labels(self._files)
         self._rows = np.arange(self._ends[-1])
         self._normal_kinds: frozenset[str] | None = None
-        self._row_groups = _RowGroups(_KEPT_BYTES)
+        self._row_groups = _RowGroupCache(_CACHE_BYTES)
         self.records = LazySequence(len(self._rows), self._record)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the labels there are; empty if there are none."""
+        """Names of the labels; empty if there are no labels."""
         present = np.unique(self._codes[self._rows])
         return tuple(self._names[code] for code in present if code != _UNLABELLED)
 
@@ -76,13 +76,13 @@ class ParquetImages(ImageDataset):
         )
 
     def labelled(self, normal_kinds: Collection[str]) -> "ParquetImages":
-        """Return the same images, those of these kinds known as normal and the other labelled ones as anomalous."""
+        """The same images, with those of these kinds labelled normal and those of other kinds anomalous."""
         return self._changed(self._rows, frozenset(normal_kinds), self.name)
 
     def only(self, kinds: Collection[str]) -> "ParquetImages":
-        """Return the images of these kinds alone, known as normal."""
-        wanted = [code for code, name in enumerate(self._names) if name in kinds]
-        rows = self._rows[np.isin(self._codes[self._rows], wanted)]
+        """The images of these kinds alone, labelled normal."""
+        codes = [code for code, name in enumerate(self._names) if name in kinds]
+        rows = self._rows[np.isin(self._codes[self._rows], codes)]
         return self._changed(rows, frozenset(kinds), f"{self.name} (label {', '.join(sorted(kinds))})")
 
     @contextmanager
@@ -100,43 +100,43 @@ class ParquetImages(ImageDataset):
             return str(error).encode()
 
     def _changed(self, rows: NDArray[np.int64], normal_kinds: frozenset[str], name: str) -> "ParquetImages":
-        changed = copy(self)  # the kept row groups are shared
+        changed = copy(self)  # the cache is shared
         changed._rows, changed._normal_kinds, changed.name = rows, normal_kinds, name
         changed.records = LazySequence(len(rows), changed._record)
         return changed
 
     def _record(self, index: int) -> ImageRecord:
         row = self._rows[index]
-        number, place = self._found(row)
+        number, row_in_file = self._located(row)
         code = self._codes[row]
         kind = None if code == _UNLABELLED else self._names[code]
         is_anomalous = None if kind is None or self._normal_kinds is None else kind not in self._normal_kinds
-        return ImageRecord(f"{self._files[number].path}#{place}", kind, is_anomalous)
+        return ImageRecord(f"{self._files[number].path}#{row_in_file}", kind, is_anomalous)
 
-    def _found(self, row: np.int64) -> tuple[int, int]:
-        """Return the file of a row, and its number in there."""
+    def _located(self, row: np.int64) -> tuple[int, int]:
+        """The number of the file that holds a row, and the number of the row in this file."""
         number = int(np.searchsorted(self._ends, row, side="right"))
         return number, int(row) - int(self._ends[number]) + self._files[number].rows
 
     def _content(self, index: int) -> tuple[str, bytes]:
-        number, place = self._found(self._rows[index])
+        number, row_in_file = self._located(self._rows[index])
         file = self._files[number]
-        name = f"{file.path.name}#{place}"
+        name = f"{file.path.name}#{row_in_file}"
         try:
-            content = self._row_groups.cell(number, file, place)
+            content = self._row_groups.cell(number, file, row_in_file)
         except _ARROW_ERRORS as error:
             reason = " ".join(str(error).split())[:120]
             raise ImageError(f"{name} cannot be read: the parquet file is damaged ({reason})") from error
         if content is None:
             raise ImageError(
-                f"{name} holds no image: its bytes are missing, and files elsewhere are not looked for"
+                f"{name} holds no image: its bytes are missing, and its path alone is not followed"
             )
         return name, content
 
 
 @dataclass(frozen=True)
 class _ParquetFile:
-    """What the footer of a file tells."""
+    """What the footer of a file says."""
 
     path: Path
     metadata: Any
@@ -167,11 +167,11 @@ class _ParquetFile:
 
     @property
     def label_type(self) -> Any:
-        """Type of the labels; None if there are none."""
+        """Type of the labels; None if there are no labels."""
         return self.schema.field(LABEL_COLUMN).type if LABEL_COLUMN in self.schema.names else None
 
     def cells(self, group: int) -> list[Any]:
-        """Return the binary values of a row group, in batches."""
+        """The binary values of a row group, in batches."""
         with pq.ParquetFile(self.path, metadata=self.metadata) as file:
             # batches, because a struct of more than 2 GiB cannot be read in one piece
             batches = list(file.iter_batches(row_groups=[group], columns=[self.column]))
@@ -179,7 +179,7 @@ class _ParquetFile:
 
 
 def _image_column(path: Path, schema: Any) -> str:
-    """Return the column to read, or its field of bytes."""
+    """The column to read, or its field of bytes."""
     for name in IMAGE_COLUMNS:
         if name in schema.names:
             kind = schema.field(name).type
@@ -205,55 +205,55 @@ def _binary(column: Any) -> Any:
     return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
 
-class _RowGroups:
-    """The row groups read last; at least two, since threads that read in order are where two touch.
+class _RowGroupCache:
+    """The row groups read last; at least two, since threads that read in order work on two neighbouring ones.
 
-    The one that was read first is forgotten first, however lately it was used: a thread that lags behind must not
-    make the others lose what they need next.
+    The one that was read first is evicted first, however recently it was used: a thread that lags behind must not
+    make the others lose the one they need next.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._kept: dict[tuple[int, int], list[Any]] = {}
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._row_groups: dict[tuple[int, int], list[Any]] = {}
         self._lock = threading.Lock()
 
     def cell(self, number: int, file: _ParquetFile, row: int) -> bytes | None:
-        """Bytes of a row of file `number`; None where there are none."""
+        """Bytes of a row of the file with this number; None where they are missing."""
         group = int(np.searchsorted(file.group_ends, row, side="right"))
-        place = row - (int(file.group_ends[group - 1]) if group else 0)
-        with self._lock:  # who needs the same row group waits for it instead of reading it too
-            batches = self._kept.get((number, group))
+        position = row - (int(file.group_ends[group - 1]) if group else 0)
+        with self._lock:  # a thread that needs the same row group waits for it instead of reading it too
+            batches = self._row_groups.get((number, group))
             if batches is None:
-                batches = self._kept[number, group] = file.cells(group)
-                self._forget_oldest()
+                batches = self._row_groups[number, group] = file.cells(group)
+                self._evict()
         for batch in batches:
-            if place < len(batch):
-                content: bytes | None = batch[place].as_py()
+            if position < len(batch):
+                content: bytes | None = batch[position].as_py()
                 return content
-            place -= len(batch)
+            position -= len(batch)
         raise pa.ArrowInvalid(f"row group {group} has fewer rows than it says")
 
-    def _forget_oldest(self) -> None:
-        while len(self._kept) > 2 and self._bytes() > self._most_bytes:
-            del self._kept[next(iter(self._kept))]
+    def _evict(self) -> None:
+        while len(self._row_groups) > 2 and self._bytes() > self._max_bytes:
+            del self._row_groups[next(iter(self._row_groups))]
 
     def _bytes(self) -> int:
-        return sum(batch.nbytes for batches in self._kept.values() for batch in batches)
+        return sum(batch.nbytes for batches in self._row_groups.values() for batch in batches)
 
 
 def _labels(files: Sequence[_ParquetFile]) -> tuple[list[str], NDArray[np.int32]]:
-    """Names of the labels, and for each row the number of its name or `_UNLABELLED`."""
-    numbers: dict[str, int] = {}
+    """Names of the labels, and for each row the index of its name or `_UNLABELLED`."""
+    code_by_name: dict[str, int] = {}
     codes = []
     for file in files:
         names = _label_names(file)
-        of_file = np.full(file.rows, _UNLABELLED, dtype=np.int32)
+        file_codes = np.full(file.rows, _UNLABELLED, dtype=np.int32)
         if names is not None:
-            for place, name in enumerate(names):
+            for row, name in enumerate(names):
                 if name is not None:
-                    of_file[place] = numbers.setdefault(name, len(numbers))
-        codes.append(of_file)
-    return list(numbers), np.concatenate(codes)
+                    file_codes[row] = code_by_name.setdefault(name, len(code_by_name))
+        codes.append(file_codes)
+    return list(code_by_name), np.concatenate(codes)
 
 
 def _label_names(file: _ParquetFile) -> list[str | None] | None:
@@ -283,10 +283,10 @@ def _label_name(label: Any, class_names: Sequence[str]) -> str | None:
 
 
 def _class_names(schema: Any) -> list[str]:
-    """Names that Hugging Face keeps beside the schema; empty where there are none."""
+    """Names of the labels in the metadata that Hugging Face writes; empty without them."""
     try:
         info = json.loads((schema.metadata or {})[b"huggingface"])
         names = info["info"]["features"][LABEL_COLUMN]["names"]
         return [str(name) for name in names]
-    except (KeyError, TypeError, ValueError):  # written by anyone, in any shape
+    except (KeyError, TypeError, ValueError):  # metadata may hold anything
         return []
