@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganomaly import GANomalyDetector
-from ganomaly.methods import patch_ganomaly
+from ganomaly.methods.patch_ganomaly import scoring
 from machine import describe_machine
 
 SCORE = """
@@ -69,9 +69,9 @@ def seams(detector: GANomalyDetector) -> str:
     """How much the map of an image in four tiles differs from its map in one pass."""
     image = cloth(1200, 1200, seed=2000)
     tiled = detector.anomaly_map(image)
-    tile, patch_ganomaly.TILE = patch_ganomaly.TILE, 1200
+    tile, scoring.TILE = scoring.TILE, 1200
     whole = detector.anomaly_map(image)
-    patch_ganomaly.TILE = tile
+    scoring.TILE = tile
     return (
         f"1200×1200 px in tiles of {tile} px and in one pass: the maps differ by at most "
         f"{np.abs(tiled - whole).max():.2g}; they run from {whole.min():.2g} to {whole.max():.2g}"

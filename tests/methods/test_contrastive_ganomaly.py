@@ -1,6 +1,7 @@
-"""What the preset for small images claims beyond the contract of all methods."""
+"""GANomaly for small images: its loss, its score, and what it promises beyond the contract of all methods."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.methods.contrastive_ganomaly import (
-    WEIGHTS,
+    SIGNAL_WEIGHTS,
     ContrastiveGANomaly,
     ContrastiveGANomalyOptions,
     contrastive_loss,
@@ -28,7 +29,7 @@ def make(size: int = 32) -> ContrastiveGANomaly:
 
 
 def kinds_of_images(kinds: list[int], n: int, seed: int = 0) -> np.ndarray:
-    """Bars `uint8[N, 32, 32]`; the kind is their number, and where they lie is left to chance."""
+    """Bars at random heights, `uint8[N, 32, 32]`; the kind is their number."""
     random = np.random.default_rng(seed)
     images = random.integers(0, 40, (n * len(kinds), 32, 32))
     for image, kind in zip(images, np.repeat(kinds, n), strict=True):
@@ -48,36 +49,51 @@ def test_the_contrastive_loss_is_that_of_simclr():
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     losses = []
     for i in range(6):
-        likeness = np.exp(rows @ rows[i] / 0.3)
-        losses.append(-math.log(likeness[(i + 3) % 6] / (likeness.sum() - likeness[i])))
+        similarity = np.exp(rows @ rows[i] / 0.3)
+        losses.append(-math.log(similarity[(i + 3) % 6] / (similarity.sum() - similarity[i])))
     assert float(contrastive_loss(embedding, 0.3)) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_the_score_is_the_weighted_mean_of_the_signals_above_the_usual():
+def test_the_score_is_the_weighted_mean_of_the_standardised_signals():
     method = make().eval()
     with torch.no_grad():
         method.fit_statistics([as_input(kinds_of_images([1, 2], 30))])
         x = as_input(kinds_of_images([3], 4))
-        shown, embedding, difference, _ = method._features(x)
-        plain, white, embedded = method.neighbourhoods
-        signals = [plain(shown), white(shown), embedded(embedding), difference]
-        above = [
-            (signal.log() - method.usual[i]) / method.spread[i] * WEIGHTS[i]
+        features, embedding, difference, _ = method._outputs(x)
+        plain, whitened, embedded = method.banks
+        signals = [plain(features), whitened(features), embedded(embedding), difference]
+        weighted = [
+            (signal.log() - method.reference_mean[i]) / method.reference_std[i] * SIGNAL_WEIGHTS[i]
             for i, signal in enumerate(signals)
         ]
-        expected = functional.softplus(torch.stack(above).sum(dim=0) / sum(WEIGHTS))
+        expected = functional.softplus(torch.stack(weighted).sum(dim=0) / sum(SIGNAL_WEIGHTS))
         torch.testing.assert_close(method.predict(x).score, expected)
 
 
-def test_what_is_usual_is_learnt_from_images_that_are_not_compared_with():
+def test_reference_means_come_from_images_that_are_not_in_the_bank():
     method = make().eval()
     images = as_input(kinds_of_images([1, 2], 30))
     with torch.no_grad():
         method.fit_statistics(torch.split(images, 16))
-        plain = method.neighbourhoods[0]
-        assert len(plain.bank) == 50
-        distances = plain(method._features(images[:10])[0])
-    torch.testing.assert_close(method.usual[0], distances.log().mean(), rtol=1e-4, atol=1e-5)
+        plain = method.banks[0]
+        assert len(plain.features) == 50
+        distances = plain(method._outputs(images[:10])[0])
+    torch.testing.assert_close(method.reference_mean[0], distances.log().mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mirror", "discriminator_passes"), [(False, 1), (True, 2)])
+def test_a_prediction_runs_each_network_once_and_the_discriminator_on_mirrored_images_where_they_are_normal(
+    mirror, discriminator_passes
+):
+    method = make().eval()
+    method.mirror.fill_(mirror)
+    passes: Counter[str] = Counter()
+    for name, network in method.named_children():
+        network.register_forward_hook(lambda *_, name=name: passes.update([name]))
+    with torch.no_grad():
+        method.predict(torch.zeros(3, 1, 32, 32))
+    assert passes["encoder"] == passes["decoder"] == passes["reconstruction_encoder"] == 1
+    assert passes["discriminator"] == discriminator_passes
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
@@ -90,7 +106,7 @@ def test_few_images_are_enough_for_finite_scores(n):
     assert (scores >= 0).all()
 
 
-def test_after_learning_a_score_still_does_not_depend_on_the_batch():
+def test_the_score_of_an_image_does_not_depend_on_its_batch_once_statistics_are_fitted():
     method = make().eval()
     images = as_input(kinds_of_images([1, 2, 3], 40))
     with eval_mode(method):
@@ -100,7 +116,7 @@ def test_after_learning_a_score_still_does_not_depend_on_the_batch():
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
-def test_what_is_much_alike_is_scored_alike_in_every_batch():
+def test_scores_of_nearly_identical_images_do_not_depend_on_the_batch():
     method = make().eval()
     random = np.random.default_rng(0)
     images = as_input(kinds_of_images([3], 1) * 0.8 + random.normal(20, 4, (90, 32, 32)))
@@ -116,7 +132,7 @@ def test_larger_images_get_narrower_networks():
     assert weights[1] < 1.5 * weights[0]
 
 
-def test_images_of_another_kind_stand_out_after_a_short_training():
+def test_images_of_another_kind_score_higher_after_a_short_training():
     normal = kinds_of_images([1, 4], 150)
     loader = load_images(normal)
     training = TrainingOptions(steps=60, batch_size=32, precision="fp32")

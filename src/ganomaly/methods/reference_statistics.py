@@ -1,4 +1,4 @@
-"""What normal images do at a place, and in an image of a size: what scores are measured against."""
+"""Statistics of the maps of normal images, by position and by image size, that scores are measured against."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,104 +8,97 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_BORDERS = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    8,
-    12,
-    16,
-    24,
-    32,
-    48,
-    64,
-)  # places from the edge where one band ends and the next begins
-_BANDS = 2 * (len(_BORDERS) + 1)  # from both ends
+# positions from the edge where one band ends and the next begins
+_BAND_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_BANDS = 2 * (len(_BAND_EDGES) + 1)  # from both edges
 _GRID = 12  # cells a side
-_OVERALL_SHARE = 0.2  # of a reach or spread that all cells or sizes share: one of them has seen few images
-_SIZES = 12  # for which is known what is usual
-_SIZE_WIDTH = 0.35  # of the logarithm of the number of places: so alike are sizes that tell of each other
+_OVERALL_SHARE = 0.2  # of a power or variance that comes from all cells or sizes; one has seen few images
+_SIZES = 12  # at which the statistics are stored
+_SIZE_BANDWIDTH = 0.35  # of the kernel that averages over sizes; log of the number of positions
 _PART_WEIGHT = 1 / 64  # of the parts of an image, beside whole images of their size
+_TOP_K_DIVISOR = 1000  # k of the top-k mean is the number of positions over this,
+_MIN_K = 9  # and this at least
 _TINY = 1e-6
 
 
 class PositionStatistics(nn.Module):
-    """Mean of maps by the place in the image, and how far above it normal images reach there.
+    """Mean and scale of the maps of normal images, by position.
 
-    Twice: by the distance from the edges, which is the same in images of all sizes, and in the cells of a grid over
-    the image, for parts that always lie alike. The edges come first; what they leave is measured on the grid.
+    Maps are standardised twice: by the distance from each edge of the image, which means the same in images of all
+    sizes, and then by the cells of a grid over the image, for parts that are always aligned.
 
-    The reach comes from the mean fourth power of what lies above the mean. Where values are normally distributed it
-    is their standard deviation; where normal images are mostly cool and now and then very hot, as at a rim that is
-    not always in the picture, it is far more.
+    The scale is the fourth root of the mean fourth power above the mean, times a constant that makes it the standard
+    deviation for normally distributed values. Where normal images are rarely but strongly above the mean, as at a rim
+    that some of them show, it is far larger than the standard deviation.
 
     Parameters
     ----------
     channels : int
-        Maps of an image, each measured by itself.
+        Maps of an image, each with statistics of its own.
     """
 
     edge_mean: Tensor
-    edge_reach: Tensor
+    edge_scale: Tensor
     grid_mean: Tensor
-    grid_reach: Tensor
+    grid_scale: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("edge_mean", torch.zeros(2, channels, _BANDS))
-        self.register_buffer("edge_reach", torch.ones(2, channels, _BANDS))
+        self.register_buffer("edge_scale", torch.ones(2, channels, _BANDS))
         self.register_buffer("grid_mean", torch.zeros(channels, _GRID, _GRID))
-        self.register_buffer("grid_reach", torch.ones(channels, _GRID, _GRID))
+        self.register_buffer("grid_scale", torch.ones(channels, _GRID, _GRID))
 
-    def learn(self, maps: Sequence[Tensor]) -> None:
-        """Take the statistics of normal images, `float[C, h, w]` each."""
+    def fit(self, maps: Sequence[Tensor]) -> None:
+        """Take the statistics of normal images' maps, `float[C, h, w]` each."""
         for axis in (0, 1):
-            self._learn_edges(maps, axis)
-            maps = [self._without_edges(each[None], axis)[0] for each in maps]
-        self.grid_mean.copy_(
-            torch.stack([functional.adaptive_avg_pool2d(each, _GRID) for each in maps]).mean(0)
-        )
+            self._fit_edges(maps, axis)
+            maps = [self._standardise_by_edge(image_maps[None], axis)[0] for image_maps in maps]
+        cells = [functional.adaptive_avg_pool2d(image_maps, _GRID) for image_maps in maps]
+        self.grid_mean.copy_(torch.stack(cells).mean(dim=0))
         powers = [
-            functional.adaptive_avg_pool2d(_power_above(each, _on_grid(self.grid_mean, each)), _GRID)
-            for each in maps
+            functional.adaptive_avg_pool2d(
+                _power_above(image_maps, _resized(self.grid_mean, image_maps)), _GRID
+            )
+            for image_maps in maps
         ]
         power = torch.stack(powers).mean(dim=0)
         smooth = functional.avg_pool2d(power, 3, 1, 1, count_include_pad=False)
         overall = power.mean(dim=(1, 2), keepdim=True)
-        self.grid_reach.copy_(_reach((1 - _OVERALL_SHARE) * smooth + _OVERALL_SHARE * overall))
+        self.grid_scale.copy_(_scale((1 - _OVERALL_SHARE) * smooth + _OVERALL_SHARE * overall))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Measure maps `float[N, C, h, w]` in reaches above the mean of their places."""
+        """Standardise maps `float[N, C, h, w]`: how many scales they are above the mean of each position."""
         for axis in (0, 1):
-            maps = self._without_edges(maps, axis)
-        return (maps - _on_grid(self.grid_mean, maps)) / _on_grid(self.grid_reach, maps)
+            maps = self._standardise_by_edge(maps, axis)
+        return (maps - _resized(self.grid_mean, maps)) / _resized(self.grid_scale, maps)
 
-    def _learn_edges(self, maps: Sequence[Tensor], axis: int) -> None:
-        self.edge_mean[axis] = _by_band(maps, axis)
-        mean = [self._by_place(self.edge_mean, each, axis) for each in maps]
-        powers = [_power_above(each, usual) for each, usual in zip(maps, mean, strict=True)]
-        self.edge_reach[axis] = _reach(_by_band(powers, axis))
+    def _fit_edges(self, maps: Sequence[Tensor], axis: int) -> None:
+        self.edge_mean[axis] = _band_means(maps, axis)
+        powers = [
+            _power_above(image_maps, self._at_positions(self.edge_mean, image_maps, axis))
+            for image_maps in maps
+        ]
+        self.edge_scale[axis] = _scale(_band_means(powers, axis))
 
-    def _without_edges(self, maps: Tensor, axis: int) -> Tensor:
-        mean, reach = (self._by_place(of, maps, axis) for of in (self.edge_mean, self.edge_reach))
-        return (maps - mean) / reach
+    def _standardise_by_edge(self, maps: Tensor, axis: int) -> Tensor:
+        mean = self._at_positions(self.edge_mean, maps, axis)
+        return (maps - mean) / self._at_positions(self.edge_scale, maps, axis)
 
     @staticmethod
-    def _by_place(of: Tensor, maps: Tensor, axis: int) -> Tensor:
-        """A figure of each band, `float[2, C, bands]`, spread over the places of maps `float[…, C, h, w]`."""
-        band = _bands(maps.shape[axis - 2]).to(of.device)
-        return of[axis].index_select(1, band).unsqueeze(2 - axis)  # [C, h, 1] or [C, 1, w]
+    def _at_positions(by_band: Tensor, maps: Tensor, axis: int) -> Tensor:
+        """A statistic of each band, `float[2, C, bands]`, at the positions of maps `float[…, C, h, w]`."""
+        band = _bands(maps.shape[axis - 2]).to(by_band.device)
+        return by_band[axis].index_select(1, band).unsqueeze(2 - axis)  # [C, h, 1] or [C, 1, w]
 
 
-def _by_band(maps: Sequence[Tensor], axis: int) -> Tensor:
-    """The mean over the places of each band, `float[C, bands]`; over all places for a band that nothing lies in."""
+def _band_means(maps: Sequence[Tensor], axis: int) -> Tensor:
+    """The mean over the positions of each band, `float[C, bands]`; for a band without positions, over all."""
     count = torch.zeros(_BANDS, dtype=torch.float64)
     total = torch.zeros(maps[0].shape[0], _BANDS, dtype=torch.float64)
-    for each in maps:
-        line = each.double().mean(dim=2 - axis).cpu()  # [C, h or w]
-        band, weight = _bands(each.shape[1 + axis]), each.shape[2 - axis]
+    for image_maps in maps:
+        line = image_maps.double().mean(dim=2 - axis).cpu()  # [C, h or w]
+        band, weight = _bands(image_maps.shape[1 + axis]), image_maps.shape[2 - axis]
         count.index_add_(0, band, torch.full((len(band),), float(weight), dtype=torch.float64))
         total.index_add_(1, band, weight * line)
     overall = total.sum(dim=1, keepdim=True) / count.sum()
@@ -113,95 +106,100 @@ def _by_band(maps: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def _power_above(maps: Tensor, mean: Tensor) -> Tensor:
-    """What lies above the mean, to the fourth; scaled so that a normal distribution gives its variance squared."""
+    """The fourth power of what is above the mean; for a normal distribution its mean is the variance squared."""
     return (maps - mean).clamp_min(0) ** 4 * (2 / 3)
 
 
-def _reach(power: Tensor) -> Tensor:
+def _scale(power: Tensor) -> Tensor:
     return power.sqrt().clamp_min(_TINY).sqrt()
 
 
-def _on_grid(grid: Tensor, like: Tensor) -> Tensor:
-    """A grid `float[C, g, g]` spread over maps `float[…, C, h, w]`."""
+def _resized(grid: Tensor, like: Tensor) -> Tensor:
+    """A grid `float[C, g, g]` interpolated to the size of maps `float[…, C, h, w]`."""
     size = like.shape[-2:]
     return functional.interpolate(grid[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 class SizeStatistics(nn.Module):
-    """What the hottest positions of an image usually are, and how far they vary, by the number of its places.
+    """Mean and standard deviation of the top-k means of normal images, by their number of positions.
 
-    Those of a large image are hotter than those of a small one, though both are normal: there are more of them to
-    be hot by chance. Beyond the sizes that were seen, the nearest one seen is taken. Where normal images differ in
-    places by more than a factor of about ten, or leave gaps as wide, this is coarse: the sizes share a part of the
-    spread, and what lies in a gap counts as the nearest size.
+    The top-k mean of a large normal image is above that of a small one, because more of its positions are high by
+    chance. Beyond the sizes that were seen, those of the nearest size are taken. Where normal images differ in size
+    by more than a factor of about ten, or leave gaps as wide, this is coarse: the sizes share a part of the variance,
+    and an image in a gap counts as one of the nearest size.
 
     Parameters
     ----------
     channels : int
-        Maps of an image, each measured by itself.
+        Maps of an image, each with statistics of its own.
     """
 
-    sizes: Tensor
-    usual: Tensor
-    spread: Tensor
+    log_sizes: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("sizes", torch.arange(_SIZES, dtype=torch.float32))
-        self.register_buffer("usual", torch.zeros(channels, _SIZES))
-        self.register_buffer("spread", torch.ones(channels, _SIZES))
+        self.register_buffer("log_sizes", torch.arange(_SIZES, dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros(channels, _SIZES))
+        self.register_buffer("std", torch.ones(channels, _SIZES))
 
-    def learn(self, maps: Iterable[Tensor]) -> None:
-        """Take the statistics of normal maps, `float[C, h, w]` each.
+    def fit(self, maps: Iterable[Tensor]) -> None:
+        """Take the statistics of normal images' maps, `float[C, h, w]` each.
 
-        Their quarters and sixteenths tell of sizes that no map has whole. Where there are whole ones, parts hardly
-        count, for they show less of the rim.
+        Their quarters and sixteenths stand for sizes of which there is no whole image. Beside whole images parts
+        hardly count, because they show less of the rim.
         """
-        found: list[tuple[int, float, Tensor]] = []  # number of places, weight, top-k mean
-        for each in maps:
-            for parts in (1, 2, 4):
-                weight = 1.0 if parts == 1 else _PART_WEIGHT / parts**2
-                for rows in each.tensor_split(parts, dim=1):
-                    for window in rows.tensor_split(parts, dim=2):
-                        if window[0].numel():
-                            found.append((window[0].numel(), weight, top_k_mean(window)))
-        size, weights = np.log([each[0] for each in found]), np.array([each[1] for each in found])
-        hot = torch.stack([each[2] for each in found]).double().cpu().numpy()  # [n, C]
-        sizes = np.linspace(size.min(), size.max(), _SIZES)
-        near = weights * np.exp(-(((size - sizes[:, None]) / _SIZE_WIDTH) ** 2) / 2)  # [_SIZES, n]
-        near /= near.sum(axis=1, keepdims=True)
-        usual = near @ hot
-        left = (hot - np.stack([np.interp(size, sizes, each) for each in usual.T], axis=1)) ** 2
-        overall = np.average(left, axis=0, weights=weights)
-        power = (1 - _OVERALL_SHARE) * near @ left + _OVERALL_SHARE * overall
-        self.sizes.copy_(torch.from_numpy(sizes))
-        self.usual.copy_(torch.from_numpy(usual.T))
-        self.spread.copy_(torch.from_numpy(np.sqrt(power.T).clip(min=_TINY)))
+        windows = [window for image_maps in maps for window in _windows(image_maps)]
+        log_size = np.log([size for size, _, _ in windows])
+        weights = np.array([weight for _, weight, _ in windows])
+        top = torch.stack([means for _, _, means in windows]).double().cpu().numpy()  # [n, C]
+        log_sizes = np.linspace(log_size.min(), log_size.max(), _SIZES)
+        kernel = weights * np.exp(-(((log_size - log_sizes[:, None]) / _SIZE_BANDWIDTH) ** 2) / 2)
+        kernel /= kernel.sum(axis=1, keepdims=True)  # [_SIZES, n]
+        mean = kernel @ top
+        expected = np.stack([np.interp(log_size, log_sizes, channel) for channel in mean.T], axis=1)
+        squares = (top - expected) ** 2
+        overall = np.average(squares, axis=0, weights=weights)
+        variance = (1 - _OVERALL_SHARE) * kernel @ squares + _OVERALL_SHARE * overall
+        self.log_sizes.copy_(torch.from_numpy(log_sizes))
+        self.mean.copy_(torch.from_numpy(mean.T))
+        self.std.copy_(torch.from_numpy(np.sqrt(variance.T).clip(min=_TINY)))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The top-k means of `float[N, C, h, w]`, in spreads above those of normal images: `float[N, C]`."""
-        size = torch.ones_like(maps[:, 0]).sum(dim=(1, 2)).log()
+        """The top-k means of `float[N, C, h, w]`, in standard deviations above normal images': `float[N, C]`."""
+        log_size = torch.ones_like(maps[:, 0]).sum(dim=(1, 2)).log()
         # linear between the sizes; as tensors throughout, so that an exported graph does it for any size
-        steps = self.sizes.diff().clamp_min(_TINY)
-        done = ((size[:, None] - self.sizes[:-1]) / steps).clamp(0, 1)  # [N, sizes − 1]
-        usual, spread = (each[:, 0] + done @ each.diff().t() for each in (self.usual, self.spread))
-        return (top_k_mean(maps) - usual) / spread
+        steps = self.log_sizes.diff().clamp_min(_TINY)
+        fraction = ((log_size[:, None] - self.log_sizes[:-1]) / steps).clamp(0, 1)  # [N, sizes − 1]
+        mean, std = (stored[:, 0] + fraction @ stored.diff().t() for stored in (self.mean, self.std))
+        return (top_k_mean(maps) - mean) / std
+
+
+def _windows(maps: Tensor) -> Iterable[tuple[int, float, Tensor]]:
+    """Number of positions, weight and top-k means `float[C]` of an image's maps, their quarters and sixteenths."""
+    for parts in (1, 2, 4):
+        weight = 1.0 if parts == 1 else _PART_WEIGHT / parts**2
+        for rows in maps.tensor_split(parts, dim=1):
+            for window in rows.tensor_split(parts, dim=2):
+                if window[0].numel():
+                    yield window[0].numel(), weight, top_k_mean(window)
 
 
 def top_k_mean(maps: Tensor) -> Tensor:
-    """Mean of the largest 0.1 % of the places of maps `float[…, h, w]`, of nine at least where there are as many."""
-    places = maps.flatten(-2)
-    n = places.shape[-1]
-    # min and max, for a number that an exported graph does not know beforehand either; PyTorch does not type them
+    """Mean of the largest 0.1 % of maps `float[…, h, w]`, of nine positions at least where there are as many."""
+    positions = maps.flatten(-2)
+    n = positions.shape[-1]
+    # not min and max: an exported graph does not know the number beforehand; PyTorch does not type these
     smaller: Any = torch.sym_min
     larger: Any = torch.sym_max
-    count: int = smaller(n, larger(9, n // 1000))
-    return places.topk(count).values.mean(dim=-1)
+    k: int = smaller(n, larger(_MIN_K, n // _TOP_K_DIVISOR))
+    return positions.topk(k).values.mean(dim=-1)
 
 
 def _bands(length: int) -> Tensor:
-    """The band of each of so many places in a row, by the distance from the nearer end: `int[length]`."""
-    place = torch.arange(length)
-    distance = torch.minimum(place, length - 1 - place)
-    band = (distance[:, None] >= torch.tensor(_BORDERS)).sum(dim=1)
-    return torch.where(place < length / 2, band, _BANDS - 1 - band)
+    """The band of each position in a row of so many, by the distance from the nearer end: `int[length]`."""
+    position = torch.arange(length)
+    distance = torch.minimum(position, length - 1 - position)
+    band = (distance[:, None] >= torch.tensor(_BAND_EDGES)).sum(dim=1)
+    return torch.where(position < length / 2, band, _BANDS - 1 - band)

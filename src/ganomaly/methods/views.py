@@ -1,4 +1,4 @@
-"""Two views of an image: crops, mirrored or not, in other colours; what stays the same in them is what it shows.
+"""Random views of an image: crops, mirrored or not, with changed colours.
 
 After Chen et al., *A Simple Framework for Contrastive Learning of Visual Representations*, ICML 2020, appendix A.
 """
@@ -9,27 +9,27 @@ from torch.nn import functional
 
 from ganomaly.methods.randomness import Randomness
 
-ASPECT = 1.33  # widest side ratio of a crop
-BRIGHTNESS = 0.5  # most that is added; x lies in [−1, 1]
-CONTRAST = 0.5  # share by which it changes at most; saturation likewise
-GRAY_SHARE = 0.2  # of views without colour
-TINT = 0.15  # spread of the entries of the matrix that mixes colours
-MOST_UNLIKE = 0.05  # log of the ratio of distances above which mirrored images are no images of the kind
+ASPECT = 1.33  # largest aspect ratio of a crop
+BRIGHTNESS = 0.5  # largest value that is added to x in [−1, 1]
+CONTRAST = 0.5  # largest relative change; saturation likewise
+GRAY_SHARE = 0.2  # share of the views that lose their colour
+TINT = 0.15  # standard deviation of the entries of the matrix that mixes colours
+MIRROR_TOLERANCE = 0.05  # log of the ratio of distances up to which mirrored images count as normal
 
 
-def random_views(x: Tensor, smallest: float, mirror: bool, randomness: Randomness) -> Tensor:
-    """One view of each image.
+def random_views(x: Tensor, min_crop: float, mirror: bool, randomness: Randomness) -> Tensor:
+    """Draw one view of each image.
 
     Parameters
     ----------
     x : Tensor
         `float[N, C, S, S]`.
-    smallest : float
-        Share of the area that a crop has at least.
+    min_crop : float
+        Smallest area of a crop, as a share of the image.
     mirror : bool
         Whether half of the views are mirrored left to right.
     randomness : Randomness
-        What is drawn from.
+        Source of the random numbers.
 
     Returns
     -------
@@ -38,21 +38,21 @@ def random_views(x: Tensor, smallest: float, mirror: bool, randomness: Randomnes
     """
     n = len(x)
     area, aspect, left, top, side = randomness.uniform((5, n), x.device)
-    area = smallest + (1 - smallest) * area
+    area = min_crop + (1 - min_crop) * area
     stretch = ASPECT ** (aspect - 0.5)
     width, height = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
-    where = x.new_zeros(n, 2, 3)  # affine maps from the view to the image, both from −1 to 1
-    where[:, 0, 0] = torch.where(side < 0.5, -width, width) if mirror else width
-    where[:, 1, 1] = height
-    where[:, 0, 2] = (2 * left - 1) * (1 - width)
-    where[:, 1, 2] = (2 * top - 1) * (1 - height)
-    grid = functional.affine_grid(where, list(x.shape), align_corners=False)
+    affine = x.new_zeros(n, 2, 3)  # from the view to the image, both from −1 to 1
+    affine[:, 0, 0] = torch.where(side < 0.5, -width, width) if mirror else width
+    affine[:, 1, 1] = height
+    affine[:, 0, 2] = (2 * left - 1) * (1 - width)
+    affine[:, 1, 2] = (2 * top - 1) * (1 - height)
+    grid = functional.affine_grid(affine, list(x.shape), align_corners=False)
     view = functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return _in_other_colours(view, randomness).contiguous(memory_format=torch.channels_last)
+    return _colour_jitter(view, randomness).contiguous(memory_format=torch.channels_last)
 
 
-def _in_other_colours(x: Tensor, randomness: Randomness) -> Tensor:
-    """Change contrast, brightness and, where there are colours, saturation and tint of each image."""
+def _colour_jitter(x: Tensor, randomness: Randomness) -> Tensor:
+    """Change contrast, brightness and, of colour images, saturation and tint."""
     n, channels = x.shape[:2]
     contrast, brightness, saturation, gray = randomness.uniform((4, n, 1, 1, 1), x.device)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
@@ -60,8 +60,8 @@ def _in_other_colours(x: Tensor, randomness: Randomness) -> Tensor:
     if channels == 1:
         return x
     luminance = x.mean(dim=1, keepdim=True)
-    kept = torch.where(gray < GRAY_SHARE, 0.0, 1 + CONTRAST * (2 * saturation - 1))
-    x = luminance + (x - luminance) * kept
+    colour_gain = torch.where(gray < GRAY_SHARE, 0.0, 1 + CONTRAST * (2 * saturation - 1))
+    x = luminance + (x - luminance) * colour_gain
     mixing = torch.eye(channels, device=x.device) + TINT * randomness.normal(
         (n, channels, channels), x.device
     )
@@ -69,22 +69,23 @@ def _in_other_colours(x: Tensor, randomness: Randomness) -> Tensor:
     return torch.einsum("nij,njhw->nihw", mixing, x)
 
 
-def mirrored_is_alike(x: Tensor) -> bool:
-    """Whether images mirrored left to right are as near to others of the kind as images are to each other.
+def mirror_invariant(x: Tensor) -> bool:
+    """Whether images mirrored left to right are as close to normal images as normal images are to each other.
 
-    Photographs of things are; digits, and parts that always lie the same way round, are not. What is compared is the
-    distance to the nearest of the other images, at half the size.
+    Photographs of objects are; digits, and parts that always face the same way, are not. The distance is that to the
+    nearest other image, at half the size.
 
     Parameters
     ----------
     x : Tensor
-        `float[N, C, S, S]`, some normal images.
+        `float[N, C, S, S]`, normal images.
     """
     if len(x) < 3:
         return False
-    rows = functional.avg_pool2d(x, 2)
-    nearest = []
-    for each in (rows, rows.flip(3)):
-        distance = torch.cdist(each.flatten(1), rows.flatten(1))
-        nearest.append(distance.fill_diagonal_(torch.inf).amin(dim=1).clamp_min(1e-6).log())
-    return bool((nearest[1] - nearest[0]).mean() < MOST_UNLIKE)
+    images = functional.avg_pool2d(x, 2)
+    log_distances = []
+    for queries in (images, images.flip(3)):
+        distance = torch.cdist(queries.flatten(1), images.flatten(1))
+        log_distances.append(distance.fill_diagonal_(torch.inf).amin(dim=1).clamp_min(1e-6).log())
+    plain, mirrored = log_distances
+    return bool((mirrored - plain).mean() < MIRROR_TOLERANCE)

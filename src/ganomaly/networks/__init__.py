@@ -9,12 +9,13 @@ from ganomaly.networks.dcgan import Decoder, Discriminator, Encoder, check_image
 from ganomaly.networks.discriminators import JointDiscriminator, LatentDiscriminator
 from ganomaly.networks.patches import (
     LATENT_STRIDE,
-    SPOT_STRIDE,
+    SEGMENTATION_STRIDE,
     STRIDE,
     PatchDecoder,
     PatchDiscriminator,
     PatchEncoder,
     initialise_patch_weights,
+    upsampled_to,
 )
 from ganomaly.networks.tiling import in_tiles, padded_to_multiple
 from ganomaly.networks.unet import UNet
@@ -22,7 +23,7 @@ from ganomaly.networks.weights import initialise_weights
 
 __all__ = [
     "LATENT_STRIDE",
-    "SPOT_STRIDE",
+    "SEGMENTATION_STRIDE",
     "STRIDE",
     "Decoder",
     "Discriminator",
@@ -39,4 +40,5 @@ __all__ = [
     "initialise_weights",
     "layer_norm",
     "padded_to_multiple",
+    "upsampled_to",
 ]

@@ -1,21 +1,20 @@
-"""Fully convolutional networks for patches and for whole images of any size: a latent per place.
+"""Fully convolutional networks for patches and for whole images of any size: a latent per position.
 
-The blocks are DCGAN's, as in `pyramid`, but the encoder stops at an eighth of the image's size. Height and width of
-the input are multiples of `STRIDE`.
+The blocks are DCGAN's, as in `dcgan`, but the encoder stops at an eighth of the image's size. Height and width of the
+input are multiples of `STRIDE`.
 """
 
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 STRIDE = 16  # px; the discriminator halves the image four times
-LATENT_STRIDE = 8  # px between the places of a latent
-SPOT_STRIDE = 2  # px between the places of the discriminator's verdict
+LATENT_STRIDE = 8  # px between the positions of a latent
+SEGMENTATION_STRIDE = 2  # px between the positions of the discriminator's segmentation
 SLOPE = 0.1
-RARELY = -3.0  # logit from which spotting starts
 
 
 class PatchEncoder(nn.Module):
-    """From an image to a latent per place: `float[N, C, H, W]` to `float[N, nz, H/8, W/8]`."""
+    """From an image to a latent per position: `float[N, C, H, W]` to `float[N, nz, H/8, W/8]`."""
 
     def __init__(self, channels: int, width: int, nz: int) -> None:
         super().__init__()
@@ -34,7 +33,7 @@ class PatchEncoder(nn.Module):
 
 
 class PatchDecoder(nn.Module):
-    """From a latent per place to an image: `float[N, nz, h, w]` to `float[N, C, 8h, 8w]`."""
+    """From a latent per position to an image: `float[N, nz, h, w]` to `float[N, C, 8h, 8w]`."""
 
     def __init__(self, channels: int, width: int, nz: int) -> None:
         super().__init__()
@@ -52,7 +51,7 @@ class PatchDecoder(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges an image twice: is it real or a reconstruction, and which of its places are no normal ones?
+    """Two heads on one feature pyramid: is the image real or reconstructed, and where does it show defects?
 
     Parameters
     ----------
@@ -70,14 +69,14 @@ class PatchDiscriminator(nn.Module):
         self.to_sixteenth = nn.Sequential(
             _block(4 * width, 4 * width, halve=True), _block(4 * width, 4 * width)
         )
-        self.truth = nn.Conv2d(4 * width, 1, kernel_size=1)
+        self.real_fake_head = nn.Conv2d(4 * width, 1, kernel_size=1)
         # the way back up, as in a feature pyramid network (Lin et al., CVPR 2017)
         self.from_sixteenth = nn.Conv2d(4 * width, 2 * width, kernel_size=1)
         self.from_eighth = nn.Conv2d(4 * width, 2 * width, kernel_size=1)
         self.from_quarter = nn.Conv2d(2 * width, 2 * width, kernel_size=1)
         self.merge_quarter = _block(2 * width, width)
         self.merge_half = _block(width, width)
-        self.spot = nn.Conv2d(width, 1, kernel_size=1)
+        self.segmentation_head = nn.Conv2d(width, 1, kernel_size=1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features at 1/2, 1/4, 1/8 and 1/16 of the image's size."""
@@ -86,24 +85,38 @@ class PatchDiscriminator(nn.Module):
         eighth = self.to_eighth(quarter)
         return half, quarter, eighth, self.to_sixteenth(eighth)
 
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of being real, `float[N, 1, H/16, W/16]`, and the features they come from."""
-        *_, deepest = self.features(x)
-        return self.truth(deepest), deepest
+    def real_fake(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of being real, `float[N, 1, H/16, W/16]`, and the features at 1/16 that they come from."""
+        *_, sixteenth = self.features(x)
+        return self.real_fake_head(sixteenth), sixteenth
 
-    def verdicts(
-        self, half: Tensor, quarter: Tensor, eighth: Tensor, deepest: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """From features to logits: of being no normal place, `float[N, 1, H/2, W/2]`; of being real, at 1/16."""
-        merged = self.from_eighth(eighth) + _enlarged(self.from_sixteenth(deepest), eighth)
-        merged = self.from_quarter(quarter) + _enlarged(merged, quarter)
+    def segmentation(self, half: Tensor, quarter: Tensor, eighth: Tensor, sixteenth: Tensor) -> Tensor:
+        """From the features of an image to the logits of a defect, `float[N, 1, H/2, W/2]`."""
+        merged = self.from_eighth(eighth) + upsampled_to(self.from_sixteenth(sixteenth), eighth)
+        merged = self.from_quarter(quarter) + upsampled_to(merged, quarter)
         merged = self.merge_quarter(functional.leaky_relu(merged, SLOPE))
-        merged = self.merge_half(half + _enlarged(merged, half))
-        return self.spot(merged), self.truth(deepest)
+        merged = self.merge_half(half + upsampled_to(merged, half))
+        logits: Tensor = self.segmentation_head(merged)
+        return logits
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both logits of an image `float[N, C, H, W]`."""
-        return self.verdicts(*self.features(x))
+        """Segmentation logits and real/fake logits of an image `float[N, C, H, W]`."""
+        features = self.features(x)
+        return self.segmentation(*features), self.real_fake_head(features[-1])
+
+
+def upsampled_to(x: Tensor, like: Tensor) -> Tensor:
+    """Enlarge `float[N, K, h, w]` bilinearly to the height and width of another map."""
+    return functional.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def initialise_patch_weights(module: nn.Module, generator: Generator) -> None:
+    """Draw all weights anew from one generator, after He et al., *Delving Deep into Rectifiers*, ICCV 2015."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, SLOPE, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _block(channels_in: int, channels_out: int, *, halve: bool = False) -> nn.Sequential:
@@ -121,21 +134,3 @@ def _doubling_block(channels_in: int, channels_out: int) -> nn.Sequential:
         nn.BatchNorm2d(channels_out),
         nn.ReLU(inplace=True),
     )
-
-
-def _enlarged(x: Tensor, like: Tensor) -> Tensor:
-    return functional.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
-
-
-def initialise_patch_weights(module: nn.Module, generator: Generator) -> None:
-    """Draw all weights anew from one generator, after He et al., *Delving Deep into Rectifiers*, ICCV 2015.
-
-    The discriminator starts from the opinion that hardly any place is changed, which few are.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(layer.weight, SLOPE, generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, PatchDiscriminator):
-            nn.init.constant_(layer.spot.bias, RARELY) if layer.spot.bias is not None else None

@@ -17,6 +17,7 @@ from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import BATCH_SIZE, GRAPH_ENDINGS, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels, resize_image
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError, package_needed
+from ganomaly.prediction.earlier_formats import upgraded
 from ganomaly.prediction.loop import BatchOutputs, run_prediction_loop
 from ganomaly.prediction.prediction import Prediction
 
@@ -139,7 +140,7 @@ def load_exported(path: str | Path) -> ExportedModel:
         return ExportedModel(
             graph,
             described["method"],
-            described["options"],
+            upgraded(described["method"], described["options"], {})[0],
             described["preset"],
             Preprocessing(**described["preprocessing"]),
             Calibration(np.array(described["calibration_scores"]), rate),

@@ -21,12 +21,13 @@ from ganomaly.config import GRAPH_ENDINGS, Preprocessing
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
 from ganomaly.files import check_writable
 from ganomaly.methods import find_method
+from ganomaly.prediction.earlier_formats import upgraded
 from ganomaly.prediction.model import Model
 from ganomaly.tensor_files import write_safetensors
 from ganomaly.tensors import in_channels_last
 
 FORMAT = "ganomaly-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
 
@@ -91,11 +92,16 @@ def load_model(path: str | Path) -> Model:
         described = json.loads(metadata["model"])
         method_type = find_method(described["method"])
         preprocessing = Preprocessing(**described["preprocessing"])
-        options = method_type.options_type(**described["options"])
-        method = method_type(options, preprocessing, Generator())
-        method.load_state_dict(
-            {name.removeprefix("weights/"): t for name, t in tensors.items() if name.startswith("weights/")}
-        )
+        options = described["options"]
+        weights = {
+            name.removeprefix("weights/"): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("weights/")
+        }
+        if metadata["format_version"] == "1":
+            options, weights = upgraded(described["method"], options, weights)
+        method = method_type(method_type.options_type(**options), preprocessing, Generator())
+        method.load_state_dict(weights)
         calibration = Calibration(tensors["calibration/scores"].numpy(), described["false_alarm_rate"])
         map_calibration = None
         if "calibration/map_maxima" in tensors:

@@ -1,0 +1,225 @@
+"""Options, networks and training step."""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
+from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.losses import adversarial_loss, mean_square_error
+from ganomaly.methods.options import ScheduledOptions
+from ganomaly.methods.patch_ganomaly.normalisation import InputNormalisation
+from ganomaly.methods.patch_ganomaly.scoring import NetworkOutputs, PatchScoring
+from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.synthetic_defects import with_defects
+from ganomaly.methods.updates import frozen, set_learning_rate, statistics_kept, update
+from ganomaly.networks import (
+    LATENT_STRIDE,
+    SEGMENTATION_STRIDE,
+    PatchDecoder,
+    PatchDiscriminator,
+    PatchEncoder,
+    initialise_patch_weights,
+)
+
+ROBUSTNESS = 0.5  # q of the generalised cross-entropy; 0: cross-entropy; 1: mean absolute error
+
+
+class PatchGANomalyOptions(ScheduledOptions):
+    """Options of GANomaly for patches."""
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
+    nz: int = Field(default=64, ge=1)
+    """Size of the latent at each position."""
+    ngf: int = Field(default=32, ge=1)
+    """Feature channels of the first layer of encoders, the last of the decoder."""
+    ndf: int = Field(default=32, ge=1)
+    """Feature channels of the discriminator's first layer."""
+    adversarial_weight: float = Field(default=1.0, ge=0)
+    """Weight of the feature matching in the generator's loss."""
+    contextual_weight: float = Field(default=20.0, ge=0)
+    """Weight of the reconstruction in the generator's loss."""
+    encoder_weight: float = Field(default=1.0, ge=0)
+    """Weight of ‖z − ẑ‖² in the generator's loss."""
+    reconstruction_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of a batch that the generator reconstructs; the discriminator segments defects in all of it."""
+    segmentation_weight: float = Field(default=20.0, ge=0)
+    """Weight of the segmentation of synthetic defects in the discriminator's loss; that of real/fake is 1."""
+
+
+class PatchGANomaly(Method):
+    """Encoder–decoder–encoder and discriminator over patches; four signals at each position give the score."""
+
+    name: ClassVar[str] = "patch-ganomaly"
+    options_type: ClassVar[type[MethodOptions]] = PatchGANomalyOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "patches": Preset(
+            "GANomaly on patches, for small defects on parts: a score for each position of images of any size",
+            PatchGANomalyOptions(),
+            TrainingOptions(steps=1500, batch_size=16),
+            Patches(image_size=256, patch_size=192),
+        )
+    }
+    statistics_images: ClassVar[int] = 256
+
+    options: PatchGANomalyOptions
+
+    def __init__(
+        self, options: PatchGANomalyOptions, preprocessing: Preprocessing, generator: Generator
+    ) -> None:
+        super().__init__(options, preprocessing, generator)
+        self.normalisation = InputNormalisation(preprocessing.channels)
+        channels = 2 * preprocessing.channels
+        self.encoder = PatchEncoder(channels, options.ngf, options.nz)  # G_E
+        self.decoder = PatchDecoder(channels, options.ngf, options.nz)  # G_D
+        self.reconstruction_encoder = PatchEncoder(channels, options.ngf, options.nz)  # E
+        self.discriminator = PatchDiscriminator(channels, options.ndf)  # D
+        initialise_patch_weights(self, generator)
+        self.randomness = Randomness(generator)
+        self.scoring = PatchScoring(options.nz, options.ndf)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """One AdamW for the generator (G_E, G_D, E), one for the discriminator."""
+        generator = chain(
+            self.encoder.parameters(), self.decoder.parameters(), self.reconstruction_encoder.parameters()
+        )
+        return {
+            "generator": self.options.adamw(generator),
+            "discriminator": self.options.adamw(self.discriminator.parameters()),
+        }
+
+    def fit_scales(self, x: Tensor) -> None:
+        """Take mean and standard deviation of each channel, and the local contrast."""
+        self.normalisation.fit(x)
+
+    def training_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
+    ) -> dict[str, Tensor]:
+        """Put synthetic defects into the patches; G learns to remove them, D to segment them, and real from fake."""
+        options = self.options
+        set_learning_rate(optimizers, options.rate_at(step))
+        random = self.randomness.next()
+        x = _at_both_scales(x, random)
+        defective, mask, weight = with_defects(x, float(self.normalisation.local_contrast), random)
+        n_generator = min(len(x), max(2, round(options.reconstruction_share * len(x))))
+        n_adversarial = min(n_generator, max(2, n_generator // 2))  # as good as all, and quicker
+        normal = self.normalisation(x[:n_generator])
+        defective = self.normalisation(defective)
+        with precision.autocast():
+            z = self.encoder(defective[:n_generator])  # [n, nz, S/8, S/8]
+            x_hat = self.decoder(z)  # [n, 2C, S, S]
+            z_hat = self.reconstruction_encoder(x_hat)
+            segmentation_logits, real_logits = self.discriminator(defective)
+            with statistics_kept(self.discriminator):
+                fake_logits, _ = self.discriminator.real_fake(x_hat[:n_adversarial].detach())
+                with frozen(self.discriminator):
+                    _, fake_features = self.discriminator.real_fake(x_hat[:n_adversarial])
+                    with torch.no_grad():
+                        _, real_features = self.discriminator.real_fake(normal[:n_adversarial])
+        adversarial = mean_square_error(fake_features, real_features)
+        contextual = functional.l1_loss(x_hat.float(), normal)
+        # only where there is no defect are z and ẑ latents of the same image
+        unchanged = 1 - functional.max_pool2d(mask[:n_generator], LATENT_STRIDE)
+        encoder = ((z_hat.float() - z.float()) ** 2 * unchanged).mean()
+        generator = (
+            options.adversarial_weight * adversarial
+            + options.contextual_weight * contextual
+            + options.encoder_weight * encoder
+        )
+        target, weight = (functional.max_pool2d(each, SEGMENTATION_STRIDE) for each in (mask, weight))
+        segmentation = robust_cross_entropy(segmentation_logits.float(), target, weight)
+        real_fake = adversarial_loss(real_logits, fake_logits)
+        discriminator = options.segmentation_weight * segmentation + real_fake
+        update({"generator": generator, "discriminator": discriminator}, optimizers, precision)
+        losses = {
+            "generator": generator,
+            "adversarial": adversarial,
+            "contextual": contextual,
+            "encoder": encoder,
+            "segmentation": segmentation,
+            "real_fake": real_fake,
+        }
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def fit_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Take what normal images look like to the trained networks."""
+        self.scoring.fit(self._outputs, [image[None] for batch in batches for image in batch])
+
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """Predict images one by one, so that neither rounding nor memory depends on the batch.
+
+        Score and map say how far the signals are above those of normal images, see `scoring`.
+        """
+        if torch.compiler.is_exporting():
+            return self.scoring.predict(self._outputs, x)
+        predictions = [self.scoring.predict(self._outputs, image) for image in torch.split(x, 1)]
+        parts = [(each.score, each.anomaly_map, each.reconstruction) for each in predictions]
+        return BatchPrediction(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features."""
+        features: Tensor = self.discriminator.real_fake(self.normalisation(x))[1]
+        return features
+
+    def collapse(self, x: Tensor, step: Step) -> str | None:
+        """Say so when all patches have the same latent."""
+        return same_latent(self.encoder(self.normalisation(x)))
+
+    def _outputs(self, x: Tensor) -> NetworkOutputs:
+        """Run each network once."""
+        normalised = self.normalisation(x)
+        z = self.encoder(normalised)
+        x_hat = self.decoder(z)
+        z_hat = self.reconstruction_encoder(x_hat)
+        features = self.discriminator.features(normalised)
+        flat, flat_hat = (self.normalisation.at_local_contrast(image) for image in (normalised, x_hat))
+        return NetworkOutputs(
+            latent_difference=z - z_hat,
+            features=features[1:3],
+            segmentation=self.discriminator.segmentation(*features),
+            error=(flat - flat_hat).abs().mean(dim=1, keepdim=True),
+            x_hat=self.normalisation.inverse(x_hat),
+        )
+
+
+def robust_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of the generalised binary cross-entropy (1 − p^q)/q of the target's probability p; a scalar.
+
+    Targets that cannot be predicted count less than in cross-entropy: a position inside a stain differs from what was
+    there before, but only the stain's rim shows it.
+
+    Source: Zhang, Sabuncu, *Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels*,
+    NeurIPS 2018.
+
+    Parameters
+    ----------
+    logits, target, weight : Tensor
+        Of one shape; targets are 0 or 1.
+    """
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    loss = (1 - torch.exp(-ROBUSTNESS * cross_entropy)) / ROBUSTNESS
+    return (loss * weight).sum() / weight.sum()
+
+
+def _at_both_scales(x: Tensor, random: np.random.Generator) -> Tensor:
+    """Every other patch at half its size, and a crop of half the size of the others: `float[N, C, S/2, S/2]`.
+
+    Each is mirrored or not, at random.
+    """
+    half = x.shape[-1] // 2
+    patches = []
+    for number, patch in enumerate(x):
+        top, left = (int(random.integers(half + 1)) for _ in range(2))
+        crop = patch[:, top : top + half, left : left + half]
+        scaled = crop if number % 2 else functional.avg_pool2d(patch, 2)
+        patches.append(scaled.flip([axis for axis in (1, 2) if random.random() < 0.5]))
+    return torch.stack(patches)

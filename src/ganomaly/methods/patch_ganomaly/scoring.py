@@ -1,0 +1,222 @@
+"""From the outputs of the networks to score and anomaly map.
+
+1. The image is taken at two scales, large ones in tiles.
+2. At each scale four signals are computed for each position, see `SIGNALS`.
+3. Each signal is standardised by what normal images show at that position; the map is the root of their mean square.
+4. The top-k mean of each standardised signal is standardised by those of normal images of that size; the score is the
+   root of their mean square.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from ganomaly.methods.base import BatchPrediction
+from ganomaly.methods.neighbours import PositionMemoryBank
+from ganomaly.methods.reference_statistics import PositionStatistics, SizeStatistics
+from ganomaly.methods.whitening import Whitening
+from ganomaly.networks import (
+    LATENT_STRIDE,
+    SEGMENTATION_STRIDE,
+    STRIDE,
+    in_tiles,
+    padded_to_multiple,
+    upsampled_to,
+)
+
+MARGIN = 192  # px, more than the receptive field of any signal on either side; a multiple of STRIDE
+TILE = 768  # px
+# features in the memory bank of each scale, which is half as large as the one before: of D's features at 1/4 of the
+# scale's size, at 1/8
+BANK_SIZES = (512, 1024)
+SCALES = len(BANK_SIZES)
+SIGNALS = {"segmentation": 1.0, "reconstruction": 1.0, "features": 1.0, "latent": 0.5}  # with their weights
+MAX_BANK_POSITIONS = 2**15  # of an image that a bank may choose from, which bounds memory
+_LATENT_RIDGE = 1e-4
+_TINY = 1e-6
+
+
+class NetworkOutputs(NamedTuple):
+    """What the networks give for images `float[N, C, H, W]`.
+
+    Attributes
+    ----------
+    latent_difference : Tensor
+        z − ẑ, `float[N, nz, H/8, W/8]`.
+    features : tuple of Tensor
+        D's, `float[N, 2·ndf, H/4, W/4]` and `float[N, 4·ndf, H/8, W/8]`: those that each scale compares.
+    segmentation : Tensor
+        D's logits of a defect, `float[N, 1, H/2, W/2]`.
+    error : Tensor
+        |x − x̂| at normalised local contrast, averaged over the channels, `float[N, 1, H, W]`.
+    x_hat : Tensor
+        x̂, `float[N, C, H, W]` in [−1, 1].
+    """
+
+    latent_difference: Tensor
+    features: tuple[Tensor, Tensor]
+    segmentation: Tensor
+    error: Tensor
+    x_hat: Tensor
+
+
+Networks = Callable[[Tensor], NetworkOutputs]
+
+
+class ScaleReference(nn.Module):
+    """What z − ẑ and D's features are in normal images, at one scale.
+
+    Parameters
+    ----------
+    nz, channels : int
+        Size of the latent; channels of D's features.
+    bank_size : int
+        Features in the memory bank.
+    """
+
+    def __init__(self, nz: int, channels: int, bank_size: int) -> None:
+        super().__init__()
+        self.latent_whitening = Whitening(nz, ridge=_LATENT_RIDGE)
+        self.bank = PositionMemoryBank(channels, bank_size)
+
+    def fit(self, outputs: Sequence[tuple[Tensor, Tensor]], generator: Generator) -> None:
+        """Fit to z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, K, …]`, of normal images."""
+        differences = torch.cat([difference[0].flatten(1) for difference, _ in outputs], dim=1)
+        self.latent_whitening.fit(differences.t())
+        self.bank.fit([features[0] for _, features in outputs], generator)
+
+    def forward(self, latent_difference: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance of D's features to those of normal images, and ‖z − ẑ‖ whitened: `float[N, 1, h, w]` each."""
+        latent = self.latent_whitening(latent_difference.permute(0, 2, 3, 1)).norm(dim=3)[:, None]
+        return self.bank(features)[:, None], _smoothed(latent, 3)
+
+
+class PatchScoring(nn.Module):
+    """Signals at all scales, standardised by those of normal images.
+
+    Parameters
+    ----------
+    nz, ndf : int
+        Size of the latent; channels of D's features at half of the image's size.
+    """
+
+    def __init__(self, nz: int, ndf: int) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(
+            ScaleReference(nz, 2 ** (1 + scale) * ndf, bank_size)
+            for scale, bank_size in enumerate(BANK_SIZES)
+        )
+        self.positions = PositionStatistics(SCALES * len(SIGNALS))
+        self.sizes = SizeStatistics(SCALES * len(SIGNALS))
+
+    def fit(self, networks: Networks, images: Sequence[Tensor]) -> None:
+        """Fill the banks from one half of normal images, `float[1, C, H, W]` each; take statistics of the other."""
+        bank_images, reference_images = images[::2], images[1::2] or images
+        generator = Generator().manual_seed(0)
+        for scale, reference in enumerate(self.scales):
+            assert isinstance(reference, ScaleReference)
+            outputs = [_bank_outputs(networks, scale, image, generator) for image in bank_images]
+            reference.fit(outputs, generator)
+        signals = [self._signals(networks, image)[0] for image in reference_images]
+        self.positions.fit([each[0] for each in signals])
+        self.sizes.fit(self._above_normal(each)[0] for each in signals)
+
+    def predict(self, networks: Networks, x: Tensor) -> BatchPrediction:
+        """Predict images `float[N, C, H, W]`."""
+        signals, x_hat = self._signals(networks, x)
+        above = self._above_normal(signals)
+        score = _combined(functional.softplus(self.sizes(above)))
+        coarse = _combined(above)[:, None]
+        anomaly_map = functional.interpolate(
+            coarse, scale_factor=SEGMENTATION_STRIDE, mode="bilinear", align_corners=False
+        )
+        return BatchPrediction(score, anomaly_map[:, 0, : x.shape[2], : x.shape[3]], x_hat)
+
+    def _above_normal(self, signals: Tensor) -> Tensor:
+        """How many scales the signals `float[N, K, h, w]` are above those of normal images; ≥ 0."""
+        standardised: Tensor = self.positions(signals)
+        return standardised.clamp_min(0)
+
+    def _signals(self, networks: Networks, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The signals of all scales, `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`, and x̂ of the finest."""
+        finest, x_hat = self._scale_signals(networks, 0, x)
+        coarser = [self._scale_signals(networks, scale, x)[0] for scale in range(1, SCALES)]
+        return torch.cat([finest, *(upsampled_to(signals, finest) for signals in coarser)], dim=1), x_hat
+
+    def _scale_signals(self, networks: Networks, scale: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The signals of one scale, `float[N, 4, ⌈h/2⌉, ⌈w/2⌉]` for images of h×w pixels there, and x̂."""
+        function = partial(self._tile_signals, networks, scale)
+        padded = _at_scale(x, scale)
+        if torch.compiler.is_exporting():  # a graph has no loop over a number that only its input decides
+            signals, x_hat = function(padded)
+        else:
+            signals, x_hat = in_tiles(
+                function, padded, tile=TILE, margin=MARGIN, strides=(SEGMENTATION_STRIDE, 1)
+            )
+        height, width = (_ceil_divide(side, 2**scale) for side in x.shape[2:])
+        rim = STRIDE // SEGMENTATION_STRIDE
+        bottom, right = (rim + _ceil_divide(side, SEGMENTATION_STRIDE) for side in (height, width))
+        inner_x_hat = x_hat[:, :, STRIDE : STRIDE + height, STRIDE : STRIDE + width]
+        return signals[:, :, rim:bottom, rim:right], inner_x_hat
+
+    def _tile_signals(self, networks: Networks, scale: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The signals of a tile at one scale, `float[N, 4, H/2, W/2]`, in the order of `SIGNALS`, and its x̂."""
+        outputs = networks(x)
+        segmentation = _smoothed(outputs.segmentation, 3)
+        error = _smoothed(functional.avg_pool2d(outputs.error, SEGMENTATION_STRIDE), 5)
+        features, latent = self.scales[scale](
+            outputs.latent_difference, _smoothed(outputs.features[scale], 3)
+        )
+        logarithms = [(distance + _TINY).log() for distance in (error, features, latent)]
+        signals = [segmentation, *(upsampled_to(each, segmentation) for each in logarithms)]
+        return torch.cat(signals, dim=1), outputs.x_hat
+
+
+def _bank_outputs(
+    networks: Networks, scale: int, image: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, K, 1, n]`: of large images, at random positions."""
+
+    def outputs_of_tile(x: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = networks(x)
+        return outputs.latent_difference, _smoothed(outputs.features[scale], 3)
+
+    difference, features = in_tiles(
+        outputs_of_tile,
+        _at_scale(image, scale),
+        tile=TILE,
+        margin=MARGIN,
+        strides=(LATENT_STRIDE, 4 * 2**scale),
+    )
+    features = features.flatten(2)
+    if features.shape[2] > MAX_BANK_POSITIONS:
+        positions = torch.randperm(features.shape[2], generator=generator)[:MAX_BANK_POSITIONS]
+        features = features[:, :, positions]
+    return difference, features[:, :, None]
+
+
+def _combined(signals: Tensor) -> Tensor:
+    """The root of the weighted mean square over the signals of all scales: `float[N, K, …]` to `float[N, …]`."""
+    weights = signals.new_tensor(SCALES * tuple(SIGNALS.values()))
+    return (signals.square().movedim(1, -1) @ (weights / weights.sum())).sqrt()
+
+
+def _at_scale(image: Tensor, scale: int) -> Tensor:
+    """An image at one of the scales, mirrored at its rim, so that the networks see no padding within it."""
+    factor = 2**scale
+    if factor > 1:
+        image = functional.avg_pool2d(padded_to_multiple(image, factor, 0), factor)
+    return padded_to_multiple(image, STRIDE, STRIDE)
+
+
+def _ceil_divide(side: int, divisor: int) -> int:
+    """Rounded up; written with numbers above 0, since a graph and Python round negative ones differently."""
+    return (side + divisor - 1) // divisor
+
+
+def _smoothed(x: Tensor, window: int) -> Tensor:
+    return functional.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
