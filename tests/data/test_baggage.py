@@ -23,7 +23,7 @@ from ganomaly.data.baggage import (
 from ganomaly.data.baggage.canvas import Canvas, rectangle
 from ganomaly.errors import OutputError, UsageError
 
-BLUR_RADIUS = 2  # pixels the focal spot reaches
+BLUR_RADIUS = 2  # pixels, of the focal spot
 
 
 def same(a: SimulatedBag, b: SimulatedBag) -> bool:
@@ -44,8 +44,8 @@ def colour_of(material: materials.Material, thickness: float) -> np.ndarray:
     """Return the noise-free colour [3] of a plate."""
     canvas = Canvas(16, 16, pitch=2.0)
     canvas.brush().fill(material, thickness, rectangle(0, 0, 100, 100))
-    picture = scanner.pseudo_colour(scanner.transmission(canvas.low), scanner.transmission(canvas.high))
-    return picture[8, 8].astype(int)
+    colours = scanner.pseudo_colour(scanner.transmission(canvas.low), scanner.transmission(canvas.high))
+    return colours[8, 8].astype(int)
 
 
 @pytest.mark.parametrize("threat", [None, *THREAT_KINDS])
@@ -144,7 +144,7 @@ def test_a_threat_patch_shows_much_of_the_threat_and_a_normal_patch_shows_someth
         assert (simulate_patch(seed).low_energy < 0.9).mean() > 0.6
 
 
-def test_the_mask_of_a_patch_lies_where_the_threat_is() -> None:
+def test_the_mask_of_a_patch_covers_the_threat() -> None:
     for seed in range(4):
         patch = simulate_patch(seed, "gun")
         assert np.median(patch.high_energy[patch.threat_mask]) < 0.6 * np.median(
@@ -152,7 +152,7 @@ def test_the_mask_of_a_patch_lies_where_the_threat_is() -> None:
         )
 
 
-def test_wrong_wishes_are_refused_in_words() -> None:
+def test_wrong_arguments_are_refused_in_words() -> None:
     with pytest.raises(UsageError, match="unknown threat 'bomb'; known are gun, gun_parts, knife"):
         simulate_bag(0, "bomb")
     with pytest.raises(UsageError, match="got -1"):
@@ -210,7 +210,7 @@ def test_no_bag_is_in_two_of_the_folders(tmp_path: Path, monkeypatch: pytest.Mon
     pack = folder.packed_bag
     part = "train"
 
-    def remember(seed: np.random.SeedSequence, *size: int | None) -> object:
+    def recorded(seed: np.random.SeedSequence, *size: int | None) -> object:
         bag = pack(seed, *size)
         packed.setdefault(part, []).append(bag.canvas.low.tobytes())
         return bag
@@ -219,7 +219,7 @@ def test_no_bag_is_in_two_of_the_folders(tmp_path: Path, monkeypatch: pytest.Mon
         nonlocal part
         part = "train" if written < 12 else "test" if written < 24 else "threat"
 
-    monkeypatch.setattr(folder, "packed_bag", remember)
+    monkeypatch.setattr(folder, "packed_bag", recorded)
     write_simulated_baggage(tmp_path, n_train=12, n_test_normal=12, n_test_per_threat=1, progress=follow)
     bags = [bag for bags in packed.values() for bag in bags]
     assert {part: len(bags) for part, bags in packed.items()} == {"train": 2, "test": 2, "threat": 3}
@@ -238,9 +238,9 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(patches: Pa
 def test_more_training_images_leave_the_test_images_as_they_are(patches: Path, tmp_path: Path) -> None:
     write_simulated_baggage(tmp_path, n_train=3, n_test_normal=10, n_test_per_threat=2, seed=3)
     fewer, more = files(tmp_path), files(patches)
-    kept = [name for name in fewer if name.endswith(".png")]
-    assert len(kept) == 3 + 10 + 3 * 2 * 2
-    assert all(fewer[name] == more[name] for name in kept)
+    names = [name for name in fewer if name.endswith(".png")]
+    assert len(names) == 3 + 10 + 3 * 2 * 2
+    assert all(fewer[name] == more[name] for name in names)
 
 
 def test_whole_bags_are_written_with_masks_of_their_own_size(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_whole_bags_are_written_with_masks_of_their_own_size(tmp_path: Path) -> 
         assert image.size[0] > 250
 
 
-def test_whole_weapons_lie_whole_in_their_patches(tmp_path: Path) -> None:
+def test_whole_weapons_are_whole_in_their_patches(tmp_path: Path) -> None:
     write_simulated_baggage(tmp_path, kind="whole weapons", n_train=2, n_test_normal=1, n_test_per_threat=8)
     assert [path.name for path in sorted((tmp_path / "test").iterdir())] == ["good", "gun"]
     masks = [
@@ -284,7 +284,7 @@ def test_a_run_that_is_stopped_leaves_the_folder_empty(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_place_of_the_folder_is_an_output_error(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_folder_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(OutputError, match="cannot write to"):
         write_simulated_baggage(tmp_path / "taken", n_train=1, n_test_normal=0, n_test_per_threat=0)

@@ -167,7 +167,7 @@ def test_broken_images_are_left_out_and_nothing_else(
     assert loader.failures == {index: f"{index}.png is broken" for index in met}
 
 
-def test_in_memory_the_broken_ones_are_known_before_training() -> None:
+def test_in_memory_the_broken_ones_are_left_out_before_training() -> None:
     loader = loaded(CountingImages(10, frozenset({3, 7})))
     assert loader.usable.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
     assert sorted(loader.failures) == [3, 7]
@@ -338,16 +338,16 @@ def test_memory_is_bounded_because_threads_are_only_a_little_ahead() -> None:
         assert len(dataset.decoded) - taken <= 300
 
 
-@pytest.mark.parametrize("trouble", [None, KeyboardInterrupt, ValueError])
-def test_leaving_early_leaves_no_threads(trouble: type[BaseException] | None) -> None:
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
+def test_leaving_early_leaves_no_threads(error: type[BaseException] | None) -> None:
     batches = batches_to_score(CountingImages(5000), 10, workers=4)
     next(batches)
     assert decoding_threads()
-    if trouble is None:
+    if error is None:
         batches.close()
     else:
-        with pytest.raises(trouble):
-            batches.throw(trouble)
+        with pytest.raises(error):
+            batches.throw(error)
     assert not decoding_threads()
 
 

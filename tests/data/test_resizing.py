@@ -1,4 +1,4 @@
-"""Images reach the network's size as Pillow would bring them there, in all channels and bit depths."""
+"""Images are resized as Pillow would do it, with any channels and bit depth."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ RGB = RNG.integers(0, 256, (41, 57, 3), dtype=np.uint8)
 @pytest.mark.parametrize("size", [28, 32, 64])
 def test_gray_and_rgb_equal_pillows_bilinear(size: int) -> None:
     for image in (RGB, RGB[..., :1]):
-        picture = Image.fromarray(image.squeeze())
-        by_pillow = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)).reshape(
+        unsized = Image.fromarray(image.squeeze())
+        by_pillow = np.asarray(unsized.resize((size, size), Image.Resampling.BILINEAR)).reshape(
             size, size, -1
         )
         np.testing.assert_array_equal(resize_image(image, size, image.shape[2]), by_pillow)
@@ -56,7 +56,7 @@ def test_luma_of_16_bits_is_that_of_8_bits_on_a_finer_scale() -> None:
     dtype=st.sampled_from([np.uint8, np.uint16]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_type_shape_and_range_are_kept(
+def test_type_shape_and_range_stay(
     height: int, width: int, channels: int, size: int, dtype: type, seed: int
 ) -> None:
     image = np.random.default_rng(seed).integers(
@@ -86,10 +86,12 @@ def test_each_channel_is_resized_by_itself(channels: int) -> None:
         assert np.abs(resized[..., channel : channel + 1].astype(int) - alone).max() <= 1
 
 
-@pytest.mark.parametrize(("found", "needed"), [(4, 3), (3, 4), (2, 1), (1, 2), (2, 3), (3, 2)])
-def test_channels_that_do_not_become_others_are_refused_with_both_numbers(found: int, needed: int) -> None:
-    with pytest.raises(ImageError, match=f"{found} channels where {needed} are needed"):
-        resize_image(np.zeros((8, 8, found), np.uint8), 32, needed)
+@pytest.mark.parametrize(("n_channels", "needed"), [(4, 3), (3, 4), (2, 1), (1, 2), (2, 3), (3, 2)])
+def test_channels_that_cannot_be_converted_are_refused_with_both_numbers(
+    n_channels: int, needed: int
+) -> None:
+    with pytest.raises(ImageError, match=f"{n_channels} channels where {needed} are needed"):
+        resize_image(np.zeros((8, 8, n_channels), np.uint8), 32, needed)
 
 
 def test_nothing_is_cropped_at_the_rim() -> None:

@@ -1,4 +1,4 @@
-"""Memory is counted within the limits of a container, and guessed low where nobody tells."""
+"""Memory is counted within the limits of a container, and assumed low where the system does not say."""
 
 from pathlib import Path
 

@@ -25,9 +25,9 @@ def test_idx_files_are_read_wherever_torchvision_leaves_them(tmp_path: Path, pac
     for name, array in (("train-images-idx3-ubyte", IMAGES), ("train-labels-idx1-ubyte", LABELS)):
         content = idx(array)
         (raw / (name + ".gz" * packed)).write_bytes(gzip.compress(content) if packed else content)
-    found = load_labelled_arrays(tmp_path, "train")
-    np.testing.assert_array_equal(found.images[..., 0], IMAGES)
-    assert found.labels.tolist() == ["3", "1", "4", "1", "5"]
+    loaded = load_labelled_arrays(tmp_path, "train")
+    np.testing.assert_array_equal(loaded.images[..., 0], IMAGES)
+    assert loaded.labels.tolist() == ["3", "1", "4", "1", "5"]
     with pytest.raises(UsageError, match="neither parquet nor IDX"):
         load_labelled_arrays(tmp_path, "test")
 
@@ -41,9 +41,9 @@ def test_cifar_s_binary_files_are_read_in_order(tmp_path: Path) -> None:
     )
     (folder / "data_batch_1.bin").write_bytes(rows[:3].tobytes())
     (folder / "data_batch_2.bin").write_bytes(rows[3:].tobytes())
-    found = load_labelled_arrays(tmp_path, "train")
-    np.testing.assert_array_equal(found.images, pixels)
-    assert found.labels.tolist() == ["7", "0", "9", "2"]
+    loaded = load_labelled_arrays(tmp_path, "train")
+    np.testing.assert_array_equal(loaded.images, pixels)
+    assert loaded.labels.tolist() == ["7", "0", "9", "2"]
 
 
 def test_a_pickle_is_refused_in_words(tmp_path: Path) -> None:

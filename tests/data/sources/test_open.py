@@ -87,7 +87,7 @@ def test_training_on_normal_images_beside_others_further_below_is_refused_with_t
     assert len(open_training_images(tmp_path / normal)) == 1
 
 
-def test_training_takes_normal_images_of_several_places(tmp_path: Path) -> None:
+def test_training_takes_normal_images_of_several_folders(tmp_path: Path) -> None:
     for folder in ("line1/good", "line2/good", "line3"):
         write(tmp_path / folder / "0.png")
     assert len(open_training_images(tmp_path)) == 3
@@ -100,7 +100,7 @@ def test_training_on_a_folder_of_datasets_is_refused_because_it_would_learn_from
         open_training_images(mvtec.parent)
 
 
-def test_images_are_found_through_links_and_only_once(tmp_path: Path) -> None:
+def test_links_are_followed_and_each_image_is_taken_once(tmp_path: Path) -> None:
     write(tmp_path / "real" / "0.png")
     root = tmp_path / "root"
     write(root / "0.png")
@@ -128,18 +128,18 @@ def test_a_path_that_does_not_exist_is_wrong_usage(tmp_path: Path, open_any: typ
 
 def test_evaluation_takes_test_of_a_dataset_folder_with_kinds_and_masks(mvtec: Path) -> None:
     dataset = open_test_images(mvtec)
-    found = {
+    labels = {
         name: (record.kind, record.is_anomalous)
         for name, record in zip(paths(dataset, mvtec / "test"), dataset.records, strict=True)
     }
-    assert found == {
+    assert labels == {
         "crack/0.png": ("crack", True),
         "crack/1.jpg": ("crack", True),
         "good/0.png": ("good", False),
         "scratch/deep/7.png": ("scratch", True),
         "stain/0.png": ("stain", True),
     }
-    masks = dict(zip(found, (dataset.read_mask(index) for index in range(5)), strict=True))
+    masks = dict(zip(labels, (dataset.read_mask(index) for index in range(5)), strict=True))
     assert {name: None if mask is None else mask.mean() for name, mask in masks.items()} == {
         "crack/0.png": 1.0,
         "crack/1.jpg": None,
@@ -296,7 +296,7 @@ def test_an_array_without_pixels_costs_its_own_row() -> None:
 
 
 @pytest.mark.shared_data
-def test_magnetic_tiles_have_the_numbers_and_masks_they_are_known_for(shared_data: Path) -> None:
+def test_magnetic_tiles_have_their_published_numbers_and_masks(shared_data: Path) -> None:
     root = shared_data / "magnetic_tile"
     assert len(open_training_images(root)) == 761
     dataset = open_test_images(root)

@@ -91,8 +91,8 @@ def test_rows_are_read_in_any_order_and_from_several_threads(
     )
     order = np.random.default_rng(0).permutation(200)
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda index: int(dataset.read(int(index))[0, 0, 0]), order))
-    assert found == order.tolist()
+        levels_read = list(threads.map(lambda index: int(dataset.read(int(index))[0, 0, 0]), order))
+    assert levels_read == order.tolist()
 
 
 def test_reading_in_order_reads_each_row_group_once_and_keeps_two(
@@ -127,7 +127,7 @@ def test_training_takes_the_train_files_and_evaluation_the_test_files(tmp_path: 
     assert len(open_images(tmp_path)) == 7
 
 
-def test_splits_are_told_apart_by_folders_too_and_all_is_taken_without_them(tmp_path: Path) -> None:
+def test_splits_may_be_folders_too_and_without_splits_all_files_are_taken(tmp_path: Path) -> None:
     write(tmp_path / "mnist/train/0.parquet", 4)
     write(tmp_path / "mnist/test/0.parquet", 3, labels=[0, 1, 1])
     assert len(open_training_images(tmp_path / "mnist")) == 4
@@ -182,14 +182,14 @@ def test_a_label_of_truth_values_says_whether_an_image_is_anomalous(
 
 
 @pytest.mark.parametrize(
-    ("labels", "found"),
+    ("labels", "message"),
     [(None, "no labels"), (["cat", "dog", "cat"], "found cat, dog"), ([1, 2, 3], "found 1, 2")],
 )
 def test_evaluation_without_a_normal_label_says_what_it_needs(
-    tmp_path: Path, labels: list[Any] | None, found: str
+    tmp_path: Path, labels: list[Any] | None, message: str
 ) -> None:
     path = write(tmp_path / "x.parquet", 3, labels=labels)
-    with pytest.raises(DataError, match=found):
+    with pytest.raises(DataError, match=message):
         open_test_images(path)
 
 
@@ -258,7 +258,7 @@ def test_damage_in_a_row_group_costs_its_rows_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared_data
-def test_mnist_has_the_numbers_it_is_known_for(shared_data: Path) -> None:
+def test_mnist_has_its_published_numbers(shared_data: Path) -> None:
     training = open_training_images(shared_data / "mnist")
     assert len(training) == 60_000
     assert training.read(0).shape == (28, 28, 1)

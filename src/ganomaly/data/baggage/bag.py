@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 from ganomaly.data.baggage.canvas import Array
 from ganomaly.data.baggage.packing import THREAT_KINDS, PackedBag, hide_threat, pack_bag
-from ganomaly.data.baggage.scanner import photograph, transmission
+from ganomaly.data.baggage.scanner import measured_image, transmission
 from ganomaly.errors import UsageError
 
 _HEIGHT, _WIDTH = 224, 320  # pixels of a typical bag
 _PITCH = 2.0  # mm per pixel of a typical bag
-_SMALLEST = 32  # pixels; below, nothing can be recognised
-_LARGEST_PATCH = 192  # pixels; above, a patch may stick out of the bag
-_MARGIN = 8  # pixels around a patch that its blur and sharpening look at
-_ORDINARY_COVER = 0.75  # share of a patch that must show something
+_MIN_SIZE = 32  # pixels; below, no object can be recognised
+_MAX_PATCH = 192  # pixels; above, a patch may stick out of the bag
+_MARGIN = 8  # pixels around a patch that its blur and sharpening depend on
+_MIN_COVER = 0.75  # share of a patch that must not be air
 
 
 @dataclass(frozen=True)
 class SimulatedBag:
-    """A simulated dual-energy X-ray image. Nothing of it was ever measured.
+    """A simulated dual-energy X-ray image. No part of it was measured.
 
     Attributes
     ----------
@@ -51,16 +51,16 @@ def simulate_bag(
     Parameters
     ----------
     seed : int
-        Fixes everything, ≥ 0. The same seed packs the same bag with and without a threat.
+        Fixes the whole image, ≥ 0. The same seed packs the same bag with and without a threat.
     threat : str, optional
-        One of `THREAT_KINDS`, hidden at a random place among the other things.
+        One of `THREAT_KINDS`, hidden at a random position among the other objects.
     height, width : int, optional
         Pixels, at least 32. Left out they vary from bag to bag around 224 × 320, at about 2 mm per pixel.
 
     Raises
     ------
     UsageError
-        For an unknown threat, a negative seed or a picture too small.
+        For an unknown threat, a negative seed or an image too small.
 
     Examples
     --------
@@ -70,8 +70,8 @@ def simulate_bag(
     """
     _check(seed, threat)
     for name, pixels in (("height", height), ("width", width)):
-        if pixels is not None and pixels < _SMALLEST:
-            raise UsageError(f"{name} must be at least {_SMALLEST} pixels to show a bag, got {pixels}")
+        if pixels is not None and pixels < _MIN_SIZE:
+            raise UsageError(f"{name} must be at least {_MIN_SIZE} pixels to show a bag, got {pixels}")
     bag_seed, threat_seed, scan_seed = np.random.SeedSequence(seed).spawn(3)
     bag = packed_bag(bag_seed, height, width)
     return scanned_bag(bag, threat, np.random.default_rng(threat_seed), np.random.default_rng(scan_seed))
@@ -83,9 +83,9 @@ def simulate_patch(seed: int, threat: str | None = None, *, size: int = 64) -> S
     Parameters
     ----------
     seed : int
-        Fixes everything, ≥ 0.
+        Fixes the whole image, ≥ 0.
     threat : str, optional
-        One of `THREAT_KINDS`; the window then lies over it, not quite centred.
+        One of `THREAT_KINDS`; the window then shows it, not quite centred.
     size : int
         Side in pixels, 32 to 192.
 
@@ -107,15 +107,15 @@ def simulate_patch(seed: int, threat: str | None = None, *, size: int = 64) -> S
 def packed_bag(
     seed: np.random.SeedSequence, height: int | None = None, width: int | None = None
 ) -> PackedBag:
-    """Pack the bag of a seed into a picture of the given or of a random size."""
+    """Pack the bag of a seed for an image of the given size or a random one."""
     rng = np.random.default_rng(seed)
-    usual_height, usual_width = _HEIGHT + int(rng.integers(-20, 21)), _WIDTH + int(rng.integers(-28, 29))
+    typical_height, typical_width = _HEIGHT + int(rng.integers(-20, 21)), _WIDTH + int(rng.integers(-28, 29))
     pitch = _PITCH
     if height is not None or width is not None:
-        height, width = height or usual_height, width or usual_width
+        height, width = height or typical_height, width or typical_width
         # the same bag at another resolution
         pitch *= math.sqrt(_HEIGHT * _WIDTH / (height * width))
-    return pack_bag(height or usual_height, width or usual_width, pitch, rng)
+    return pack_bag(height or typical_height, width or typical_width, pitch, rng)
 
 
 def scanned_bag(
@@ -129,7 +129,7 @@ def scanned_bag(
 def normal_patches(bag: PackedBag, count: int, size: int, rng: np.random.Generator) -> list[SimulatedBag]:
     """Cut up to `count` different windows out of a bag without a threat, leaving out those that show mostly air.
 
-    The windows slide by half their size. At least one is returned, the fullest, when none is full enough.
+    The windows slide by half their size. If none is full enough, the fullest is returned.
     """
     low, high = bag.canvas.low, bag.canvas.high
     offset_y, offset_x = rng.integers(0, size // 2, 2)
@@ -139,11 +139,11 @@ def normal_patches(bag: PackedBag, count: int, size: int, rng: np.random.Generat
         for left in range(int(offset_x), low.shape[1] - size + 1, size // 2)
     ] or [(0, 0)]
     cover = [float((low[top : top + size, left : left + size] > 0.12).mean()) for top, left in corners]
-    full = [corner for corner, share in zip(corners, cover, strict=True) if share >= _ORDINARY_COVER]
+    full = [corner for corner, share in zip(corners, cover, strict=True) if share >= _MIN_COVER]
     full = full or [corners[int(np.argmax(cover))]]
     chosen = rng.permutation(len(full))[:count]
-    nowhere = np.zeros(low.shape, bool)
-    return [_window(low, high, nowhere, None, full[i], size, rng) for i in chosen]
+    no_threat = np.zeros(low.shape, bool)
+    return [_window(low, high, no_threat, None, full[i], size, rng) for i in chosen]
 
 
 def threat_patch(
@@ -164,8 +164,8 @@ def threat_patch(
 
 def check_patch_size(size: int) -> None:
     """Raise `UsageError` unless a patch of `size` pixels can be cut."""
-    if not _SMALLEST <= size <= _LARGEST_PATCH:
-        raise UsageError(f"a patch is {_SMALLEST} to {_LARGEST_PATCH} pixels wide, got {size}")
+    if not _MIN_SIZE <= size <= _MAX_PATCH:
+        raise UsageError(f"a patch is {_MIN_SIZE} to {_MAX_PATCH} pixels wide, got {size}")
 
 
 def _check(seed: int, threat: str | None) -> None:
@@ -190,7 +190,7 @@ def _scanned(
     low: Array, high: Array, mask: NDArray[np.bool_], threat: str | None, rng: np.random.Generator
 ) -> SimulatedBag:
     low_energy, high_energy = transmission(low), transmission(high)
-    return SimulatedBag(photograph(low_energy, high_energy, rng), low_energy, high_energy, mask, threat)
+    return SimulatedBag(measured_image(low_energy, high_energy, rng), low_energy, high_energy, mask, threat)
 
 
 def _window(
@@ -202,7 +202,7 @@ def _window(
     size: int,
     rng: np.random.Generator,
 ) -> SimulatedBag:
-    """Scan one window, with a margin so that its borders look as they do within the whole bag."""
+    """Scan one window, with a margin so that its borders are those of the whole bag's image."""
     top, left = max(corner[0] - _MARGIN, 0), max(corner[1] - _MARGIN, 0)
     around = slice(top, corner[0] + size + _MARGIN), slice(left, corner[1] + size + _MARGIN)
     scan = _scanned(low[around], high[around], mask[around], threat, rng)

@@ -1,7 +1,7 @@
-"""Laying objects on the belt: shapes in millimetres become optical depth per pixel, and depths add.
+"""Drawing objects: shapes in millimetres become optical depth per pixel, and depths add.
 
 Beer and Lambert: what passes through a pile is I = I₀ · exp(−Σ μ(material, energy) · thickness). Adding an object is
-therefore adding μ · thickness to two arrays, one for each energy, in whatever order.
+therefore adding μ · thickness to two arrays, one for each energy, in any order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ROUND_PROFILE = ((1.0, 0.45), (0.85, 0.70), (0.65, 0.88), (0.40, 0.98))
 
 
 class Canvas:
-    """Optical depth at both energies of everything laid down so far.
+    """Optical depth at both energies of all objects drawn so far.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Brush:
-    """Draws in its own millimetres, wherever and however turned it has been placed on the canvas."""
+    """Draws in its own millimetres, at any position and angle on the canvas."""
 
     canvas: Canvas
     matrix: NDArray[np.float64]
     """Local mm → pixels, [2, 2]."""
     origin: NDArray[np.float64]
-    """Where local (0, 0) lies, pixels (x, y)."""
+    """Position of local (0, 0), pixels (x, y)."""
     depth: float = 1.0
     """Factor on every thickness; above 1 for an object tilted out of the image plane."""
 
@@ -81,7 +81,7 @@ class Brush:
     def tilted(self, degrees: float, about: float = 0) -> Brush:
         """Return a brush whose plane is tilted against the image plane about the axis at angle `about`.
 
-        What is drawn looks shorter across that axis, and the beam's way through it is longer.
+        Objects appear shorter across that axis, and the beam's path through them is longer.
         """
         cos = math.cos(math.radians(degrees))
         axis = np.array([math.cos(math.radians(about)), math.sin(math.radians(about))])
@@ -213,12 +213,12 @@ class _Sheet:
     right: int
     bottom: int
     factor: int
-    picture: Image.Image
+    image: Image.Image
     pen: ImageDraw.ImageDraw
 
     @classmethod
     def around(cls, shapes: list[Points], canvas: Canvas, margin: float = 0) -> _Sheet | None:
-        """Return a blank sheet, or None when the shapes (in pixels) lie outside the canvas."""
+        """Return a blank sheet, or None when the shapes (in pixels) are outside the canvas."""
         points = shapes[0] if len(shapes) == 1 else np.concatenate(shapes)
         left, top = np.maximum(np.floor(points.min(0) - margin - 1), 0).astype(int).tolist()
         right, bottom = np.ceil(points.max(0) + margin + 1).astype(int).tolist()
@@ -227,8 +227,8 @@ class _Sheet:
             return None
         area = (right - left) * (bottom - top)
         factor = next((factor for largest, factor in _SUPERSAMPLING if area <= largest), 2)
-        picture = Image.new("L", ((right - left) * factor, (bottom - top) * factor))
-        return cls(left, top, right, bottom, factor, picture, ImageDraw.Draw(picture))
+        image = Image.new("L", ((right - left) * factor, (bottom - top) * factor))
+        return cls(left, top, right, bottom, factor, image, ImageDraw.Draw(image))
 
     def scaled(self, shapes: list[Points]) -> list[list[float]]:
         """Return for each shape its coordinates x, y, x, y … on this sheet, from those on the canvas."""
@@ -245,7 +245,7 @@ class _Sheet:
 
     def coverage(self) -> Array:
         """Return the drawn value averaged over each pixel, in [0, 1]."""
-        return np.asarray(self.picture.reduce(self.factor), np.float32) * np.float32(1 / 255)
+        return np.asarray(self.image.reduce(self.factor), np.float32) * np.float32(1 / 255)
 
 
 def circle(x: float, y: float, radius: float, corners: int = 28) -> Points:

@@ -1,4 +1,4 @@
-"""Clothes, shoes and belts: the soft, layered ground every other object lies in."""
+"""Clothes, shoes and belts: the soft, layered ground below all other objects."""
 
 import math
 from collections.abc import Callable
@@ -19,15 +19,15 @@ _FABRICS: tuple[Fabric, ...] = ((m.COTTON, 9), (m.COTTON, 6), (m.WOOL, 16), (m.W
 
 @cache
 def _creases() -> Array:
-    """Return a periodic picture of creases, float32 [512, 512], mean 0: sharp ridges between smooth hollows."""
+    """Return a periodic texture of creases, float32 [512, 512], mean 0: sharp ridges between smooth hollows."""
     rng = np.random.default_rng(0)
-    picture = np.zeros((_TEXELS, _TEXELS), np.float32)
+    texture = np.zeros((_TEXELS, _TEXELS), np.float32)
     for sigma, weight in ((14.0, 1.0), (6.0, 0.45), (2.5, 0.2)):
-        noise = gaussian_filter(rng.standard_normal(picture.shape, np.float32), sigma, mode="wrap")
+        noise = gaussian_filter(rng.standard_normal(texture.shape, np.float32), sigma, mode="wrap")
         # the zero crossings of smooth noise wander like the folds of a cloth thrown down
-        picture -= weight * np.sqrt(np.abs(noise) / noise.std())
-    picture -= picture.mean()
-    return picture
+        texture -= weight * np.sqrt(np.abs(noise) / noise.std())
+    texture -= texture.mean()
+    return texture
 
 
 def folds(

@@ -24,10 +24,10 @@ def circuit_board(brush: Brush, rng: np.random.Generator, width: float, height: 
     area = width * height
 
     def scattered(count: int, largest: float) -> list[Outline]:
-        places = rng.uniform(-0.45, 0.45, (count, 2)) * (width, height)
+        centres = rng.uniform(-0.45, 0.45, (count, 2)) * (width, height)
         sizes = largest * rng.uniform(0.3, 1, (count, 2))
         return [
-            rectangle(x, y * 0.6 - height * 0.1, a, b) for (x, y), (a, b) in zip(places, sizes, strict=True)
+            rectangle(x, y * 0.6 - height * 0.1, a, b) for (x, y), (a, b) in zip(centres, sizes, strict=True)
         ]
 
     brush.fill(m.CHIP, 1.6, *scattered(max(3, int(area / 1500)), min(width, height) * 0.28))
@@ -81,10 +81,10 @@ def laptop(brush: Brush, rng: np.random.Generator) -> None:
     brush.fill(m.COPPER, 1.6, rectangle(fan_x * 0.1, fan_y + 6, 28, 28))
     # battery
     cells = int(rng.integers(3, 7))
-    each = width * 0.82 / cells
+    cell_width = width * 0.82 / cells
     for i in range(cells):
-        x = (i - (cells - 1) / 2) * each
-        brush.fill(m.BATTERY_CELL, 5.5, rectangle(x, height * 0.31, each - 4, height * 0.26, 3))
+        x = (i - (cells - 1) / 2) * cell_width
+        brush.fill(m.BATTERY_CELL, 5.5, rectangle(x, height * 0.31, cell_width - 4, height * 0.26, 3))
     if rng.random() < 0.4:
         drive = brush.moved(-side * width * 0.33, height * 0.02)
         drive.fill(m.ALUMINIUM, 5, rectangle(0, 0, 75, 70, 3))

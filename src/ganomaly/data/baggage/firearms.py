@@ -116,7 +116,7 @@ def cylinder(brush: Brush, rng: np.random.Generator) -> None:
 
 
 def _posed(brush: Brush, rng: np.random.Generator) -> Brush:
-    """Tilt out of the image plane a little: nothing in a bag lies quite flat."""
+    """Tilt out of the image plane a little: no object in a bag is quite flat."""
     return brush.tilted(abs(rng.normal(0, 16)), rng.uniform(0, 180))
 
 
@@ -213,7 +213,7 @@ def _magazine(brush: Brush, rng: np.random.Generator) -> None:
     capacity = int((2 * half - 22) / 6.4)
     rounds = int(rng.integers(0, capacity + 1)) if rng.random() < 0.75 else 0
     for i in range(rounds):
-        # two staggered columns: neighbours lie half behind one another
+        # two staggered columns: neighbours are half behind one another
         _cartridge(brush.moved(-14, -half + 5 + 6.4 * i, -4), case=19, bullet=10, radius=4.8)
     spring_top = -half + 8 + 6.4 * rounds
     brush.fill(m.PLASTIC, 14, rectangle(0, spring_top - 1, 27, 7, 2))

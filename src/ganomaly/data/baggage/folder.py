@@ -60,10 +60,10 @@ def write_simulated_baggage(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write a data set of simulated baggage: `train/good`, `test/good`, `test/<threat>`, `ground_truth/<threat>`.
+    """Write a dataset of simulated baggage: `train/good`, `test/good`, `test/<threat>`, `ground_truth/<threat>`.
 
-    The same arguments write the same bytes. No bag is in two of these folders, and how many images one of them
-    has changes nothing in the others. The folder is filled when everything is drawn, or not at all.
+    The same arguments write the same bytes. No bag is in two of these folders, and the number of images in one of
+    them does not change the others. The folder appears complete or not at all.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _write(folder: Path, part: str, stem: str, bag: SimulatedBag) -> None:
 
 def _is_left_behind(unfinished: Path) -> bool:
     """Whether nothing was written there for so long that the run must have been killed."""
-    newest = max(each.stat().st_mtime for each in (unfinished, *unfinished.rglob("*")))
+    newest = max(path.stat().st_mtime for path in (unfinished, *unfinished.rglob("*")))
     return time.time() - newest > _LEFT_BEHIND_AFTER
 
 
@@ -181,9 +181,9 @@ def _filled_whole(folder: Path) -> Iterator[Path]:
         for unfinished in folder.glob(f"{_UNFINISHED}*"):
             if _is_left_behind(unfinished):
                 shutil.rmtree(unfinished, ignore_errors=True)
-        found = next(folder.iterdir(), None)
-        if found is not None:
-            raise UsageError(f"{folder} is not empty (it has {found.name}); name a new or an empty folder")
+        existing = next(folder.iterdir(), None)
+        if existing is not None:
+            raise UsageError(f"{folder} is not empty (it has {existing.name}); name a new or an empty folder")
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
         try:
             yield unfinished

@@ -1,6 +1,6 @@
 """Knives: blades that thin out towards edge and point, with handles of wood, plastic or metal.
 
-Local frame: the point lies along +x, the edge along +y, the origin is where blade and handle meet.
+Local frame: the point is towards +x, the edge towards +y, the origin is where blade and handle meet.
 """
 
 from collections.abc import Callable
@@ -111,8 +111,8 @@ def folding_knife(brush: Brush, rng: np.random.Generator) -> None:
     height = rng.uniform(20, 27)
     brush = _posed(brush, rng)
     grip = length * 1.22
-    opening = rng.choice([0.0, 0.0, rng.uniform(20, 110), 180.0])
-    blade = brush.moved(0, 0, -opening, mirrored=opening == 180)
+    blade_angle = rng.choice([0.0, 0.0, rng.uniform(20, 110), 180.0])
+    blade = brush.moved(0, 0, -blade_angle, mirrored=blade_angle == 180)
     point = [(-6, -height * 0.4), (length * 0.55, -height * 0.45), (length, 0.0)]
     point += [
         (length * 0.85, height * 0.32),

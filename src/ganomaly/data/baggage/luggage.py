@@ -1,6 +1,6 @@
 """The bags themselves: shells, frames, zips, handles, wheels, straps, seen from above.
 
-Local frame: the long side of the bag lies along x, the origin is its middle.
+Local frame: the long side of the bag is along x, the origin is its middle.
 """
 
 from dataclasses import dataclass
@@ -206,24 +206,24 @@ def _zip_around(brush: Brush, shell: Outline, rng: np.random.Generator) -> None:
 
 def _telescopic_handle(brush: Brush, rng: np.random.Generator, width: float, height: float) -> None:
     gauge = height * rng.uniform(0.17, 0.26)
-    reach = width * rng.uniform(0.36, 0.42)
+    extension = width * rng.uniform(0.36, 0.42)
     steel = rng.random() < 0.35
     for side in (-1, 1):
         tube = brush.moved(0, side * gauge)
         tube.turned(
             m.STEEL if steel else m.ALUMINIUM,
-            [(-width / 2 + 10, 8.5), (reach, 8.5)],
+            [(-width / 2 + 10, 8.5), (extension, 8.5)],
             wall=0.8 if steel else 1.5,
         )
         tube.turned(
             m.STEEL if steel else m.ALUMINIUM,
-            [(-width / 2 + 6, 6.2), (reach * 0.7, 6.2)],
+            [(-width / 2 + 6, 6.2), (extension * 0.7, 6.2)],
             wall=0.8 if steel else 1.3,
         )
-        tube.strap(m.PLASTIC, 30, 2.5, [(-width / 2 + 16, 0), (reach, 0)])
-        tube.wire(m.STEEL, 2.5, [(-width / 2 + 10, 0), (reach * 0.4, 0)])
-        tube.fill(m.PLASTIC, 12, rectangle(reach, 0, 34, 34, 5))
-        tube.dots(m.STEEL, 9, [(reach + 6, 9), (reach + 6, -9), (-width / 2 + 40, 0)], 3)
+        tube.strap(m.PLASTIC, 30, 2.5, [(-width / 2 + 16, 0), (extension, 0)])
+        tube.wire(m.STEEL, 2.5, [(-width / 2 + 10, 0), (extension * 0.4, 0)])
+        tube.fill(m.PLASTIC, 12, rectangle(extension, 0, 34, 34, 5))
+        tube.dots(m.STEEL, 9, [(extension + 6, 9), (extension + 6, -9), (-width / 2 + 40, 0)], 3)
     grip = rectangle(-width / 2 + 12, 0, 24, 2 * gauge + 34, 10)
     brush.fill(m.PLASTIC, 12, grip)
     brush.fill(

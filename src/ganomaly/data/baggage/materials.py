@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Material:
-    """A homogeneous stuff.
+    """A homogeneous material.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Packing a bag: which objects go into which kind of bag, where they come to lie, and where a threat is hidden."""
+"""Packing a bag: which objects go into which kind of bag, at which positions, and where a threat is hidden."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -183,7 +183,7 @@ class PackedBag:
 
 
 def pack_bag(height: int, width: int, pitch: float, rng: np.random.Generator) -> PackedBag:
-    """Pack a random bag that fills a picture of height × width pixels of `pitch` mm, less a white margin."""
+    """Pack a random bag that fills an image of height × width pixels of `pitch` mm, less a white margin."""
     canvas = Canvas(height, width, pitch)
     length, breadth = max(height, width) * pitch, min(height, width) * pitch
     turn = float(np.clip(rng.normal(0, 2.5), -6, 6))
@@ -206,12 +206,12 @@ def pack_bag(height: int, width: int, pitch: float, rng: np.random.Generator) ->
 
 
 def hide_threat(bag: PackedBag, threat: str, rng: np.random.Generator) -> Canvas:
-    """Return the optical depths of one threat alone, at a random place and angle inside the bag."""
+    """Return the optical depths of one threat alone, at a random position and angle inside the bag."""
     items = _THREATS[threat]
     canvas = Canvas(bag.canvas.height, bag.canvas.width, bag.canvas.pitch)
     inside = Brush(canvas, bag.inside.matrix, bag.inside.origin)
     item = items[int(rng.integers(len(items)))]
-    x, y, degrees = _place(item, bag.room, rng)
+    x, y, degrees = _position(item, bag.room, rng)
     item.draw(inside.moved(x, y, degrees, mirrored=bool(rng.integers(2))), rng)
     return canvas
 
@@ -219,22 +219,23 @@ def hide_threat(bag: PackedBag, threat: str, rng: np.random.Generator) -> Canvas
 def _pack(
     bag: PackedBag, item: Item, rng: np.random.Generator, taken: list[tuple[float, float, float]]
 ) -> None:
-    """Put an item where it covers least of what is already there."""
+    """Put an item where it covers the others least."""
     soft = item in _SOFT
-    candidates = [_place(item, bag.room, rng) for _ in range(2 if soft else 5)]
+    candidates = [_position(item, bag.room, rng) for _ in range(2 if soft else 5)]
     radius = (item.length + item.width) / 4
 
-    def crowding(place: tuple[float, float, float]) -> float:
-        return sum(max(0.0, radius + r - float(np.hypot(place[0] - x, place[1] - y))) for x, y, r in taken)
+    def overlap(position: tuple[float, float, float]) -> float:
+        left, top, _ = position
+        return sum(max(0.0, radius + r - float(np.hypot(left - x, top - y))) for x, y, r in taken)
 
-    x, y, degrees = min(candidates, key=crowding)
+    x, y, degrees = min(candidates, key=overlap)
     if not soft:
         taken.append((x, y, radius))
     item.draw(bag.inside.moved(x, y, degrees, mirrored=bool(rng.integers(2))), rng)
 
 
-def _place(item: Item, room: luggage.Room, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return (x, y, degrees) at which an item lies within the room, if it fits at all."""
+def _position(item: Item, room: luggage.Room, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Return (x, y, degrees) at which an item is within the room, if it fits at all."""
     degrees = rng.uniform(0, 360)
     for _ in range(4):
         cos, sin = abs(np.cos(np.radians(degrees))), abs(np.sin(np.radians(degrees)))
@@ -242,7 +243,7 @@ def _place(item: Item, room: luggage.Room, rng: np.random.Generator) -> tuple[fl
         free_y = room.height - (item.length * sin + item.width * cos)
         if free_x >= 0 and free_y >= 0:
             break
-        # what is too long to lie across lies along
+        # an item that is too long to go across goes along
         degrees = 180 * int(rng.integers(2)) + rng.normal(0, 12)
     x, y = (rng.uniform(-0.5, 0.5) * max(free, 0.0) for free in (free_x, free_y))
     return x, y, degrees

@@ -1,4 +1,4 @@
-"""From optical depth to the picture on an operator's screen: detector, material estimate, pseudo-colour."""
+"""From optical depth to the image on an operator's screen: detector, material estimate, pseudo-colour."""
 
 import math
 from functools import cache
@@ -71,11 +71,11 @@ def effective_atomic_number(ratio: Array) -> Array:
     return np.interp(ratio, _CALIBRATION_RATIO, _CALIBRATION_Z).astype(np.float32)
 
 
-def photograph(low: Array, high: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the pseudo-colour picture of two noise-free transmissions.
+def measured_image(low: Array, high: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the pseudo-colour image that the detector measures of two noise-free transmissions.
 
-    The detector counts photons (Poisson) and adds electronic noise; elements along a column keep a small gain error
-    after white calibration, and each scan line (an image column) its pulse error.
+    The detector counts photons (Poisson) and adds electronic noise; elements along a column have a small gain error
+    left after white calibration, and each scan line (an image column) has a pulse error.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def pseudo_colour(low: Array, high: Array) -> NDArray[np.uint8]:
     # weighted by its own depth the denser material wins at an edge: a thin wire stays metal
     product = gaussian_filter(depth_low * depth_high, 0.9, truncate=2.5)
     square = gaussian_filter(depth_high * depth_high, 0.9, truncate=2.5)
-    # what is too thin to tell from noise is taken as organic
+    # an object too thin to stand out from noise is taken as organic
     ratio = (product + np.float32(_THIN * _CALIBRATION_RATIO[1])) / (square + np.float32(_THIN))
     z = effective_atomic_number(ratio)
     # where the low energy is lost altogether only the high one still grows, and the ratio would fall back to organic
@@ -133,8 +133,8 @@ def pseudo_colour(low: Array, high: Array) -> NDArray[np.uint8]:
 
     row = np.clip((z - _Z_RANGE[0]) * ((_Z_STEPS - 1) / (_Z_RANGE[1] - _Z_RANGE[0])), 0, _Z_STEPS - 1)
     column = np.clip(brightness * (_BRIGHTNESS_STEPS - 1), 0, _BRIGHTNESS_STEPS - 1)
-    picture: NDArray[np.uint8] = _colour_table()[(row + 0.5).astype(np.intp), (column + 0.5).astype(np.intp)]
-    return picture
+    colours: NDArray[np.uint8] = _colour_table()[(row + 0.5).astype(np.intp), (column + 0.5).astype(np.intp)]
+    return colours
 
 
 @cache
