@@ -1,9 +1,9 @@
-"""What scores that learn next to nothing reach on simulated baggage, to read the comparison's figures against.
+"""The AUROC of trivial scores on simulated baggage, to compare the methods with.
 
 Brightness is the mean pixel, darker being more anomalous; distance is the mean squared difference to the mean
-training image. Both on the very test images of `ganomaly benchmark baggage`.
+training image. The test images are those of `ganomaly benchmark baggage`.
 
-Run: python benchmarks/baggage_shortcuts.py --data FOLDER (with the simulated images, or for them)
+Run: python benchmarks/baggage_shortcuts.py --data FOLDER (where the simulated images are, or will be)
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.benchmark import BAGGAGE, Source
+from ganomaly.benchmark import BAGGAGE, BenchmarkDataset
 from ganomaly.data import ImageDataset
 from ganomaly.metrics import image_auroc
 
@@ -23,26 +23,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    source = Source(BAGGAGE, parser.parse_args().data)
-    for group in source.groups(None):
-        problem = source.problem(group)
-        usual = sum(pixels(problem.train, index) for index in range(len(problem.train))) / len(problem.train)
-        images = [pixels(problem.test, index) for index in range(len(problem.test))]
+    dataset = BenchmarkDataset(BAGGAGE, parser.parse_args().data)
+    for classes in dataset.class_groups(None):
+        task = dataset.task(classes)
+        mean_image = sum(read(task.train, index) for index in range(len(task.train))) / len(task.train)
+        images = [read(task.test, index) for index in range(len(task.test))]
         scores = {
             "brightness": np.array([-image.mean() for image in images]),
-            "distance to the mean image": np.array([np.square(image - usual).mean() for image in images]),
+            "distance to the mean image": np.array([np.square(image - mean_image).mean() for image in images]),
         }
-        for name, truth in problem.classes.items():
-            plays = np.isfinite(truth)
-            figures = (
-                f"{how} {image_auroc(score[plays], truth[plays] == 1):.3f}" for how, score in scores.items()
+        for name, labels in task.labels.items():
+            used = np.isfinite(labels)
+            aurocs = (
+                f"{score_name} {image_auroc(values[used], labels[used] == 1):.3f}"
+                for score_name, values in scores.items()
             )
-            print(f"{name}: {', '.join(figures)}")
+            print(f"{name}: {', '.join(aurocs)}")
 
 
-def pixels(images: ImageDataset, index: int) -> NDArray[np.float64]:
-    """An image as numbers."""
-    return images.read(index).astype(np.float64)
+def read(dataset: ImageDataset, index: int) -> NDArray[np.float64]:
+    """The pixels of an image."""
+    return dataset.read(index).astype(np.float64)
 
 
 if __name__ == "__main__":

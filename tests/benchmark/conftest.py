@@ -1,12 +1,16 @@
-"""Data sets small enough to run a grid on."""
+"""Data sets and networks small enough to run a grid on."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from ganomaly.config import Preprocessing
+from ganomaly.methods import METHODS, Method
 from images import textures
 
 
@@ -26,3 +30,19 @@ def digits(tmp_path: Path) -> Path:
         (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
     return folder
+
+
+@pytest.fixture
+def untrained() -> Callable[[str], Method]:
+    """Makes the method of a name, with small networks that take gray images of 32 px."""
+
+    def make(name: str) -> Method:
+        small = {"nz": 8, "ngf": 4, "ndf": 4}
+        fields = METHODS[name].options_type.model_fields
+        options = METHODS[name].options_type(
+            **{option: value for option, value in small.items() if option in fields}
+        )
+        preprocessing = Preprocessing(image_size=32, channels=1)
+        return METHODS[name](options, preprocessing, torch.Generator().manual_seed(0))
+
+    return make

@@ -1,4 +1,4 @@
-"""The grid keeps each row, goes on after a kill, mixes nothing, and measures what it says."""
+"""The grid writes each row at once, resumes after a kill, mixes no budgets, and evaluates as its protocol says."""
 
 import csv
 import json
@@ -16,20 +16,22 @@ import torch
 from rich.console import Console
 
 from ganomaly.benchmark import (
+    BenchmarkDataset,
     Budget,
     Cell,
     MethodSpec,
     RowFile,
-    Source,
-    cells,
+    clean,
     grid,
-    problems,
+    parse_methods,
     result_table,
+    run,
     run_cell,
     run_grid,
+    tasks,
     write_figures,
 )
-from ganomaly.benchmark.artifacts import KEPT
+from ganomaly.benchmark.artifacts import ARTIFACTS
 from ganomaly.benchmark.figures import over_option, per_class, run_times
 from ganomaly.benchmark.published import PublishedProtocol
 from ganomaly.benchmark.tables import as_latex, as_markdown
@@ -50,26 +52,26 @@ CONTRACT = {
 
 def cell(folder: Path, anomaly_class: str = "1", **more: Any) -> Cell:
     values: dict[str, Any] = {"budget": Budget(epochs=1), "precision": "fp32", **more}
-    return Cell(Source("mnist", folder), (anomaly_class,), MethodSpec.parsed(SMALL), 0, **values)
+    return Cell(BenchmarkDataset("mnist", folder), (anomaly_class,), MethodSpec.parse(SMALL), 0, **values)
 
 
 def test_a_cell_tests_on_every_image_of_the_class_and_trains_on_none(digits: Path) -> None:
-    problem = Source("mnist", digits).problem(("1",))
-    assert len(problem.train) == 54
-    assert len(problem.test) == 30 + 6
-    assert problem.classes["1"].sum() == 3 + 6
+    task = BenchmarkDataset("mnist", digits).task(("1",))
+    assert len(task.train) == 54
+    assert len(task.test) == 30 + 6
+    assert task.labels["1"].sum() == 3 + 6
     row = run_cell(cell(digits))[0]
     assert row.keys() >= CONTRACT
     assert (row["method"], row["anomaly_class"], row["n_normal"], row["n_anomalous"]) == (SMALL, "1", 27, 9)
     assert 0 <= row["auroc"] <= 1
 
 
-def test_a_slow_method_is_timed_where_it_scores_the_test_images(
+def test_a_slow_method_is_timed_while_it_scores_the_test_images(
     digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cells, "SLOW_MS", 0.0)
-    monkeypatch.setattr(cells, "BATCH_SIZE", 32)
-    monkeypatch.setattr(cells, "_milliseconds_per_batch", lambda *_: pytest.fail("scored once more"))
+    monkeypatch.setattr(run, "SLOW_MS", 0.0)
+    monkeypatch.setattr(clean, "BATCH_SIZE", 32)
+    monkeypatch.setattr(run, "milliseconds_per_batch", lambda *_: pytest.fail("scored once more"))
     assert run_cell(cell(digits))[0]["score_ms_per_batch"] > 0
 
 
@@ -77,40 +79,41 @@ def test_simulated_baggage_is_both_of_the_publications_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, count in (("_BAGGAGE_TRAIN", 3), ("_BAGGAGE_TEST_NORMAL", 2), ("_BAGGAGE_TEST_PER_THREAT", 1)):
-        monkeypatch.setattr(problems, name, count)
-    source = Source("baggage", tmp_path / "new")
-    kinds, whole = source.groups(None)
+        monkeypatch.setattr(tasks, name, count)
+    dataset = BenchmarkDataset("baggage", tmp_path / "new")
+    kinds, whole = dataset.class_groups(None)
     assert (set(kinds), whole) == ({"gun", "gun_parts", "knife", "overall"}, ("whole weapon",))
-    assert source.groups(["overall"]) == [("overall",)]
-    problem = source.problem(kinds)
-    assert (len(problem.train), len(problem.test)) == (3, 5)
-    assert {name: np.nansum(truth) for name, truth in problem.classes.items()} == {
+    assert dataset.class_groups(["overall"]) == [("overall",)]
+    task = dataset.task(kinds)
+    assert (len(task.train), len(task.test)) == (3, 5)
+    assert {name: np.nansum(labels) for name, labels in task.labels.items()} == {
         **dict.fromkeys(("gun", "gun_parts", "knife"), 1),
         "overall": 3,
     }
     left_behind = tmp_path / "new" / "simulated_whole_weapons" / ".unfinished-1"  # as after a kill
     left_behind.mkdir(parents=True)
-    with pytest.raises(UsageError, match="not empty"):  # another process may be at it
-        source.prepare(whole)
+    with pytest.raises(UsageError, match="not empty"):  # another process may be writing there
+        dataset.simulate_if_missing(whole)
     os.utime(left_behind, (0, 0))
-    source.prepare(whole)
-    weapons = source.problem(whole)
-    assert (len(weapons.train), len(weapons.test), weapons.classes["whole weapon"].sum()) == (3, 3, 1)
+    dataset.simulate_if_missing(whole)
+    weapons = dataset.task(whole)
+    assert (len(weapons.train), len(weapons.test), weapons.labels["whole weapon"].sum()) == (3, 3, 1)
 
 
-def test_the_same_cell_gives_the_same_figures(digits: Path) -> None:
+def test_the_same_cell_gives_the_same_auroc(digits: Path) -> None:
     assert run_cell(cell(digits))[0]["auroc"] == run_cell(cell(digits))[0]["auroc"]
 
 
-def test_a_cut_test_set_keeps_the_shares_of_the_classes(digits: Path) -> None:
+def test_a_smaller_test_set_has_the_same_shares_of_the_classes(digits: Path) -> None:
     row = run_cell(cell(digits, budget=Budget(1, train_images=20, test_images=12)))[0]
     assert (row["n_train"], row["n_normal"], row["n_anomalous"]) == (20, 9, 3)
 
 
 def test_a_second_run_computes_only_what_is_missing(digits: Path, tmp_path: Path) -> None:
     def cells(classes: list[str]) -> list[Cell]:
-        methods = [MethodSpec.parsed(SMALL)]
-        return grid(Source("mnist", digits), methods, classes, [0], budget=Budget(1), precision="fp32")
+        methods = [MethodSpec.parse(SMALL)]
+        dataset = BenchmarkDataset("mnist", digits)
+        return grid(dataset, methods, classes, [0], budget=Budget(1), precision="fp32")
 
     first = run_grid(cells(["0", "1"]), RowFile(tmp_path / "out"))
     path = tmp_path / "out" / "rows.jsonl"
@@ -134,39 +137,39 @@ def test_rows_of_another_budget_are_not_mixed_in(digits: Path, tmp_path: Path) -
     assert not rows.has(cell(digits, protocol="published"))
 
 
-def test_each_precision_has_rows_and_figures_of_its_own(digits: Path, tmp_path: Path) -> None:
+def test_each_precision_has_its_own_rows_and_artifacts(digits: Path, tmp_path: Path) -> None:
     rows = RowFile(tmp_path / "out")
     (fp32,) = run_grid([cell(digits)], rows)
     assert rows.has(cell(digits, precision="auto"))
     assert not rows.has(cell(digits, precision="bf16"))
-    assert rows.of(cell(digits, precision="bf16")) == []
+    assert rows.select(cell(digits, precision="bf16")) == []
     (bf16,) = run_grid([cell(digits, precision="bf16")], rows)
     assert (fp32["precision"], bf16["precision"]) == ("fp32", "bf16")
-    assert rows.of(cell(digits)) == [fp32]
-    assert len({fp32[KEPT], bf16[KEPT]}) == 2
+    assert rows.select(cell(digits)) == [fp32]
+    assert len({fp32[ARTIFACTS], bf16[ARTIFACTS]}) == 2
 
 
-def test_a_cell_that_fails_is_a_row_and_the_others_go_on(digits: Path, tmp_path: Path) -> None:
+def test_a_failed_cell_is_a_row_with_an_error_and_the_others_go_on(digits: Path, tmp_path: Path) -> None:
     rows = RowFile(tmp_path / "out")
-    found = run_grid([cell(digits, image_size=33), cell(digits)], rows)
-    assert "33 does not fit" in found[0]["error"]
-    assert "error" not in found[1]
+    failed, complete = run_grid([cell(digits, image_size=33), cell(digits)], rows)
+    assert "33 does not fit" in failed["error"]
+    assert "error" not in complete
     assert not rows.has(cell(digits, image_size=33))
 
 
 def test_a_later_error_does_not_hide_a_row(digits: Path, tmp_path: Path) -> None:
     rows = RowFile(tmp_path / "out")
-    (good,) = run_grid([cell(digits)], rows)
+    (complete,) = run_grid([cell(digits)], rows)
     rows.add([{"anomaly_class": "1", **cell(digits).identity(), "error": "no memory"}])
-    assert rows.of(cell(digits)) == [good]
-    assert run_grid([cell(digits)], RowFile(tmp_path / "out")) == [good]
+    assert rows.select(cell(digits)) == [complete]
+    assert run_grid([cell(digits)], RowFile(tmp_path / "out")) == [complete]
 
 
-def test_jobs_side_by_side_find_the_same(digits: Path, tmp_path: Path) -> None:
+def test_parallel_jobs_give_the_same_aurocs(digits: Path, tmp_path: Path) -> None:
     cells = [cell(digits, name) for name in ("0", "1")]
-    alone = run_grid(cells, RowFile(tmp_path / "alone"))
-    together = run_grid(cells, RowFile(tmp_path / "together"), jobs=2)
-    assert [row["auroc"] for row in alone] == pytest.approx([row["auroc"] for row in together], abs=0.05)
+    serial = run_grid(cells, RowFile(tmp_path / "serial"))
+    parallel = run_grid(cells, RowFile(tmp_path / "parallel"), jobs=2)
+    assert [row["auroc"] for row in serial] == pytest.approx([row["auroc"] for row in parallel], abs=0.05)
 
 
 def test_a_killed_run_loses_at_most_its_cell(digits: Path, tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_a_killed_run_loses_at_most_its_cell(digits: Path, tmp_path: Path) -> No
     assert len(RowFile(out).rows) == 5
 
 
-def test_the_published_protocol_gives_other_figures_and_is_labelled(digits: Path) -> None:
+def test_the_published_protocol_gives_other_metrics_and_is_labelled(digits: Path) -> None:
     clean = run_cell(cell(digits))[0]
     published = run_cell(cell(digits, protocol="published"))[0]
     assert published["protocol"] == "published"
@@ -198,20 +201,20 @@ def test_the_published_protocol_gives_other_figures_and_is_labelled(digits: Path
     assert published["auroc"] != clean["auroc"]
 
 
-def test_a_look_at_the_test_set_leaves_training_alone() -> None:
+def test_evaluating_an_epoch_changes_no_weights_or_statistics() -> None:
     preprocessing = Preprocessing(image_size=32, channels=1)
-    options = MethodSpec.parsed(SMALL).resolved()[2]
+    options = MethodSpec.parse(SMALL).resolve().options
     method = METHODS["ganomaly"](options, preprocessing, torch.Generator().manual_seed(0))
     before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
     test = open_images(textures(20, size=32))
-    look = PublishedProtocol(test, np.arange(20), preprocessing, {"x": np.array([0.0, 1.0] * 10)}, 0)
-    look.look(method)
+    labels = {"x": np.array([0.0, 1.0] * 10)}
+    PublishedProtocol(test, preprocessing, labels, seed=0).evaluate_epoch(method)
     for name, tensor in method.state_dict().items():
         if "num_batches_tracked" not in name:
-            assert torch.equal(tensor, before[name]), f"{name} was changed by a look at the test set"
+            assert torch.equal(tensor, before[name]), f"{name} was changed by an evaluation on the test set"
 
 
-def test_no_other_part_of_the_package_knows_the_published_protocol() -> None:
+def test_the_published_protocol_is_used_in_benchmark_alone() -> None:
     import ganomaly
 
     for path in Path(ganomaly.__file__).parent.rglob("*.py"):
@@ -236,11 +239,11 @@ def test_a_folder_is_trained_on_once_for_all_its_kinds(labelled_folder: Path, tm
 
 
 def row(method: str, anomaly_class: str, seed: int, auroc: float) -> dict[str, object]:
-    known = {"dataset": "mnist", "protocol": "clean", "epochs": 1, "train_images": 100}
-    return {"method": method, "anomaly_class": anomaly_class, "seed": seed, "auroc": auroc, **known}
+    shared = {"dataset": "mnist", "protocol": "clean", "epochs": 1, "train_images": 100}
+    return {"method": method, "anomaly_class": anomaly_class, "seed": seed, "auroc": auroc, **shared}
 
 
-def test_tables_give_mean_and_deviation_and_say_the_budget() -> None:
+def test_tables_have_mean_standard_deviation_and_budget() -> None:
     classes = (("x", 0.5), ("y", 0.7))
     rows = [row("a", name, seed, value + seed / 10) for seed in (0, 1) for name, value in classes]
     table = result_table([*rows, row("b_c", "x", 0, 0.25)])
@@ -253,30 +256,30 @@ def test_tables_give_mean_and_deviation_and_say_the_budget() -> None:
     assert r"b\_c & .250 & -- & --" in as_latex(table)
 
 
-def test_there_is_no_mean_beside_all_kinds_together() -> None:
+def test_a_table_with_the_class_overall_has_no_mean() -> None:
     rows = [row("a", name, 0, 0.5) for name in ("gun", "knife", "overall")]
     assert result_table(rows).classes == ("gun", "knife", "overall")
 
 
-def test_the_preset_itself_is_a_value_of_each_option(tmp_path: Path) -> None:
+def test_the_preset_is_a_point_in_the_figure_of_each_option(tmp_path: Path) -> None:
     rows = [
         row(method, "x", 0, 0.5) | {"score_ms_per_batch": 1.0}
         for method in ("ganomaly", "ganomaly[nz=50]", "ganomaly[encoder_weight=0]", "vae")
     ]
-    drawn = write_figures(result_table(rows), rows, tmp_path)
-    assert {path.stem for path in drawn} == {"auroc", "run_time", "auroc_nz", "auroc_encoder_weight"}
+    paths = write_figures(result_table(rows), rows, tmp_path)
+    assert {path.stem for path in paths} == {"auroc", "run_time", "auroc_nz", "auroc_encoder_weight"}
 
 
-def test_a_terminal_shows_options_and_many_methods_below_each_other() -> None:
+def test_a_terminal_table_has_a_row_for_each_of_many_methods() -> None:
     methods = [f"ganomaly[nz={nz}]" for nz in (10, 20, 30)]
     table = _benchmark_table(result_table([row(method, "x", 0, 0.5) for method in methods]))
     assert table.row_count == 3
-    with (console := Console(width=60)).capture() as shown:
+    with (console := Console(width=60)).capture() as capture:
         console.print(table)
-    assert all(method in shown.get() for method in methods)
+    assert all(method in capture.get() for method in methods)
 
 
-def test_figures_say_their_budget_and_do_not_make_noise_look_large() -> None:
+def test_figures_state_the_budget_and_do_not_magnify_noise() -> None:
     methods = {"ganomaly[nz=20]": 0.93, "ganomaly": 0.931, "ganomaly[nz=400]": 0.934}
     table = result_table([row(method, "x", 0, auroc) for method, auroc in methods.items()])
     for figure in (per_class(table), over_option(table, "nz")):
@@ -289,7 +292,7 @@ def test_figures_say_their_budget_and_do_not_make_noise_look_large() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["20", "100", "400"]
 
 
-def test_a_band_above_1_ends_there() -> None:
+def test_the_auroc_axis_ends_at_1() -> None:
     rows = [row("a", name, seed, 0.9 + seed / 10) for name in ("gun", "knife") for seed in (0, 1)]
     [axes] = per_class(result_table(rows)).axes
     low, high = axes.get_ylim()
@@ -297,7 +300,7 @@ def test_a_band_above_1_ends_there() -> None:
     assert high == pytest.approx(1.02)
 
 
-def test_run_times_have_few_and_plain_ticks() -> None:
+def test_run_times_have_few_ticks_with_plain_labels() -> None:
     for longest in (500.0, 50_000.0):
         rows = [row(method, "x", 0, 0.5) for method in ("a", "b")]
         times = [rows[0] | {"score_ms_per_batch": 400.0}, rows[1] | {"score_ms_per_batch": longest}]
@@ -309,15 +312,15 @@ def test_run_times_have_few_and_plain_ticks() -> None:
         assert axes.xaxis.get_major_formatter()(1000.0, 0) == "1,000"
 
 
-def test_figures_are_drawn_for_what_there_is(tmp_path: Path) -> None:
+def test_only_figures_with_enough_rows_are_drawn(tmp_path: Path) -> None:
     rows = [
         row(f"ganomaly[nz={nz}]", name, seed, 0.5 + nz / 1000 + seed / 50) | {"score_ms_per_batch": 2.0 * nz}
         for nz in (50, 100)
         for name in ("x", "y")
         for seed in (0, 1)
     ]
-    drawn = write_figures(result_table(rows), rows, tmp_path)
-    assert {path.name for path in drawn} == {"auroc.png", "run_time.png", "auroc_nz.png"}
+    paths = write_figures(result_table(rows), rows, tmp_path)
+    assert {path.name for path in paths} == {"auroc.png", "run_time.png", "auroc_nz.png"}
     few = [row("vae", "x", 0, 0.5) | {"score_ms_per_batch": 1.0}]
     assert {path.name for path in write_figures(result_table(few), few, tmp_path)} == {
         "auroc.png",
@@ -326,10 +329,19 @@ def test_figures_are_drawn_for_what_there_is(tmp_path: Path) -> None:
     assert write_figures(result_table([]), [], tmp_path) == []
 
 
-@pytest.mark.parametrize("text", ["nonsense", "ganomaly[nz=0]", "ganomaly[what=3]", "ganomaly[nz"])
-def test_a_method_that_cannot_be_is_wrong_usage(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "ganomaly[nz=0]", "ganomaly[what=3]", "ganomaly[nz", "ganomaly[nz]", "ganomaly[nz=4;nz=8]"],
+)
+def test_an_invalid_method_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError):
-        MethodSpec.parsed(text)
+        MethodSpec.parse(text)
+
+
+def test_methods_are_split_at_commas_outside_brackets() -> None:
+    specs = parse_methods(" vae, ganomaly[nz = 4; score=l1],egbad[] ")
+    assert [spec.label for spec in specs] == ["vae", "ganomaly[nz=4;score=l1]", "egbad"]
+    assert specs[1].resolve().options.model_dump()["nz"] == 4
 
 
 @pytest.mark.parametrize(
@@ -341,13 +353,13 @@ def test_a_method_that_cannot_be_is_wrong_usage(text: str) -> None:
         ["--protocol", "published", "--methods", "contrastive-ganomaly"],
     ],
 )
-def test_wrong_usage_is_said_before_any_work(digits: Path, tmp_path: Path, more: list[str]) -> None:
+def test_wrong_usage_is_reported_before_any_work(digits: Path, tmp_path: Path, more: list[str]) -> None:
     done = ganomaly("benchmark", "mnist", "--data", digits, "--out", tmp_path / "out", *more)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_data_that_must_be_named_is_asked_for(tmp_path: Path) -> None:
+def test_missing_data_is_wrong_usage(tmp_path: Path) -> None:
     done = ganomaly("benchmark", "mnist", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "--data" in done.stderr

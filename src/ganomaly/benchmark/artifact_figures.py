@@ -1,4 +1,4 @@
-"""Figures of one method on one class, from what its cell kept: scores, features, reconstructions.
+"""Figures of one method on one class, from the artifacts of its cell: scores, features, reconstructions.
 
 Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, which shows the same three.
 """
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
-from ganomaly.benchmark.artifacts import KEPT, Artifacts, Embedding, Reconstruction, read_artifacts
+from ganomaly.benchmark.artifacts import ARTIFACTS, Artifacts, Embedding, Reconstruction, read_artifacts
 from ganomaly.outputs.report.figures import (
     ANOMALOUS,
     MUTED,
@@ -23,9 +23,9 @@ from ganomaly.outputs.report.figures import (
 )
 
 PANEL = 0.85  # inches
-LONGEST_PART = 80  # letters of a file's name, which may have some 250 in all
-# for each group its name, colour and marker, and whether it is the anomalous one
-GROUPS = (("Normal", NORMAL, "o", False), ("Anomalous", ANOMALOUS, "^", True))
+MAX_NAME_PART = 80  # characters of a method or a class in a file name, which may have some 250 in all
+# name, colour, marker, is_anomalous
+LABELS = (("Normal", NORMAL, "o", False), ("Anomalous", ANOMALOUS, "^", True))
 
 
 def write_artifact_figures(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
@@ -34,76 +34,76 @@ def write_artifact_figures(rows: Sequence[Mapping[str, Any]], folder: Path) -> l
     Parameters
     ----------
     rows : sequence of mapping
-        In the order of the grid; the first seed of a method and class that has kept something is drawn.
+        In the order of the grid; of each method and class the first seed with artifacts is drawn.
     folder : Path
-        The output folder, which holds what was kept.
+        The output folder, which holds the artifacts.
 
     Returns
     -------
     list of Path
-        `histogram_<method>_<class>.png`, `embedding_…` and `reconstructions_…`, of what there is.
+        `histogram_<method>_<class>.png`, `embedding_…` and `reconstructions_…`, those that can be drawn.
     """
     drawn: set[tuple[str, str]] = set()
     paths = []
     for row in rows:
         pair = row["method"], row["anomaly_class"]
-        kept = None if pair in drawn or KEPT not in row else read_artifacts(folder / KEPT / row[KEPT])
-        if kept is None:
+        artifacts = None if pair in drawn or ARTIFACTS not in row else read_artifacts(folder / row[ARTIFACTS])
+        if artifacts is None:
             continue
         drawn.add(pair)
         title = f"{row['method']}\nanomalous: {row['anomaly_class']}; seed {row['seed']}"
-        for name, draw in _drawings(kept, title).items():
+        for name, draw in _drawings(artifacts, title).items():
             paths.append(folder / f"{name}_{_in_file_name(pair[0])}_{_in_file_name(pair[1])}.png")
             save_figure(draw(), paths[-1])
     return paths
 
 
-def histogram(kept: Artifacts, title: str) -> Figure:
-    """How the scores of normal and of anomalous test images are distributed."""
-    figure = class_histogram(kept.scores, kept.is_anomalous)
+def histogram(artifacts: Artifacts, title: str) -> Figure:
+    """The distributions of the scores of normal and of anomalous test images."""
+    figure = class_histogram(artifacts.scores, artifacts.is_anomalous)
     figure.axes[0].set_title(title, loc="left", fontsize=9)
     return figure
 
 
-def embedding(found: Embedding, title: str) -> Figure:
-    """Where t-SNE puts the discriminator's features of normal and of anomalous test images."""
+def embedding(embedded: Embedding, title: str) -> Figure:
+    """The t-SNE of the discriminator's features of normal and of anomalous test images."""
     figure, axes = quiet_figure(4.6, 4.4)
-    for name, colour, marker, anomalous in GROUPS:
-        x, y = found.places[found.is_anomalous == anomalous].T
+    for name, colour, marker, anomalous in LABELS:
+        x, y = embedded.positions[embedded.is_anomalous == anomalous].T
         axes.scatter(
             x, y, s=14, c=colour, marker=marker, alpha=0.65, linewidths=0, label=f"{name} ({len(x):,})"
         )
     axes.set_title(title, loc="left", fontsize=9)
     axes.set_xlabel("First t-SNE axis of the discriminator's features")
     axes.set_ylabel("Second t-SNE axis")
-    # distances mean something, places do not
+    # distances mean something, coordinates do not
     axes.tick_params(length=0, labelbottom=False, labelleft=False)
     axes.grid(visible=False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
-def reconstructions(shown: Sequence[Reconstruction], title: str) -> Figure:
+def reconstructions(samples: Sequence[Reconstruction], title: str) -> Figure:
     """Normal test images over their reconstructions, and below them anomalous ones over theirs."""
     groups = [
-        (name, colour, of_group)
-        for name, colour, _, anomalous in GROUPS
-        if (of_group := [each for each in shown if each.is_anomalous == anomalous])
+        (name, colour, members)
+        for name, colour, _, anomalous in LABELS
+        if (members := [sample for sample in samples if sample.is_anomalous == anomalous])
     ]
-    n_columns = max(len(of_group) for *_, of_group in groups)
+    n_columns = max(len(members) for *_, members in groups)
     figure = Figure(
         figsize=(PANEL * n_columns + 1.1, (2 * PANEL + 0.35) * len(groups) + 0.45), layout="constrained"
     )
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     blocks = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
-    for block, (name, colour, of_group) in zip(blocks, groups, strict=True):
+    for block, (name, colour, members) in zip(blocks, groups, strict=True):
         block.suptitle(name, x=0.01, ha="left", fontsize=11, color=colour, fontweight="bold")
         grid = block.subplots(2, n_columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
-        for column, each in enumerate(of_group):
-            show_picture(grid[0, column], each.image)
-            show_picture(grid[1, column], each.reconstruction)
+        for column, sample in enumerate(members):
+            show_picture(grid[0, column], sample.image)
+            show_picture(grid[1, column], sample.reconstruction)
         for axes, label in zip(grid[:, 0], ("image", "reconstruction"), strict=True):
             axes.text(
                 *(-0.1, 0.5, label),
@@ -116,19 +116,19 @@ def reconstructions(shown: Sequence[Reconstruction], title: str) -> Figure:
     return figure
 
 
-def _drawings(kept: Artifacts, title: str) -> dict[str, Callable[[], Figure]]:
-    """How to draw what was kept, by the name of the figure."""
-    drawings: dict[str, Callable[[], Figure]] = {"histogram": lambda: histogram(kept, title)}
-    if (found := kept.embedding) is not None:
-        drawings["embedding"] = lambda: embedding(found, title)
-    if kept.reconstructions:
-        drawings["reconstructions"] = lambda: reconstructions(kept.reconstructions, title)
+def _drawings(artifacts: Artifacts, title: str) -> dict[str, Callable[[], Figure]]:
+    """The figures that can be drawn of these artifacts, by name."""
+    drawings: dict[str, Callable[[], Figure]] = {"histogram": lambda: histogram(artifacts, title)}
+    if (embedded := artifacts.embedding) is not None:
+        drawings["embedding"] = lambda: embedding(embedded, title)
+    if artifacts.reconstructions:
+        drawings["reconstructions"] = lambda: reconstructions(artifacts.reconstructions, title)
     return drawings
 
 
 def _in_file_name(text: str) -> str:
-    """A method or class as part of a file's name, and no two alike; other signs than these as %XX."""
+    """A method or class as part of a file name, each its own; unsafe characters as %XX."""
     name = quote(text, safe="[]=;,+ ")
-    if len(name) <= LONGEST_PART:
+    if len(name) <= MAX_NAME_PART:
         return name
-    return f"{name[: LONGEST_PART - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[: MAX_NAME_PART - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""The grid of a benchmark: every method, group of classes and seed that has no row yet."""
+"""The grid of a benchmark: one cell for each method, group of classes and seed; those without rows are run."""
 
 import hashlib
 import itertools
@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from ganomaly.benchmark.artifacts import KEPT
-from ganomaly.benchmark.cells import Budget, Cell, MethodSpec, Protocol, run_cell
-from ganomaly.benchmark.problems import Source
+from ganomaly.benchmark.cells import Budget, Cell, Protocol
+from ganomaly.benchmark.method_spec import MethodSpec
 from ganomaly.benchmark.rows import ERROR, RowFile
+from ganomaly.benchmark.run import run_cell
+from ganomaly.benchmark.tasks import BenchmarkDataset
 from ganomaly.config import Precision
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError, UsageError
@@ -25,7 +26,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def grid(
-    source: Source,
+    dataset: BenchmarkDataset,
     methods: Sequence[MethodSpec],
     classes: Sequence[str] | None,
     seeds: Sequence[int],
@@ -35,23 +36,23 @@ def grid(
     image_size: int | None = None,
     precision: Precision = "auto",
 ) -> list[Cell]:
-    """All cells, seeds outermost, so that a grid stopped early is whole for its first seeds.
+    """All cells, seeds outermost, so that a grid that is stopped early is complete for its first seeds.
 
     Raises
     ------
     UsageError
-        If the protocol would look at a method before it has learned what is normal.
+        If the protocol would evaluate a method before its statistics are fitted.
     """
     if protocol == "published":
         for method in methods:
-            if method.resolved()[0].statistics_images:
+            if method.resolve().method_type.statistics_images:
                 raise UsageError(
-                    f"the protocol published scores after each epoch, but {method.label} learns what is normal after "
-                    "the last one; measure it with --protocol clean"
+                    f"the protocol published scores after each epoch, but {method.label} fits its statistics after "
+                    "the last one; evaluate it with --protocol clean"
                 )
     return [
-        Cell(source, group, method, seed, protocol, budget or Budget(), image_size, precision)
-        for seed, method, group in itertools.product(seeds, methods, source.groups(classes))
+        Cell(dataset, group, method, seed, protocol, budget or Budget(), image_size, precision)
+        for seed, method, group in itertools.product(seeds, methods, dataset.class_groups(classes))
     ]
 
 
@@ -62,16 +63,16 @@ def run_grid(
     jobs: int = 1,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[dict[str, Any]]:
-    """Run the cells that have no row yet, each row kept as soon as it is there, and beside it what figures need.
+    """Run the cells that have no rows yet; rows and artifacts are written as soon as a cell is done.
 
     Parameters
     ----------
     cells : sequence of Cell
         The grid.
     rows : RowFile
-        Where rows are kept.
+        Rows of earlier runs; new ones are added.
     jobs : int
-        Cells at a time, each in a process of its own; the processors are shared among them.
+        Cells at a time, each in a process of its own; the processors are divided among them.
     on_done : callable
         Called with the number of cells that are done.
 
@@ -85,13 +86,13 @@ def run_grid(
     on_done(done)
     folder = rows.path.parent / CHECKPOINTS
     folder.mkdir(exist_ok=True)
-    for found in _results(missing, rows.path.parent, jobs):
-        rows.add(found)
+    for cell_rows in _results(missing, rows.path.parent, jobs):
+        rows.add(cell_rows)
         done += 1
         on_done(done)
     if not any(folder.iterdir()):
         folder.rmdir()
-    return [row for cell in cells for row in rows.of(cell)]
+    return [row for cell in cells for row in rows.select(cell)]
 
 
 def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[str, Any]]]:
@@ -99,9 +100,9 @@ def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[
         for cell in cells:
             yield _attempt(cell, out, None)
         return
-    for cell in cells:  # here, so that no two of them do it at the same time; what fails fails again there
+    for cell in cells:  # here, since workers would write the same folder; they report errors themselves
         with suppress(GANomalyError):
-            cell.source.prepare(cell.group)
+            cell.dataset.simulate_if_missing(cell.classes)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with _workers(jobs) as pool:
         futures: list[Future[list[dict[str, Any]]]] = [
@@ -122,19 +123,19 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _attempt(cell: Cell, out: Path, threads: int | None) -> list[dict[str, Any]]:
-    """Run a cell; what goes wrong is a row for each of its classes, and the others go on."""
+    """Run a cell; an error becomes a row for each of its classes, and the other cells go on."""
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        return run_cell(cell, out / CHECKPOINTS / f"{_short_name(cell)}.checkpoint", out / KEPT)
+        return run_cell(cell, out / CHECKPOINTS / _checkpoint_name(cell), out)
     except GANomalyError as error:
-        said = str(error)
+        message = str(error)
     except Exception:
-        said = f"unexpected {traceback.format_exc(limit=3)}"
-    return [{"anomaly_class": name, **cell.identity(), ERROR: said} for name in cell.group]
+        message = f"unexpected {traceback.format_exc(limit=3)}"
+    return [{"anomaly_class": name, **cell.identity(), ERROR: message} for name in cell.classes]
 
 
-def _short_name(cell: Cell) -> str:
+def _checkpoint_name(cell: Cell) -> str:
     precision = choose_precision(cell.precision, choose_device("auto"))
-    told = repr((sorted(cell.identity().items()), cell.group, precision))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    identity = repr((sorted(cell.identity().items()), cell.classes, precision))
+    return f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.checkpoint"

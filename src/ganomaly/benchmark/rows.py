@@ -1,4 +1,4 @@
-"""Rows of a benchmark on disk: each is kept as soon as it is there, and a torn last line harms no other."""
+"""Rows of a benchmark on disk: each is written as soon as its cell is done; a torn last line harms no other."""
 
 import json
 import os
@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ganomaly.benchmark.artifacts import ARTIFACTS
 from ganomaly.benchmark.cells import Cell
 from ganomaly.errors import OutputError
 
 ROWS = "rows.jsonl"
 ERROR = "error"
+EARLIER_ARTIFACTS = "kept"
+"""Folder and column of artifacts in earlier versions, where the column had the name of the file in the folder."""
 
 
 class RowFile:
@@ -37,25 +40,33 @@ class RowFile:
 
     def has(self, cell: Cell) -> bool:
         """Whether there is a row without error for every class of a cell."""
-        known = {_key(row, cell) for row in self.rows if ERROR not in row and _as_precise(row, cell)}
-        return all(cell.key(name) in known for name in cell.group)
+        complete = {
+            _key(row, cell) for row in self.rows if ERROR not in row and _matches_precision(row, cell)
+        }
+        return all(cell.key(name) in complete for name in cell.classes)
 
-    def of(self, cell: Cell) -> list[dict[str, Any]]:
-        """The rows of a cell; of several of one class the newest without error, if there is one."""
-        rows = [row for row in self.rows if _as_precise(row, cell)]
-        # an error of a later run does not take a figure away
+    def select(self, cell: Cell) -> list[dict[str, Any]]:
+        """The rows of a cell: for each class the newest without error, or the newest error if there is none."""
+        rows = [row for row in self.rows if _matches_precision(row, cell)]
+        # errors first: that of a later run does not replace a result
         newest = {_key(row, cell): row for row in sorted(rows, key=lambda row: ERROR not in row)}
-        return [newest[key] for key in (cell.key(name) for name in cell.group) if key in newest]
+        return [newest[key] for key in (cell.key(name) for name in cell.classes) if key in newest]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Append rows, and see to it that they are on the disk."""
+        """Append rows and flush them to the disk.
+
+        Raises
+        ------
+        OutputError
+            If writing fails.
+        """
         text = "".join(json.dumps(row) + "\n" for row in rows)
         try:
-            torn = (
+            is_torn = (
                 self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size
             )
             with self.path.open("a") as file:
-                file.write("\n" * bool(torn) + text)
+                file.write("\n" * bool(is_torn) + text)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -73,12 +84,20 @@ def _read(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue  # torn by a kill: its cell runs again
         if isinstance(row, dict):
-            rows.append(row)
+            rows.append(_with_present_columns(row))
     return rows
 
 
-def _as_precise(row: Mapping[str, Any], cell: Cell) -> bool:
-    """Whether it was trained in the precision that is asked for, if one is; a row of an error has none."""
+def _with_present_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of this version or an earlier one, with the column names of this version."""
+    if EARLIER_ARTIFACTS in row:
+        file_name = row.pop(EARLIER_ARTIFACTS)
+        row[ARTIFACTS] = f"{EARLIER_ARTIFACTS}/{file_name}"
+    return row
+
+
+def _matches_precision(row: Mapping[str, Any], cell: Cell) -> bool:
+    """Whether a row was trained in the precision of the cell, if it has one; the row of an error matches any."""
     return cell.precision == "auto" or row.get("precision", cell.precision) == cell.precision
 
 

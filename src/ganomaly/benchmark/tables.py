@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ganomaly.benchmark.problems import OVERALL
 from ganomaly.benchmark.rows import ERROR
+from ganomaly.benchmark.tasks import OVERALL
 from ganomaly.files import written_whole
 
 MEAN = "mean"
@@ -22,9 +22,9 @@ class ResultTable:
     Attributes
     ----------
     title : str
-        Data set, protocol and budget: everything a reader must know to compare.
+        Data set, protocol and budget, which a reader needs to compare.
     classes : tuple of str
-        The columns; the mean over them comes last, where there are several and none is all of them together.
+        The columns; the mean over them comes last, where there are several and none of them is `overall`.
     cells : mapping of (str, str) to list of float
         For method and class the AUROC of each seed.
     """
@@ -35,7 +35,7 @@ class ResultTable:
 
     @property
     def methods(self) -> list[str]:
-        """The rows, in the order they came."""
+        """The rows of the table, in the order of the grid."""
         return list(dict.fromkeys(method for method, _ in self.cells))
 
     def text(self, method: str, anomaly_class: str) -> str:
@@ -50,23 +50,23 @@ class ResultTable:
 
 
 def result_table(rows: Sequence[Mapping[str, Any]]) -> ResultTable:
-    """Gather rows of one data set and protocol; those with errors are left out."""
-    whole = [row for row in rows if ERROR not in row and row["auroc"] is not None]
+    """Make a table from the rows of one data set and protocol; rows with errors are left out."""
+    complete = [row for row in rows if ERROR not in row and row["auroc"] is not None]
     classes = tuple(dict.fromkeys(row["anomaly_class"] for row in rows))
     cells: dict[tuple[str, str], list[float]] = {}
-    for row in whole:
+    for row in complete:
         cells.setdefault((row["method"], row["anomaly_class"]), []).append(row["auroc"])
     if len(classes) > 1 and OVERALL not in classes:
-        for method in dict.fromkeys(row["method"] for row in whole):
-            means = _means_by_seed([row for row in whole if row["method"] == method], classes)
+        for method in dict.fromkeys(row["method"] for row in complete):
+            means = _means_by_seed([row for row in complete if row["method"] == method], classes)
             if means:
                 cells[method, MEAN] = means
         classes = (*classes, MEAN)
-    return ResultTable(_title(whole), classes, cells)
+    return ResultTable(_title(complete), classes, cells)
 
 
 def write_tables(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Write `table.md`, `table.tex` and, with every row, `rows.csv`; whole or not at all."""
+    """Write `table.md`, `table.tex` and `rows.csv`, which has every row; each whole or not at all."""
     contents = {"table.md": as_markdown(table), "table.tex": as_latex(table)}
     paths = []
     for name, text in contents.items():
@@ -99,8 +99,8 @@ def as_latex(table: ResultTable) -> str:
     """The table for a paper; needs the package booktabs."""
 
     def escaped(text: str) -> str:
-        for plain, written in (("_", r"\_"), ("%", r"\%"), ("±", r"$\pm$"), ("–", "--")):
-            text = text.replace(plain, written)
+        for character, latex in (("_", r"\_"), ("%", r"\%"), ("±", r"$\pm$"), ("–", "--")):
+            text = text.replace(character, latex)
         return text
 
     lines = [
@@ -124,7 +124,7 @@ def _means_by_seed(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) ->
     by_seed: dict[int, dict[str, float]] = {}
     for row in rows:
         by_seed.setdefault(row["seed"], {})[row["anomaly_class"]] = row["auroc"]
-    return [statistics.mean(found.values()) for found in by_seed.values() if set(found) == set(classes)]
+    return [statistics.mean(aurocs.values()) for aurocs in by_seed.values() if set(aurocs) == set(classes)]
 
 
 def _title(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -137,6 +137,6 @@ def _title(rows: Sequence[Mapping[str, Any]]) -> str:
         values = sorted({str(row.get(name)) for row in rows} - {"None"})
         if values:
             budget.append(f"{name.replace('_', ' ')} {', '.join(values)}")
-    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    several = "" if len(seeds) == 1 else ", mean ± standard deviation"
-    return f"AUROC, {first['dataset']}, protocol {first['protocol']}; {'; '.join([*budget, drawn])}{several}"
+    seeds_in_words = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    spread = "" if len(seeds) == 1 else ", mean ± standard deviation"
+    return f"AUROC, {first['dataset']}, protocol {first['protocol']}; {'; '.join([*budget, seeds_in_words])}{spread}"

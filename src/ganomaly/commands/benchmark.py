@@ -9,15 +9,15 @@ from rich.text import Text
 from ganomaly.benchmark import (
     BAGGAGE,
     ERROR,
+    BenchmarkDataset,
     Budget,
     Protocol,
     ResultTable,
     RowFile,
-    Source,
     grid,
+    parse_methods,
     result_table,
     run_grid,
-    split_methods,
     write_figures,
     write_tables,
 )
@@ -50,10 +50,10 @@ def benchmark(
         raise UsageError(f"say where the images of {name} are, with --data FOLDER")
     if json_path is not None:
         check_writable(json_path)
-    specs = split_methods(methods)
+    specs = parse_methods(methods)
     chosen = None if classes is None else [part.strip() for part in classes.split(",")]
     cells = grid(
-        Source(name, data if data is not None else out),
+        BenchmarkDataset(name, data if data is not None else out),
         specs,
         chosen,
         _numbers(seeds),
