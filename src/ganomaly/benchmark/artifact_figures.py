@@ -17,9 +17,9 @@ from ganomaly.outputs.report.figures import (
     MUTED,
     NORMAL,
     class_histogram,
-    quiet_figure,
+    make_figure,
     save_figure,
-    show_picture,
+    show_image,
 )
 
 PANEL = 0.85  # inches
@@ -67,7 +67,7 @@ def histogram(artifacts: Artifacts, title: str) -> Figure:
 
 def embedding(embedded: Embedding, title: str) -> Figure:
     """The t-SNE of the discriminator's features of normal and of anomalous test images."""
-    figure, axes = quiet_figure(4.6, 4.4)
+    figure, axes = make_figure(4.6, 4.4)
     for name, colour, marker, anomalous in LABELS:
         x, y = embedded.positions[embedded.is_anomalous == anomalous].T
         axes.scatter(
@@ -102,8 +102,8 @@ def reconstructions(samples: Sequence[Reconstruction], title: str) -> Figure:
         for axes in grid.flat:
             axes.set_axis_off()
         for column, sample in enumerate(members):
-            show_picture(grid[0, column], sample.image)
-            show_picture(grid[1, column], sample.reconstruction)
+            show_image(grid[0, column], sample.image)
+            show_image(grid[1, column], sample.reconstruction)
         for axes, label in zip(grid[:, 0], ("image", "reconstruction"), strict=True):
             axes.text(
                 *(-0.1, 0.5, label),

@@ -22,7 +22,7 @@ from ganomaly.benchmark.method_spec import MethodSpec
 from ganomaly.benchmark.rows import ERROR
 from ganomaly.benchmark.tables import MEAN, ResultTable
 from ganomaly.benchmark.tasks import WHOLE_WEAPON
-from ganomaly.outputs.report.figures import MUTED, quiet_figure, save_figure
+from ganomaly.outputs.report.figures import MUTED, make_figure, save_figure
 
 # Okabe and Ito's colours, distinct for every kind of colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -53,7 +53,7 @@ def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder:
 def per_class(table: ResultTable) -> Figure:
     """AUROC of each method on each class: the mean over seeds, and a bar of one standard deviation."""
     names = list(table.classes)
-    figure, axes = quiet_figure(max(4.2, 0.75 * len(names) + 2.2), 3.6)
+    figure, axes = make_figure(max(4.2, 0.75 * len(names) + 2.2), 3.6)
     width = 0.7 / max(1, len(table.methods))
     for number, method in enumerate(table.methods):
         offset = (number - (len(table.methods) - 1) / 2) * width
@@ -86,7 +86,7 @@ def per_class(table: ResultTable) -> Figure:
 
 def over_option(table: ResultTable, option: str) -> Figure:
     """AUROC over the values of one option, equally spaced, a line for each class."""
-    figure, axes = quiet_figure(4.6, 3.6)
+    figure, axes = make_figure(4.6, 3.6)
     runs = sorted((float(value), method) for method, value in _values(table, option).items())
     ticks = {value: x for x, value in enumerate(sorted({value for value, _ in runs}))}
     for number, name in enumerate(table.classes):
@@ -125,7 +125,7 @@ def run_times(rows: Sequence[Mapping[str, Any]]) -> Figure:
         statistics.median(row["score_ms_per_batch"] for row in rows if row["method"] == name)
         for name in methods
     ]
-    figure, axes = quiet_figure(5.2, 0.42 * len(methods) + 1.2)
+    figure, axes = make_figure(5.2, 0.42 * len(methods) + 1.2)
     # points: the length of a bar means nothing on a logarithmic axis
     axes.scatter(medians, range(len(methods)), color=COLOURS[0], s=40, zorder=2)
     axes.set_yticks(range(len(methods)), methods)
