@@ -120,12 +120,12 @@ def test_without_whitening_images_are_compared_by_direction():
 
 def test_with_whitening_all_principal_axes_count_the_same():
     normal, queries = features(400, 0), features(50, 1)
-    rows, query_rows = (on_the_sphere(each.double().numpy()) for each in (normal, queries))
+    rows, query_rows = (on_the_sphere(points.double().numpy()) for points in (normal, queries))
     pca = PCA(4).fit(rows)
     variance = pca.explained_variance_ * (len(rows) - 1) / len(rows)
     scale = np.sqrt(variance + IMAGE_RIDGE * variance.mean())
     expected = distance_over_local_scale(
-        *(on_the_sphere(pca.transform(each) / scale) for each in (rows, query_rows))
+        *(on_the_sphere(pca.transform(points) / scale) for points in (rows, query_rows))
     )
     np.testing.assert_allclose(image_bank(normal, 4, True)(queries).numpy(), expected, rtol=1e-3)
 

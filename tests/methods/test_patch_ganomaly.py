@@ -56,7 +56,7 @@ def test_the_receptive_field_of_every_signal_is_smaller_than_the_margin_of_a_til
         torch.testing.assert_close(output[:, :, far:], changed[:, :, far:], rtol=1e-4, atol=1e-4)
 
 
-def test_a_prediction_runs_each_network_once_per_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prediction_runs_each_network_once_per_scale() -> None:
     method = untrained()
     passes: Counter[str] = Counter()
     networks = {

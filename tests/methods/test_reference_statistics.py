@@ -64,7 +64,7 @@ def test_large_normal_images_score_like_small_ones() -> None:
     large = torch.cat([statistics(noise(300, 300, seed)[None]) for seed in range(200, 220)])
     assert small.shape == (40, 2)
     assert (small.mean(dim=0) - large.mean(dim=0)).abs().max() < 1.0
-    # without the correction they are far apart
+    # without the correction they differ
     assert top_k_mean(noise(300, 300, 1)[0]) > top_k_mean(noise(20, 20, 1)[0]) + 0.5
 
 

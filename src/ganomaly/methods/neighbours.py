@@ -62,18 +62,18 @@ class PositionMemoryBank(nn.Module):
         Parameters
         ----------
         feature_maps : sequence of Tensor
-            `float[K, h, w]` of one image each.
+            `float[K, h, w]`, one for each image.
         generator : torch.Generator
             Chooses the positions; on the processor.
         """
-        features = torch.cat([each.flatten(1) for each in feature_maps], dim=1).t()  # [n, K]
+        features = torch.cat([image.flatten(1) for image in feature_maps], dim=1).t()  # [n, K]
         self.whitening.fit(features)
         size = len(self.comparison)
-        # with fewer positions than the bank has room for, some enter twice, which changes little
+        # where the bank has room for more positions than there are, positions repeat, which changes little
         chosen = torch.randperm(len(features), generator=generator).repeat(-(-size // len(features)))[:size]
         chosen = chosen.to(features.device)
         bank = self.whitening(features[chosen])
-        positions = torch.tensor([each[0].numel() for each in feature_maps], device=features.device)
+        positions = torch.tensor([image[0].numel() for image in feature_maps], device=features.device)
         images = torch.repeat_interleave(torch.arange(len(feature_maps), device=features.device), positions)
         weight = _local_scale(bank, images[chosen]).reciprocal()[:, None]
         self.comparison.copy_(torch.cat([-2 * bank, torch.ones_like(weight), _squared(bank)], dim=1) * weight)
@@ -120,7 +120,7 @@ class ImageMemoryBank(nn.Module):
         )
         self.register_buffer("features", torch.zeros(1, axes))
         self.register_buffer("local_scale", torch.ones(1))
-        # the features about their mean: in fp32 on the sphere, those of similar images could not be told apart
+        # the features about their mean, because fp32 could not resolve those of similar images on the sphere
         self.register_buffer("centre", torch.zeros(axes, dtype=torch.float64), persistent=False)
         self.register_buffer("centred", torch.zeros(1, axes), persistent=False)
         self.register_buffer("half_squares", torch.zeros(1), persistent=False)
@@ -156,7 +156,7 @@ class ImageMemoryBank(nn.Module):
         return distance / self.local_scale[neighbours].mean(dim=1).clamp_min(_TINY).sqrt()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Make room for as many features as the state has."""
+        """Resize the bank to the number of features in the state."""
         stored = state_dict.get(f"{prefix}features", self.features)
         size = len(stored) if stored.ndim and len(stored) else 1  # PyTorch refuses a state without rows
         self.features = self.features.new_zeros(size, self.features.shape[1])
@@ -244,7 +244,7 @@ def _squared(features: Tensor) -> Tensor:
 
 
 def _in_chunks(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> Tensor:
-    """Apply a function to so many rows of the tensors at a time, which bounds memory."""
+    """Apply a function to at most `size` rows of the tensors at a time, which bounds memory."""
     # an exported graph has no loop over a number that only its input decides
     if torch.compiler.is_exporting():
         return function(*tensors)

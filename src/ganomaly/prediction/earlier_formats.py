@@ -1,6 +1,6 @@
-"""Model files and graphs of earlier versions: the names of their options and tensors, and what they are called now.
+"""Names of options and tensors in model files and graphs of earlier versions, and their names today.
 
-To rename an option or a module of a method, add a row here and to the version number that `model_file` writes.
+An option or a module that gets another name needs a row here, or files of earlier versions no longer load.
 """
 
 from collections.abc import Mapping

@@ -135,7 +135,8 @@ class PatchGANomaly(Method):
             + options.contextual_weight * contextual
             + options.encoder_weight * encoder
         )
-        target, weight = (functional.max_pool2d(each, SEGMENTATION_STRIDE) for each in (mask, weight))
+        target = functional.max_pool2d(mask, SEGMENTATION_STRIDE)
+        weight = functional.max_pool2d(weight, SEGMENTATION_STRIDE)
         segmentation = robust_cross_entropy(segmentation_logits.float(), target, weight)
         real_fake = adversarial_loss(real_logits, fake_logits)
         discriminator = options.segmentation_weight * segmentation + real_fake
@@ -151,7 +152,7 @@ class PatchGANomaly(Method):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Take what normal images look like to the trained networks."""
+        """Take the statistics of the signals of normal images."""
         self.scoring.fit(self._outputs, [image[None] for batch in batches for image in batch])
 
     def predict(self, x: Tensor) -> BatchPrediction:
@@ -162,8 +163,8 @@ class PatchGANomaly(Method):
         if torch.compiler.is_exporting():
             return self.scoring.predict(self._outputs, x)
         predictions = [self.scoring.predict(self._outputs, image) for image in torch.split(x, 1)]
-        parts = [(each.score, each.anomaly_map, each.reconstruction) for each in predictions]
-        return BatchPrediction(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        outputs = [(image.score, image.anomaly_map, image.reconstruction) for image in predictions]
+        return BatchPrediction(*(torch.cat(tensors) for tensors in zip(*outputs, strict=True)))
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""

@@ -122,8 +122,8 @@ class PatchScoring(nn.Module):
             outputs = [_bank_outputs(networks, scale, image, generator) for image in bank_images]
             reference.fit(outputs, generator)
         signals = [self._signals(networks, image)[0] for image in reference_images]
-        self.positions.fit([each[0] for each in signals])
-        self.sizes.fit(self._above_normal(each)[0] for each in signals)
+        self.positions.fit([image_signals[0] for image_signals in signals])
+        self.sizes.fit(self._above_normal(image_signals)[0] for image_signals in signals)
 
     def predict(self, networks: Networks, x: Tensor) -> BatchPrediction:
         """Predict images `float[N, C, H, W]`."""
@@ -171,9 +171,10 @@ class PatchScoring(nn.Module):
         features, latent = self.scales[scale](
             outputs.latent_difference, _smoothed(outputs.features[scale], 3)
         )
-        logarithms = [(distance + _TINY).log() for distance in (error, features, latent)]
-        signals = [segmentation, *(upsampled_to(each, segmentation) for each in logarithms)]
-        return torch.cat(signals, dim=1), outputs.x_hat
+        distances = [
+            upsampled_to((distance + _TINY).log(), segmentation) for distance in (error, features, latent)
+        ]
+        return torch.cat([segmentation, *distances], dim=1), outputs.x_hat
 
 
 def _bank_outputs(
