@@ -20,7 +20,6 @@ from scipy.stats import binom
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images
 from ganomaly.data.baggage import write_simulated_baggage
 from ganomaly.evaluation import evaluate_model
-from ganomaly.outputs import at_image_size
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.model_file import save_model
 from ganomaly.config import FitOptions
@@ -83,13 +82,13 @@ class Worst:
 
     def consider(self, scored: Prediction, record: ImageRecord) -> None:
         """Look at one image; normal ones among the worst are misses."""
-        if scored.score is None or scored.anomaly_map is None:
+        anomaly_map = scored.map_at_image_size()
+        if scored.score is None or anomaly_map is None:
             return
         mask = self.dataset.read_mask(scored.index) if record.is_anomalous else None
         hit = False
         if mask is not None:
-            places = at_image_size(scored.anomaly_map, scored.height, scored.width)
-            hit = bool(mask[np.unravel_index(places.argmax(), places.shape)])
+            hit = bool(mask[np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)])
         self.hits.append((scored.score, hit))
 
     def count(self) -> int:
@@ -113,7 +112,7 @@ def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str
     dataset = open_test_images(str(data))
     worst = Worst(dataset)
     start = time.perf_counter()
-    evaluation = evaluate_model(model, dataset, on_image=worst.consider).evaluation
+    evaluation = evaluate_model(model, dataset, on_prediction=worst.consider).evaluation
     low, high = binom.interval(0.95, evaluation.n_normal, FALSE_ALARM_RATE)
     alarms = round((evaluation.false_alarm_rate or 0) * evaluation.n_normal)
     return {

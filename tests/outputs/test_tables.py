@@ -1,4 +1,4 @@
-"""Tables of verdicts: the contract's columns, in order, whole or not at all."""
+"""Tables of predictions: the contract's columns, in order, whole or not at all."""
 
 import csv
 import json
@@ -11,11 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ganomaly.calibration.conformal import Calibration
 from ganomaly.errors import UsageError
-from ganomaly.outputs import ScoreRow, open_table, score_row
+from ganomaly.outputs import COLUMNS, open_table
+from ganomaly.prediction import Prediction
 
-CALIBRATION = Calibration(np.linspace(1, 2, 99), 0.05)
 SUFFIXES = [".csv", ".jsonl", ".parquet"]
 
 
@@ -33,24 +32,63 @@ def read(path: Path) -> list[dict]:
     return rows
 
 
-def test_a_row_is_made_from_a_score_by_calibration():
-    row = score_row("a.png", 5.0, None, CALIBRATION)
-    assert (row.path, row.score, row.is_anomaly, row.error) == ("a.png", 5.0, True, None)
-    assert row.p_value == 0.01
-    assert row.normalized_score is not None
-    assert row.normalized_score > 0.5
-    assert score_row("a.png", 1.5, None, CALIBRATION).is_anomaly is False
+def predicted(path: str, score: float, index: int = 0) -> Prediction:
+    """A prediction with details, of which the table takes what its columns name."""
+    return Prediction(
+        index,
+        path,
+        score=score,
+        normalized_score=score / (1 + score),
+        p_value=0.01,
+        is_anomaly=score > 2,
+        height=7,
+        width=9,
+        anomaly_map=np.zeros((7, 9), np.float32),
+    )
 
 
-def test_a_broken_image_is_a_row_with_its_error_and_nothing_else():
-    row = score_row("a.png", None, "truncated", CALIBRATION)
-    assert row == ScoreRow("a.png", None, None, None, None, "truncated")
+def broken(path: str, why: str = "truncated", index: int = 0) -> Prediction:
+    return Prediction(index, path, why)
+
+
+def values(prediction: Prediction) -> dict:
+    return {name: getattr(prediction, name) for name in COLUMNS}
+
+
+def test_the_columns_are_those_of_the_contract():
+    assert COLUMNS == ("path", "score", "normalized_score", "p_value", "is_anomaly", "error")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_row_holds_what_the_prediction_says(tmp_path, suffix):
+    with open_table(tmp_path / f"table{suffix}") as write:
+        write(predicted("a.png", 5.0))
+        write(predicted("b.png", 1.5))
+    first, second = read(tmp_path / f"table{suffix}")
+    assert first == {
+        "path": "a.png",
+        "score": 5.0,
+        "normalized_score": 5 / 6,
+        "p_value": 0.01,
+        "is_anomaly": True,
+        "error": None,
+    }
+    assert list(first) == list(COLUMNS)
+    assert second["is_anomaly"] is False
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_broken_image_is_a_row_with_its_error_and_nothing_else(tmp_path, suffix):
+    with open_table(tmp_path / f"table{suffix}") as write:
+        write(broken("a.png", "truncated"))
+    [row] = read(tmp_path / f"table{suffix}")
+    assert row == dict.fromkeys(COLUMNS) | {"path": "a.png", "error": "truncated"}
 
 
 paths = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
-rows = st.lists(
+predictions = st.lists(
     st.builds(
-        lambda path, score: score_row(path, score, None if score is not None else "broken", CALIBRATION),
+        lambda path, score: broken(path) if score is None else predicted(path, score),
         paths,
         st.none() | st.floats(0, 1e9),
     ),
@@ -60,13 +98,13 @@ rows = st.lists(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows)
-def test_what_was_written_is_read_back_in_order_and_to_the_last_digit(tmp_path, suffix, rows):
+@given(predictions)
+def test_what_was_written_is_read_back_in_order_and_to_the_last_digit(tmp_path, suffix, predictions):
     out = tmp_path / f"table{suffix}"
     with open_table(out) as write:
-        for row in rows:
-            write(row)
-    assert [ScoreRow(**row) for row in read(out)] == rows
+        for prediction in predictions:
+            write(prediction)
+    assert read(out) == [values(prediction) for prediction in predictions]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -76,7 +114,7 @@ def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path, suffix):
 
     def fail_half_way() -> None:
         with open_table(out) as write:
-            write(score_row("a.png", 1.0, None, CALIBRATION))
+            write(predicted("a.png", 1.0))
             raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
@@ -90,15 +128,15 @@ def test_a_name_that_is_not_utf_8_costs_no_more_than_its_row(tmp_path, suffix):
     name = os.fsdecode(b"broken\xff.png")
     table = tmp_path / f"table{suffix}"
     with open_table(table) as write:
-        write(score_row(name, None, f"{name} is truncated", CALIBRATION))
-        write(score_row("good.png", 1.0, None, CALIBRATION))
+        write(broken(name, f"{name} is truncated"))
+        write(predicted("good.png", 1.0))
     if suffix == ".parquet":
         assert [row["path"] for row in read(table)] == ["broken?.png", "good.png"]
     else:
         assert len(table.read_bytes().splitlines()) == (3 if suffix == ".csv" else 2)
 
 
-def test_another_ending_is_refused(tmp_path):
+def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"\.csv, \.jsonl or \.parquet"), open_table(tmp_path / "table.xlsx"):
         pass
 
@@ -107,7 +145,7 @@ def test_parquet_holds_more_rows_than_one_group(tmp_path):
     out = tmp_path / "table.parquet"
     with open_table(out) as write:
         for number in range(9000):
-            write(score_row(f"{number}", float(number), None, CALIBRATION))
+            write(predicted(f"{number}", float(number), number))
     table = pq.read_table(out)
     assert table["path"].to_pylist() == [str(number) for number in range(9000)]
     assert pq.ParquetFile(out).num_row_groups == 3

@@ -55,13 +55,13 @@ def _say_what_it_costs(console: Console, whole: Path, quantised: Path, data: str
         console.say("there are no labelled test images in the data, so what 8 bits cost was not measured")
         return
     found = []
-    with console.counting(2 * len(dataset), "eval_mode") as count:
+    with console.counting(2 * len(dataset), "evaluating") as count:
 
         def on_image(done: int, scored: Prediction, _: ImageRecord) -> None:
             count(done + scored.index + 1)
 
         for done, path in ((0, whole), (len(dataset), quantised)):
-            evaluated = evaluate_model(load_exported(path), dataset, on_image=partial(on_image, done))
+            evaluated = evaluate_model(load_exported(path), dataset, on_prediction=partial(on_image, done))
             found.append(evaluated.evaluation.image_auroc)
     before, after = found
     if before is None or after is None:

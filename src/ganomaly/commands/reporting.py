@@ -1,20 +1,17 @@
-"""What the verbs share when they tell people what they found."""
+"""What several commands report: a model's summary, and the images that could not be read."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from ganomaly.commands.console import Console
-from ganomaly.data import ImageRecord
-from ganomaly.outputs import ScoreRow
-from ganomaly.outputs.report import ReportBuilder, ReportRow
+from ganomaly.outputs.report import ReportBuilder
 from ganomaly.prediction import Predictor
 
-MOST_LISTED_FAILURES = 20
+MAX_LISTED_FAILURES = 20
 
 
 def report_builder(model: Predictor, title: str, notice: str | None = None) -> ReportBuilder:
-    """A report that knows its model."""
+    """An empty report for predictions of a model."""
     calibration = model.calibration
     return ReportBuilder(
         title=title,
@@ -27,7 +24,7 @@ def report_builder(model: Predictor, title: str, notice: str | None = None) -> R
 
 
 def model_summary(model: Predictor) -> dict[str, Any]:
-    """What a person may want to know of a model, by name."""
+    """Names and values to show of a model."""
     preprocessing = model.preprocessing
     return {
         "method": model.method_name,
@@ -41,18 +38,13 @@ def model_summary(model: Predictor) -> dict[str, Any]:
     }
 
 
-def report_row(row: ScoreRow, record: ImageRecord) -> ReportRow:
-    """A verdict with what is known of its image."""
-    return ReportRow(**asdict(row), kind=record.kind, labelled_anomalous=record.is_anomalous)
-
-
 def list_failures(console: Console, failures: Mapping[str, str]) -> None:
     """Say which images could not be read, and why."""
     if not failures:
         return
     images = "image" if len(failures) == 1 else "images"
     console.warn(f"{len(failures)} {images} could not be read:")
-    for path, why in list(failures.items())[:MOST_LISTED_FAILURES]:
+    for path, why in list(failures.items())[:MAX_LISTED_FAILURES]:
         console.say(f"  {path}: {why}")
-    if len(failures) > MOST_LISTED_FAILURES:
-        console.say(f"  … and {len(failures) - MOST_LISTED_FAILURES} more")
+    if len(failures) > MAX_LISTED_FAILURES:
+        console.say(f"  … and {len(failures) - MAX_LISTED_FAILURES} more")

@@ -1,18 +1,7 @@
-"""Where verdicts go: CSV, JSON lines and Parquet tables, and anomaly maps."""
+"""Where predictions go: tables, anomaly maps, the report and its figures."""
 
-from ganomaly.outputs.heat import as_8_bit, overlay
-from ganomaly.outputs.maps import ImageFolders, MapFolder, MapFormat, at_image_size
-from ganomaly.outputs.tables import ScoreRow, check_table_path, open_table, score_row
+from ganomaly.outputs.heat import overlay, to_8_bit
+from ganomaly.outputs.maps import MapFolder
+from ganomaly.outputs.tables import COLUMNS, check_table_path, open_table
 
-__all__ = [
-    "ImageFolders",
-    "MapFolder",
-    "MapFormat",
-    "ScoreRow",
-    "as_8_bit",
-    "at_image_size",
-    "check_table_path",
-    "open_table",
-    "overlay",
-    "score_row",
-]
+__all__ = ["COLUMNS", "MapFolder", "check_table_path", "open_table", "overlay", "to_8_bit"]

@@ -1,98 +1,40 @@
 """Anomaly maps on disk."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganomaly.calibration.conformal import MapCalibration
-from ganomaly.errors import OutputError
+from ganomaly.calibration import MapCalibration
+from ganomaly.config import MapFormat
+from ganomaly.errors import OutputError, UsageError
 from ganomaly.files import written_whole
 from ganomaly.outputs.heat import overlay
-
-MapFormat = Literal["png", "npy"]
-
-
-def at_image_size(anomaly_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Bring a map from the network's size to that of the user's image, `float32[height, width]`, bilinearly."""
-    resized = Image.fromarray(anomaly_map.astype(np.float32, copy=False)).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
-    return np.asarray(resized, dtype=np.float32)
-
-
-class ImageFolders:
-    """Which folders images lie in, so that maps can lie as they do, and never on them.
-
-    Parameters
-    ----------
-    paths : iterable of str
-        Of the images.
-
-    Attributes
-    ----------
-    root : Path or None
-        Absolute folder that all of them lie in or below; None if there is none, as on two drives.
-    """
-
-    def __init__(self, paths: Iterable[str]) -> None:
-        as_given, real = set(), set()
-        for path in paths:
-            as_given.add(_absolute(path).parent)
-            real.add(Path(os.path.realpath(path)).parent)
-        self._as_given = as_given
-        # a map would replace an image, or what an image that is a link leads to
-        self._places = {_place(folder) for folder in as_given | real}
-        try:
-            self.root: Path | None = Path(os.path.commonpath(as_given))
-        except ValueError:
-            self.root = None
-
-    def would_hold_maps(self, folder: Path) -> bool:
-        """Whether maps below a folder, laid as the images are, would come to lie in a folder of images."""
-        inner = [Path() if self.root is None else each.relative_to(self.root) for each in self._as_given]
-        return any(_place(folder / each) in self._places for each in inner)
-
-
-def _absolute(path: str) -> Path:
-    """An absolute path without `..`, and with links as they are: `Path.resolve` would follow them."""
-    return Path(os.path.normpath(Path(path).absolute()))
-
-
-def _place(folder: Path) -> tuple[int, int] | Path:
-    """What tells a folder from others, whatever it is called, as in another case."""
-    folder = folder.resolve()
-    try:
-        found = folder.stat()
-    except OSError:  # not there yet
-        return folder
-    return found.st_dev, found.st_ino
+from ganomaly.prediction import Prediction
 
 
 class MapFolder:
-    """A folder of anomaly maps at the user's image size, each with its heat over the image.
+    """A folder of anomaly maps at the size of the user's images, each with an overlay on its image.
 
-    Maps lie below it as their images lie below `root`: that of `root/a/7.jpg` is `a/7.png`, that of the row
-    `root/train.parquet#7` is `train_7.png`.
+    Maps keep the folder structure of their images below `root`: the map of `root/a/7.jpg` is `a/7.png`, that of the
+    row `root/train.parquet#7` is `train_7.png`. The overlay is `<name>_overlay.png`.
 
-    As `png` a map is 16 bit gray: 0 is what is usual in normal images or less, 32,768 is the map's threshold, 65,535
-    is twice as far above; as `npy` it is `float32[H, W]`, the method's own numbers. The overlay is
-    `<name>_overlay.png`.
+    A `png` map is 16-bit gray: 0 is the level of normal images, 32,768 the map's threshold, 65,535 twice as far
+    above. An `npy` map is `float32[H, W]`, the method's own numbers.
 
     Parameters
     ----------
     folder : str or Path
         Made if it is missing.
     calibration : MapCalibration
-        What is usual in a map, and what is not.
+        The scale of the maps.
     file_format : {'png', 'npy'}
-        Of the maps.
+        Format of the maps.
     root : Path, optional
-        Absolute folder that all images lie in or below. Without it their folders do not count.
+        Absolute folder that contains all images. Without it their folders are ignored.
 
     Raises
     ------
@@ -112,55 +54,122 @@ class MapFolder:
         self._format = file_format
         self._root = root
         self._taken: set[PurePath] = set()
-        self._same: dict[PurePath, int] = {}  # how many images asked for a name
-        _make(self.folder)
+        self._requests: dict[PurePath, int] = {}  # images so far that would have a name
+        _make_folder(self.folder)
 
-    def write(self, path: str, anomaly_map: NDArray[np.float32], image: NDArray[np.uint8]) -> Path:
-        """Write the map of one image, and the overlay; a name that is taken, as by 7.png for 7.jpg, gets a number.
+    def write(self, prediction: Prediction, image: NDArray[np.uint8]) -> Path:
+        """Write map and overlay of one prediction; a name that is taken, as by 7.png for 7.jpg, gets a number.
 
         Parameters
         ----------
-        path : str
-            Path of the image.
-        anomaly_map : ndarray
-            `float32[H, W]`.
+        prediction : Prediction
+            With its anomaly map.
         image : ndarray
-            `uint8[H, W, C]`.
+            `uint8[H, W, C]`, the user's image.
 
         Returns
         -------
         Path
             Of the map.
+
+        Raises
+        ------
+        UsageError
+            If the prediction has no map.
+        OutputError
+            If a file cannot be written.
         """
-        name, overlaid = self._names(path)
-        target = self.folder / name.with_name(f"{name.name}.{self._format}")
-        _make(target.parent)
+        anomaly_map = prediction.map_at_image_size()
+        if anomaly_map is None:
+            raise UsageError(f"the prediction of {prediction.path} has no anomaly map; predict with details")
+        map_name, overlay_name = self._names(prediction.path)
+        target = self.folder / map_name.with_name(f"{map_name.name}.{self._format}")
+        _make_folder(target.parent)
         with written_whole(target) as part, part.open("wb") as file:
             if self._format == "npy":
                 np.save(file, anomaly_map, allow_pickle=False)
             else:
                 gray = np.rint(np.clip(self._calibration.level(anomaly_map) / 2, 0, 1) * 65535)
                 Image.fromarray(gray.astype(np.uint16)).save(file, "PNG")
-        with written_whole(self.folder / f"{overlaid}.png") as part, part.open("wb") as file:
+        with written_whole(self.folder / f"{overlay_name}.png") as part, part.open("wb") as file:
             Image.fromarray(overlay(image, anomaly_map, self._calibration)).save(file, "PNG")
         return target
 
     def _names(self, path: str) -> tuple[PurePath, PurePath]:
-        """What map and overlay of an image are called, without endings, below the folder."""
+        """Names of map and overlay of an image, without suffix, relative to the folder."""
         image = _absolute(path)
         image = Path(image.name) if self._root is None else image.relative_to(self._root)
         row = image.suffix.partition("#")[2]  # of parquet
-        wanted = image.with_name(f"{image.stem}_{row}" if row else image.stem)
+        stem = image.with_name(f"{image.stem}_{row}" if row else image.stem)
         while True:
-            self._same[wanted] = number = self._same.get(wanted, 0) + 1
-            name = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+            self._requests[stem] = number = self._requests.get(stem, 0) + 1
+            name = stem if number == 1 else stem.with_name(f"{stem.name}_{number}")
             names = name, name.with_name(f"{name.name}_overlay")
             if self._taken.isdisjoint(names):
                 self._taken.update(names)
                 return names
 
 
-def _make(folder: Path) -> None:
+def maps_root(folder: Path, paths: Iterable[str], inputs: Sequence[Path] = ()) -> Path | None:
+    """Folder that contains all images, so that maps can keep their structure below it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the maps will be written.
+    paths : iterable of str
+        Of the images.
+    inputs : sequence of Path
+        Files and folders that the user named.
+
+    Returns
+    -------
+    Path or None
+        Absolute; None if there is no such folder, as on two drives.
+
+    Raises
+    ------
+    UsageError
+        If maps would be written among the images, or would count as images the next time.
+    """
+    parents, real_parents = set(), set()
+    for path in paths:
+        parents.add(_absolute(path).parent)
+        real_parents.add(Path(os.path.realpath(path)).parent)
+    try:
+        root = Path(os.path.commonpath(parents))
+    except ValueError:
+        root = None
+    subfolders = [Path() if root is None else parent.relative_to(root) for parent in parents]
+    # a map could replace an image, or the target of a link to an image
+    image_folders = {_identity(parent) for parent in parents | real_parents}
+    if any(_identity(folder / subfolder) in image_folders for subfolder in subfolders):
+        raise UsageError(f"maps in {folder} would be written among the images; name another folder")
+    resolved = folder.resolve()
+    for given in inputs:
+        if given.is_dir() and resolved.is_relative_to(given.resolve()):
+            raise UsageError(
+                f"maps in {folder} would count as images of {given} next time; name another folder"
+            )
+    return root
+
+
+def _absolute(path: str) -> Path:
+    """An absolute path without `..`; links stay, which `Path.resolve` would follow."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def _identity(folder: Path) -> tuple[int, int] | Path:
+    """The same value for all names of a folder, such as names in another case."""
+    folder = folder.resolve()
+    try:
+        status = folder.stat()
+    except OSError:  # it does not exist yet
+        return folder
+    return status.st_dev, status.st_ino
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

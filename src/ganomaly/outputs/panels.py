@@ -1,4 +1,4 @@
-"""Pictures of a scored image for people: itself, its reconstruction, their difference, and where it is anomalous."""
+"""The panels of a prediction for people: image, reconstruction, their difference, overlay of the anomaly map."""
 
 from collections.abc import Mapping
 
@@ -6,45 +6,50 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganomaly.calibration.conformal import MapCalibration
-from ganomaly.outputs import at_image_size, overlay
-from ganomaly.prediction import Prediction
+from ganomaly.calibration import MapCalibration
+from ganomaly.outputs.heat import overlay
+from ganomaly.prediction import Prediction, resize_map
 
 DIFFERENCE_GAIN = 2
-HEAT_MAP = "heat map"
+"""Brightens differences: the small ones matter, and would be too dark to see."""
+
+OVERLAY = "heat map"
+"""Name of the panel with the overlay."""
+
+Panels = Mapping[str, NDArray[np.uint8]]
+"""Images by name, in the order to show them: `uint8[h, w]`, `[h, w, 1]` or `[h, w, 3]`."""
 
 
 def panels(
-    scored: Prediction,
+    prediction: Prediction,
     map_calibration: MapCalibration | None = None,
     mask: NDArray[np.bool_] | None = None,
-) -> Mapping[str, NDArray[np.uint8]]:
-    """Pictures by name, `uint8[h, w, C]` at the size of the network input.
+) -> Panels:
+    """Panels by name, at the size of the network input; none where the prediction has no details.
 
     Parameters
     ----------
-    scored : Prediction
-        Scored with its pictures.
+    prediction : Prediction
+        With details.
     map_calibration : MapCalibration, optional
-        Without it there is no heat map.
+        The scale of the map; without it there is no overlay.
     mask : ndarray, optional
-        `bool[H, W]`, the true anomaly, outlined in the heat map.
+        `bool[H, W]`, the labelled anomaly, outlined in the overlay.
     """
-    found: dict[str, NDArray[np.uint8]] = {}
-    if scored.image is None:
-        return found
-    found["image"] = scored.image
-    if scored.reconstruction is not None:
-        found["reconstruction"] = scored.reconstruction
-        difference = np.abs(scored.image.astype(np.int16) - scored.reconstruction).mean(axis=2)
-        # small differences are what matters, and the eye does not see them in the dark
-        brighter = np.minimum(DIFFERENCE_GAIN * difference, 255)
-        found[f"difference ×{DIFFERENCE_GAIN}"] = brighter.astype(np.uint8)
-    if scored.anomaly_map is not None and map_calibration is not None:
-        height, width = scored.image.shape[:2]
-        small = None
+    image, x_hat = prediction.image, prediction.reconstruction
+    if image is None:
+        return {}
+    by_name = {"image": image}
+    if x_hat is not None:
+        by_name["reconstruction"] = x_hat
+        difference = np.abs(image.astype(np.int16) - x_hat).mean(axis=2)
+        by_name[f"difference ×{DIFFERENCE_GAIN}"] = np.minimum(DIFFERENCE_GAIN * difference, 255).astype(
+            np.uint8
+        )
+    if prediction.anomaly_map is not None and map_calibration is not None:
+        height, width = image.shape[:2]
         if mask is not None:
-            small = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-        anomaly_map = at_image_size(scored.anomaly_map, height, width)
-        found[HEAT_MAP] = overlay(scored.image, anomaly_map, map_calibration, small)
-    return found
+            mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+        anomaly_map = resize_map(prediction.anomaly_map, height, width)
+        by_name[OVERLAY] = overlay(image, anomaly_map, map_calibration, mask)
+    return by_name

@@ -1,116 +1,76 @@
-"""Rows of verdicts, one for each image in input order, streamed to a file that appears whole or not at all."""
+"""Tables of predictions: one row per image in input order, streamed to a file that appears whole or not at all."""
 
 import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from ganomaly.calibration.conformal import Calibration
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.files import check_writable, written_whole
+from ganomaly.prediction import Prediction
 
-ROWS_PER_GROUP = 4096  # rows that a Parquet table holds in memory at once
+COLUMNS = ("path", "score", "normalized_score", "p_value", "is_anomaly", "error")
+"""Of every table, in this order; attributes of `Prediction`."""
 
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """What is known of one image after scoring; all but path and error are None where it could not be read.
-
-    Attributes
-    ----------
-    path : str
-        As the user named it.
-    score : float or None
-        A(x), ≥ 0.
-    normalized_score : float or None
-        In [0, 1]; 0.5 is the threshold.
-    p_value : float or None
-        In (0, 1].
-    is_anomaly : bool or None
-        Whether A(x) > φ.
-    error : str or None
-        Why the image could not be read.
-    """
-
-    path: str
-    score: float | None
-    normalized_score: float | None
-    p_value: float | None
-    is_anomaly: bool | None
-    error: str | None
-
-
-COLUMNS = [column.name for column in fields(ScoreRow)]
-
-
-def score_row(path: str, score: float | None, error: str | None, calibration: Calibration) -> ScoreRow:
-    """Make the row of an image from its score, or from the reason why it has none."""
-    if score is None:
-        return ScoreRow(path, None, None, None, None, error)
-    return ScoreRow(
-        path=path,
-        score=score,
-        normalized_score=float(calibration.normalized_score(score)),
-        p_value=float(calibration.p_value(score)),
-        is_anomaly=bool(calibration.is_anomaly(score)),
-        error=error,
-    )
+ROWS_PER_GROUP = 4096  # rows of a Parquet table in memory at once
 
 
 def check_table_path(path: str | Path) -> None:
     """Raise `UsageError` now if `open_table` would refuse `path` later."""
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
-        raise UsageError(f"{path} does not say what kind of table to write; name it .csv, .jsonl or .parquet")
+        raise UsageError(f"cannot tell the format of {path}; name it .csv, .jsonl or .parquet")
     check_writable(path)
 
 
 @contextmanager
-def open_table(path: str | Path) -> Iterator[Callable[[ScoreRow], None]]:
-    """Open a table for writing; its ending chooses CSV, JSON lines or Parquet.
+def open_table(path: str | Path) -> Iterator[Callable[[Prediction], None]]:
+    """Open a table for writing; its suffix chooses CSV, JSON lines or Parquet.
 
     Yields
     ------
     callable
-        Takes one `ScoreRow` at a time. Rows go to disk as they come, so memory does not grow.
+        Writes the row of one `Prediction`. Rows go to disk as they come, so memory does not grow.
 
     Raises
     ------
     UsageError
-        For another ending, or a folder that cannot be written to.
+        For another suffix, or a folder that cannot be written to.
     OutputError
-        If writing fails; then the file is what it was before.
+        If writing fails; the file is then what it was before.
     """
     check_table_path(path)
     with written_whole(path) as part, _WRITERS[Path(path).suffix.lower()](part) as write:
         yield write
 
 
+def _row(prediction: Prediction) -> dict[str, Any]:
+    return {name: getattr(prediction, name) for name in COLUMNS}
+
+
 @contextmanager
-def _csv(part: Path) -> Iterator[Callable[[ScoreRow], None]]:
+def _csv(part: Path) -> Iterator[Callable[[Prediction], None]]:
     with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
         words = {None: "", True: "true", False: "false"}
 
-        def write(row: ScoreRow) -> None:
-            values = asdict(row)
-            values["is_anomaly"] = words[row.is_anomaly]
-            writer.writerow(values[name] for name in COLUMNS)
+        def write(prediction: Prediction) -> None:
+            writer.writerow(_row(prediction) | {"is_anomaly": words[prediction.is_anomaly]})
 
         yield write
 
 
 @contextmanager
-def _json_lines(part: Path) -> Iterator[Callable[[ScoreRow], None]]:
+def _json_lines(part: Path) -> Iterator[Callable[[Prediction], None]]:
     with part.open("w", encoding="utf-8") as file:
-        yield lambda row: print(json.dumps(asdict(row)), file=file)
+        yield lambda prediction: print(json.dumps(_row(prediction)), file=file)
 
 
 @contextmanager
-def _parquet(part: Path) -> Iterator[Callable[[ScoreRow], None]]:
+def _parquet(part: Path) -> Iterator[Callable[[Prediction], None]]:
     with package_needed("a table in parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -119,24 +79,24 @@ def _parquet(part: Path) -> Iterator[Callable[[ScoreRow], None]]:
     types = {"path": pa.string(), **numbers, "is_anomaly": pa.bool_(), "error": pa.string()}
     schema = pa.schema([(name, types[name]) for name in COLUMNS])
     with pq.ParquetWriter(part, schema) as writer:
-        waiting: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
 
         def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(waiting, schema))
-            waiting.clear()
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+            rows.clear()
 
-        def write(row: ScoreRow) -> None:
-            readable = {name: _readable(text) for name, text in (("path", row.path), ("error", row.error))}
-            waiting.append(asdict(row) | readable)
-            if len(waiting) >= ROWS_PER_GROUP:
+        def write(prediction: Prediction) -> None:
+            texts = {"path": _as_utf_8(prediction.path), "error": _as_utf_8(prediction.error)}
+            rows.append(_row(prediction) | texts)
+            if len(rows) >= ROWS_PER_GROUP:
                 flush()
 
         yield write
         flush()
 
 
-def _readable(text: str | None) -> str | None:
-    """A text without what is not UTF-8 in a file name, which may stand in the reason of an error too."""
+def _as_utf_8(text: str | None) -> str | None:
+    """Replace what is not UTF-8 in a file name, which an error may repeat: Parquet takes UTF-8 only."""
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganomaly.calibration.conformal import Calibration
-from ganomaly.outputs.report import ReportBuilder, ReportRow
+from ganomaly.calibration import Calibration
+from ganomaly.outputs.report import ReportBuilder
+from ganomaly.prediction import Prediction
 
 pytestmark = pytest.mark.browser
 
@@ -36,7 +37,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def images():
-    """Scores, kinds and truth of the images in the report; normal and anomalous scores overlap."""
+    """Scores, kinds and labels of the images in the report; normal and anomalous scores overlap."""
     rng = np.random.default_rng(3)
     kinds = KINDS[np.arange(N_IMAGES) % len(KINDS)]
     anomalous = np.array([kind is not None for kind in kinds])
@@ -52,15 +53,15 @@ def calibration():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, images, calibration):
-    """A report of 2,000 labelled images with three pictures each, and two that could not be read."""
+    """A report of 2,000 labelled images with three panels each, and two that could not be read."""
     builder = make_builder(calibration)
     rng = np.random.default_rng(5)
-    pictures = [rng.integers(0, 255, (48, 48, 3), dtype=np.uint8) for _ in range(8)]
+    pixels = [rng.integers(0, 255, (48, 48, 3), dtype=np.uint8) for _ in range(8)]
     for n in range(N_IMAGES):
-        shown = {"image": pictures[n % 8], "reconstruction": pictures[0], "difference": pictures[1]}
-        builder.add(row_of(images, calibration, n), shown)
+        panels = {"image": pixels[n % 8], "reconstruction": pixels[0], "difference": pixels[1]}
+        add_image(builder, images, calibration, n, panels)
     for name in ("cut.jpg", "text.png"):
-        builder.add(ReportRow(name, None, None, None, None, "the file is no image; take it away"), {})
+        builder.add(Prediction(0, name, "the file is no image; remove it"), {})
     path = tmp_path_factory.mktemp("browser") / "report.html"
     builder.write(path)
     return path
@@ -104,17 +105,25 @@ def make_builder(calibration, **changed):
     return ReportBuilder(**(settings | changed))
 
 
-def row_of(images, calibration, n, *, labelled=True):
-    score = float(images["score"][n])
-    return ReportRow(
-        path=str(images["path"][n]),
+def add_image(builder, images, calibration, n, panels, *, labelled=True):
+    builder.add(
+        predicted(str(images["path"][n]), float(images["score"][n]), calibration),
+        panels,
+        kind=images["kind"][n] if labelled else None,
+        labelled_anomalous=bool(images["anomalous"][n]) if labelled else None,
+    )
+
+
+def predicted(path, score, calibration=None):
+    if calibration is None:
+        return Prediction(0, path, score=score)
+    return Prediction(
+        0,
+        path,
         score=score,
         normalized_score=float(calibration.normalized_score(score)),
         p_value=float(calibration.p_value(score)),
-        is_anomaly=bool(calibration.is_anomaly(score)),
-        error=None,
-        kind=images["kind"][n] if labelled else None,
-        labelled_anomalous=bool(images["anomalous"][n]) if labelled else None,
+        is_anomaly=score > calibration.threshold,
     )
 
 
@@ -305,7 +314,7 @@ def test_kinds_and_broken_images_are_listed(page, images):
     table = page.locator("#kinds").inner_text()
     assert [kind in table for kind in ("hole", "crack", "normal")] == [True] * 3
     page.get_by_text("Images that could not be read").click()
-    assert page.get_by_text("the file is no image; take it away").count() == 2
+    assert page.get_by_text("the file is no image; remove it").count() == 2
 
 
 def test_every_control_has_a_name(page):
@@ -327,7 +336,8 @@ def test_nothing_hangs_over_the_side_of_the_screen(page, size):
 def test_reports_without_labels_work_too(browser, tmp_path, images, calibration, n_images):
     builder = make_builder(calibration)
     for n in range(n_images):
-        builder.add(row_of(images, calibration, n, labelled=False), {"image": np.zeros((9, 9), np.uint8)})
+        panels = {"image": np.zeros((9, 9), np.uint8)}
+        add_image(builder, images, calibration, n, panels, labelled=False)
     builder.write(tmp_path / "unlabelled.html")
     with opened(browser, tmp_path / "unlabelled.html") as page:
         threshold = move_slider(page, 300)
@@ -342,7 +352,7 @@ def test_reports_without_labels_work_too(browser, tmp_path, images, calibration,
 def test_a_rate_that_was_not_attained_is_said(browser, images, tmp_path, n, said):
     calibration = Calibration(np.random.default_rng(4).lognormal(-3, 0.3, n), false_alarm_rate=0.01)
     builder = make_builder(calibration)
-    builder.add(row_of(images, calibration, 0), {})
+    add_image(builder, images, calibration, 0, {})
     builder.write(tmp_path / "few.html")
     with opened(browser, tmp_path / "few.html") as page:
         assert said in page.locator("#tiles").inner_text().replace("\u00a0", " ").replace("\u202f", " ")
@@ -352,7 +362,7 @@ def test_a_rate_that_was_not_attained_is_said(browser, images, tmp_path, n, said
 def test_the_report_says_so_when_it_keeps_fewer_pictures_than_images(browser, tmp_path, images, calibration):
     builder = make_builder(calibration, max_thumbnails=10)
     for n in range(30):
-        builder.add(row_of(images, calibration, n), {"image": np.zeros((9, 9), np.uint8)})
+        add_image(builder, images, calibration, n, {"image": np.zeros((9, 9), np.uint8)})
     builder.write(tmp_path / "cut.html")
     with opened(browser, tmp_path / "cut.html") as page:
         assert "pictures of 10 of the 30 images" in page.locator("#cut").inner_text()
@@ -363,9 +373,9 @@ def test_the_report_says_so_when_it_keeps_fewer_pictures_than_images(browser, tm
 def test_a_hostile_file_name_runs_nothing(browser, tmp_path, calibration):
     hostile = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
     builder = make_builder(calibration, notice=hostile, model_summary={hostile: hostile})
-    row = ReportRow(hostile, 0.5, None, None, True, None, kind=hostile, labelled_anomalous=True)
-    builder.add(row, {hostile: np.zeros((9, 9), np.uint8)})
-    builder.add(ReportRow(hostile, None, None, None, None, hostile), {})
+    panels = {hostile: np.zeros((9, 9), np.uint8)}
+    builder.add(predicted(hostile, 0.5), panels, kind=hostile, labelled_anomalous=True)
+    builder.add(Prediction(0, hostile, hostile), {})
     builder.write(tmp_path / "hostile.html")
     with opened(browser, tmp_path / "hostile.html") as page:
         page.locator(".card").click()
@@ -380,9 +390,7 @@ def test_scores_of_any_size_fit_on_the_scale(browser, tmp_path, scores):
         title="Parts", threshold=0.3, false_alarm_rate=0.1, calibration_scores=[0.3], model_summary={}
     )
     for n, score in enumerate(scores):
-        builder.add(
-            ReportRow(f"{n}.png", score, None, None, None, None), {"image": np.zeros((9, 9), np.uint8)}
-        )
+        builder.add(predicted(f"{n}.png", score), {"image": np.zeros((9, 9), np.uint8)})
     builder.write(tmp_path / "odd.html")
     with opened(browser, tmp_path / "odd.html") as page:
         threshold = move_slider(page, 0)
@@ -395,8 +403,7 @@ def test_scores_of_any_size_fit_on_the_scale(browser, tmp_path, scores):
 def test_an_image_at_the_threshold_is_normal(browser, tmp_path, calibration):
     builder = make_builder(calibration, threshold=0.5)
     for score in (0.5, 0.6):
-        row = ReportRow(f"{score}.png", score, None, None, None, None)
-        builder.add(row, {"image": np.zeros((9, 9), np.uint8)})
+        builder.add(predicted(f"{score}.png", score), {"image": np.zeros((9, 9), np.uint8)})
     builder.write(tmp_path / "tie.html")
     with opened(browser, tmp_path / "tie.html") as page:
         assert count_in(page, "tile-called") == 1

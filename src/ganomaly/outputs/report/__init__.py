@@ -1,5 +1,5 @@
-"""The HTML report and the figures: what a person looks at after scoring."""
+"""The HTML report, and the figures of an evaluation."""
 
-from ganomaly.outputs.report.html import ReportBuilder, ReportRow
+from ganomaly.outputs.report.html import ReportBuilder
 
-__all__ = ["ReportBuilder", "ReportRow"]
+__all__ = ["ReportBuilder"]

@@ -1,10 +1,9 @@
-"""The report: one HTML file that opens offline, with the worst images first and a threshold to move."""
+"""The report: one HTML file that opens offline, with the highest scores first and a threshold to move."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -12,35 +11,36 @@ from numpy.typing import ArrayLike
 
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.files import written_whole
-from ganomaly.outputs.report.thumbnails import Panels, ThumbnailStore
-from ganomaly.outputs.tables import ScoreRow
+from ganomaly.outputs.panels import Panels
+from ganomaly.outputs.report.thumbnails import ThumbnailStore
+from ganomaly.prediction import Prediction
 from ganomaly.version import __version__
 
 if TYPE_CHECKING:
     from ganomaly.metrics import Evaluation
 
 
-@dataclass(frozen=True)
-class ReportRow(ScoreRow):
-    """A scored image, and what is known of it from its label.
+class _Row(NamedTuple):
+    """What the report holds of one image; a prediction would hold its pixels too."""
 
-    Attributes
-    ----------
-    kind : str or None
-        Of anomaly, such as "scratch"; or the name of a group of normal images.
-    labelled_anomalous : bool or None
-        The truth; None where the image has no label.
-    """
+    path: str
+    score: float
+    normalized_score: float | None
+    p_value: float | None
+    kind: str | None
+    labelled_anomalous: bool | None
 
-    kind: str | None = None
-    labelled_anomalous: bool | None = None
+
+class _Failure(NamedTuple):
+    path: str
+    error: str | None
 
 
 class ReportBuilder:
-    """Takes scored images one at a time, then writes the report.
+    """Takes predictions one at a time, then writes the report.
 
-    Numbers are kept for every image, pictures for at most `max_thumbnails` of them, so that memory is
-    bounded by some 100 bytes for each image and 20 kB for each thumbnail.
+    It holds the numbers of all images and the thumbnails of at most `max_thumbnails`, so that memory is bounded by
+    about 100 bytes per image and 20 kB per image with thumbnails.
 
     Parameters
     ----------
@@ -49,16 +49,16 @@ class ReportBuilder:
     threshold : float
         φ of the model.
     false_alarm_rate : float
-        The rate that was asked for, in (0, 1).
+        The rate that the user chose, in (0, 1).
     calibration_scores : array_like
         `float[n]`, A(x) of the calibration images.
     model_summary : mapping of str to str
-        What to say of the model, in this order.
+        Names and values to show of the model, in this order.
     notice : str, optional
-        A sentence that nobody may overlook, such as that the images are simulated.
+        A sentence to show at the top, such as that the images are simulated.
     max_thumbnails : int
-        Images to keep pictures of: the highest scores, and up to a quarter of anomalous images that score
-        lowest.
+        Images with thumbnails: those with the highest scores, and up to a quarter of labelled anomalous images with
+        the lowest.
 
     Raises
     ------
@@ -90,32 +90,45 @@ class ReportBuilder:
         self._notice = notice
         self._max_thumbnails = max_thumbnails
         self._thumbnails = ThumbnailStore(max_thumbnails)
-        self._rows: list[ReportRow] = []
-        self._errors: list[ReportRow] = []
+        self._rows: list[_Row] = []
+        self._failures: list[_Failure] = []
 
-    def add(self, row: ReportRow, panels: Callable[[], Panels] | Panels) -> None:
-        """Add an image.
+    def add(
+        self,
+        prediction: Prediction,
+        panels: Callable[[], Panels] | Panels,
+        *,
+        kind: str | None = None,
+        labelled_anomalous: bool | None = None,
+    ) -> None:
+        """Add the prediction of an image.
 
         Parameters
         ----------
-        row : ReportRow
-            A row without a score goes to the list of images that could not be read.
+        prediction : Prediction
+            One with an error goes to the list of images that could not be read.
         panels : mapping or callable that returns one
-            Name to picture, in the order to show them; `uint8[H, W]`, `[H, W, 1]` or `[H, W, 3]`.
-            Called only if the picture is kept.
+            Name to `uint8[H, W]`, `[H, W, 1]` or `[H, W, 3]`, in the order to show them. Called only if the image
+            gets thumbnails.
+        kind : str, optional
+            Kind of the image, such as "scratch", or the group of a normal one.
+        labelled_anomalous : bool, optional
+            The label; None where the image has none.
 
         Raises
         ------
         UsageError
-            If the score is not finite, or a picture cannot be shown.
+            If the score is not finite, or a panel has another shape or type.
         """
-        if row.score is None:
-            self._errors.append(row)
+        path, score = prediction.path, prediction.score
+        if score is None:
+            self._failures.append(_Failure(path, prediction.error))
             return
-        if not math.isfinite(row.score):
-            raise UsageError(f"the score of {row.path} is {row.score}, but the report needs finite scores")
-        self._thumbnails.offer(len(self._rows), row.score, row.labelled_anomalous, panels)
-        self._rows.append(row)
+        if not math.isfinite(score):
+            raise UsageError(f"the score of {path} is {score}, but the report needs finite scores")
+        self._thumbnails.offer(len(self._rows), score, labelled_anomalous, panels)
+        normalized_score, p_value = prediction.normalized_score, prediction.p_value
+        self._rows.append(_Row(path, score, normalized_score, p_value, kind, labelled_anomalous))
 
     def write(self, path: str | Path, *, evaluation: "Evaluation | None" = None) -> None:
         """Write the report, whole or not at all.
@@ -125,27 +138,27 @@ class ReportBuilder:
         path : str or Path
             An HTML file in a folder that exists.
         evaluation : Evaluation, optional
-            Figures to show. Where it is left out they are computed from the labels of the rows, if any.
+            Metrics to show; computed from the labels, if any, where it is left out.
 
         Raises
         ------
         UsageError, OutputError
             If the file cannot be written.
         """
-        evaluation = evaluation or self._evaluated()
+        evaluation = evaluation or self._evaluate_labels()
         page = _template().stream(
             title=self._title,
             notice=self._notice,
             model_summary=self._model_summary,
-            errors=self._errors,
+            failures=self._failures,
             version=__version__,
             data=self._numbers(evaluation),
-            thumbnails=self._pictures(),
+            thumbnails=self._thumbnail_data(),
         )
         with written_whole(path) as part, part.open("w", encoding="utf-8", errors="replace") as file:
             file.writelines(page)
 
-    def _evaluated(self) -> "Evaluation | None":
+    def _evaluate_labels(self) -> "Evaluation | None":
         labelled = [row for row in self._rows if row.labelled_anomalous is not None]
         if not labelled:
             return None
@@ -159,14 +172,14 @@ class ReportBuilder:
         )
 
     def _numbers(self, evaluation: "Evaluation | None") -> dict[str, Any]:
-        """Everything but the pictures, by column, since that is shorter than by row."""
+        """Everything but the thumbnails, by column, which is shorter than by row."""
         return {
             "threshold": self._threshold,
             "false_alarm_rate": self._false_alarm_rate,
             "calibration_scores": self._calibration_scores.tolist(),
             "evaluation": None if evaluation is None else evaluation.to_json_dict(),
             "max_thumbnails": self._max_thumbnails,
-            "n_errors": len(self._errors),
+            "n_errors": len(self._failures),
             "path": [row.path for row in self._rows],
             "kind": [row.kind for row in self._rows],
             "labelled_anomalous": [row.labelled_anomalous for row in self._rows],
@@ -175,13 +188,18 @@ class ReportBuilder:
             "p_value": [row.p_value for row in self._rows],
         }
 
-    def _pictures(self) -> dict[str, Any]:
+    def _thumbnail_data(self) -> dict[str, Any]:
         """Thumbnails by row number: [name's position, width, height, data URI]."""
         names: dict[str, int] = {}
         by_row = {
             row: [
-                [names.setdefault(each.name, len(names)), each.width, each.height, each.uri]
-                for each in thumbnails
+                [
+                    names.setdefault(thumbnail.name, len(names)),
+                    thumbnail.width,
+                    thumbnail.height,
+                    thumbnail.uri,
+                ]
+                for thumbnail in thumbnails
             ]
             for row, thumbnails in self._thumbnails.by_row().items()
         }
@@ -196,6 +214,6 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # compact, in the order given, and never the NaN that no browser reads
+    # compact, in the order given, and without NaN, which browsers cannot parse
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template("report.html.j2")

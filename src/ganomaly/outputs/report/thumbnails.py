@@ -1,9 +1,9 @@
-"""Small pictures for the report: encoded at once, and kept only for the images worth looking at."""
+"""Thumbnails for the report: encoded at once, and held only for the images that matter most."""
 
 import base64
 import heapq
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganomaly.errors import UsageError
+from ganomaly.outputs.panels import Panels
 
 LONGER_SIDE = 128  # pixels
-LOSSLESS_SIDE = 64  # pixels; up to here every pixel is seen enlarged, and lossless is still small
-QUICK = {"quality": 20, "method": 1}  # effort of lossless WebP: 3 % larger than the most and 6 times as fast
+LOSSLESS_SIDE = 64  # pixels; up to here single pixels are visible, and lossless files are still small
+QUICK = {"quality": 20, "method": 1}  # effort of lossless WebP: 3 % larger than the best, six times as fast
 JPEG_QUALITY = 75  # JPEG is a seventh larger than WebP here, and five times as fast to write
-SHARE_FOR_MISSES = 4  # one in so many pictures is set aside for anomalous images that score low
-
-Panels = Mapping[str, NDArray[np.uint8]]
+SHARE_FOR_MISSES = 4  # one in this many images with thumbnails is reserved for likely misses
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One picture of a card.
+    """One encoded panel.
 
     Attributes
     ----------
     name : str
-        What it shows, such as "reconstruction".
+        Of the panel, such as "reconstruction".
     width, height : int
         In pixels, at most `LONGER_SIDE`.
     uri : str
@@ -41,14 +40,14 @@ class Thumbnail:
     uri: str
 
 
-def encode(name: str, picture: NDArray[np.uint8]) -> Thumbnail:
-    """Shrink a picture to `LONGER_SIDE` and encode it, without loss if it is small.
+def encode(name: str, panel: NDArray[np.uint8]) -> Thumbnail:
+    """Shrink a panel to `LONGER_SIDE` and encode it, lossless if it is small.
 
     Parameters
     ----------
     name : str
-        What it shows.
-    picture : ndarray
+        Of the panel.
+    panel : ndarray
         `uint8[H, W]`, `[H, W, 1]` (gray) or `[H, W, 3]` (RGB).
 
     Raises
@@ -56,14 +55,14 @@ def encode(name: str, picture: NDArray[np.uint8]) -> Thumbnail:
     UsageError
         For another shape or type.
     """
-    gray = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 1)
-    colour = picture.ndim == 3 and picture.shape[2] == 3
-    if picture.dtype != np.uint8 or not (gray or colour) or picture.size == 0:
+    gray = panel.ndim == 2 or (panel.ndim == 3 and panel.shape[2] == 1)
+    colour = panel.ndim == 3 and panel.shape[2] == 3
+    if panel.dtype != np.uint8 or not (gray or colour) or panel.size == 0:
         raise UsageError(
-            f"the picture {name!r} is {picture.dtype} of shape {picture.shape}; "
+            f"the panel {name!r} is {panel.dtype} of shape {panel.shape}; "
             "the report takes uint8 of shape [H, W], [H, W, 1] or [H, W, 3]"
         )
-    image = Image.fromarray(np.ascontiguousarray(picture.reshape(picture.shape[:2]) if gray else picture))
+    image = Image.fromarray(np.ascontiguousarray(panel.reshape(panel.shape[:2]) if gray else panel))
     image.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     file = io.BytesIO()
     if max(image.size) <= LOSSLESS_SIDE:
@@ -77,67 +76,67 @@ def encode(name: str, picture: NDArray[np.uint8]) -> Thumbnail:
 
 
 @dataclass(order=True)
-class _Kept:
+class _Entry:
     priority: float
     row: int
     thumbnails: list[Thumbnail] = field(compare=False)
 
 
 class ThumbnailStore:
-    """Thumbnails of the images worth looking at, however many images there are.
+    """Thumbnails of a bounded number of images, however many images there are.
 
-    They are kept of the highest scores and, up to a quarter, of images known to be anomalous that score lowest:
-    those are the misses.
+    It holds those of the highest scores and, up to a quarter, of labelled anomalous images with the lowest scores:
+    the likely misses.
 
     Parameters
     ----------
-    most : int
-        Images to keep thumbnails for, at least 1.
+    capacity : int
+        Images with thumbnails, at least 1.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        # two heaps; at the root of each is what goes first
-        self._highest: list[_Kept] = []
-        self._lowest_anomalous: list[_Kept] = []
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        # two heaps, each with the next one to drop at its root
+        self._highest: list[_Entry] = []
+        self._likely_misses: list[_Entry] = []
 
     def offer(
         self, row: int, score: float, labelled_anomalous: bool | None, panels: Callable[[], Panels] | Panels
     ) -> None:
-        """Keep the thumbnails of a row if it is worth it; only then is `panels` called and encoded."""
-        set_aside = self._most // SHARE_FOR_MISSES if labelled_anomalous else 0
-        likely_miss = set_aside > 0 and _has_room(self._lowest_anomalous, set_aside, -score)
-        if not likely_miss and not _has_room(self._highest, self._room_for_highest(), score):
+        """Store the thumbnails of a row if its score qualifies; only then is `panels` called and encoded."""
+        reserved = self._capacity // SHARE_FOR_MISSES if labelled_anomalous else 0
+        likely_miss = reserved > 0 and _qualifies(-score, self._likely_misses, reserved)
+        if not likely_miss and not _qualifies(score, self._highest, self._capacity_for_highest()):
             return
-        shown = panels() if callable(panels) else panels
-        kept = _Kept(score, row, [encode(name, picture) for name, picture in shown.items()])
+        by_name = panels() if callable(panels) else panels
+        entry = _Entry(score, row, [encode(name, panel) for name, panel in by_name.items()])
         if likely_miss:
-            self._keep_likely_miss(kept, set_aside)
+            self._add_likely_miss(entry, reserved)
         else:
-            self._keep_high(kept)
+            self._add_highest(entry)
 
     def by_row(self) -> dict[int, list[Thumbnail]]:
-        """Return the thumbnails kept, by row number in ascending order."""
-        kept = sorted([*self._highest, *self._lowest_anomalous], key=lambda each: each.row)
-        return {each.row: each.thumbnails for each in kept}
+        """Return the thumbnails by row number, in ascending order."""
+        entries = sorted([*self._highest, *self._likely_misses], key=lambda entry: entry.row)
+        return {entry.row: entry.thumbnails for entry in entries}
 
-    def _room_for_highest(self) -> int:
-        return self._most - len(self._lowest_anomalous)
+    def _capacity_for_highest(self) -> int:
+        return self._capacity - len(self._likely_misses)
 
-    def _keep_likely_miss(self, kept: _Kept, set_aside: int) -> None:
-        heapq.heappush(self._lowest_anomalous, _Kept(-kept.priority, kept.row, kept.thumbnails))
-        if len(self._lowest_anomalous) > set_aside:
-            higher = heapq.heappop(self._lowest_anomalous)
+    def _add_likely_miss(self, entry: _Entry, reserved: int) -> None:
+        heapq.heappush(self._likely_misses, _Entry(-entry.priority, entry.row, entry.thumbnails))
+        if len(self._likely_misses) > reserved:
+            dropped = heapq.heappop(self._likely_misses)
             # it may still be among the highest scores
-            self._keep_high(_Kept(-higher.priority, higher.row, higher.thumbnails))
-        elif len(self._highest) > self._room_for_highest():
+            self._add_highest(_Entry(-dropped.priority, dropped.row, dropped.thumbnails))
+        elif len(self._highest) > self._capacity_for_highest():
             heapq.heappop(self._highest)
 
-    def _keep_high(self, kept: _Kept) -> None:
-        heapq.heappush(self._highest, kept)
-        if len(self._highest) > self._room_for_highest():
+    def _add_highest(self, entry: _Entry) -> None:
+        heapq.heappush(self._highest, entry)
+        if len(self._highest) > self._capacity_for_highest():
             heapq.heappop(self._highest)
 
 
-def _has_room(heap: list[_Kept], most: int, priority: float) -> bool:
-    return len(heap) < most or (most > 0 and priority > heap[0].priority)
+def _qualifies(priority: float, heap: list[_Entry], capacity: int) -> bool:
+    return len(heap) < capacity or (capacity > 0 and priority > heap[0].priority)
