@@ -1,5 +1,8 @@
 """The door for Python keeps scikit-learn's conventions."""
 
+import copy
+import multiprocessing
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,14 +14,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from ganomaly import DataError, GANomalyDetector, ImageError, UsageError
-from ganomaly.config import TrainingOptions
+from ganomaly.config import FitOptions, TrainingOptions
 from ganomaly.data import inspect_images, open_training_images
 from ganomaly.detector import GANomalyDetector as Detector
 from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
 from ganomaly.prediction.model_file import load_model, save_model
-from ganomaly.config import FitOptions
-from ganomaly.training.observers import SilentObserver
 from ganomaly.training.fit import fit_model
+from ganomaly.training.observers import SilentObserver
 from ganomaly.training.plan import suggested_preset
 from images import SMALL, textures, write_images
 
@@ -42,6 +44,67 @@ def test_clone_and_parameters_follow_scikit_learn():
 def test_the_constructor_only_stores():
     detector = GANomalyDetector(preset="no such preset", epochs=-3)
     assert (detector.preset, detector.epochs) == ("no such preset", -3)
+
+
+def copied_through_another_process(detector: GANomalyDetector) -> GANomalyDetector:
+    """Pickle a detector into a new process, clone it there, and pickle the clone back."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(clone, (detector,))
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.copy,
+        copy.deepcopy,
+        clone,
+        lambda detector: pickle.loads(pickle.dumps(detector)),
+        copied_through_another_process,
+    ],
+    ids=["copy", "deepcopy", "clone", "pickle", "process"],
+)
+def test_an_unfitted_detector_can_be_copied(copied):
+    detector = GANomalyDetector("paper", epochs=3, seed=7, method_options={"nz": 9})
+    twin = copied(detector)
+    assert type(twin) is GANomalyDetector
+    assert twin is not detector
+    assert twin.get_params() == detector.get_params()
+    twin.set_params(seed=8)
+    assert detector.seed == 7
+
+
+def test_a_deep_copy_has_options_of_its_own():
+    detector = GANomalyDetector(method_options={"nz": 9})
+    copy.deepcopy(detector).method_options["nz"] = 10
+    assert detector.method_options == {"nz": 9}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_fitted_detector_predicts_the_same(detector, anomalous_images, copied):
+    twin = copied(detector)
+    assert twin is not detector
+    np.testing.assert_array_equal(
+        twin.anomaly_score(anomalous_images), detector.anomaly_score(anomalous_images)
+    )
+
+
+def test_fitting_a_copy_leaves_the_original_as_it_was(detector, normal_images, anomalous_images):
+    expected = detector.anomaly_score(anomalous_images)
+    copy.deepcopy(detector).set_params(epochs=1, seed=11).fit(normal_images)
+    np.testing.assert_array_equal(detector.anomaly_score(anomalous_images), expected)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_fitted_detector_refuses_to_be_pickled(detector, protocol):
+    for fitted in (detector, copy.copy(detector), copy.deepcopy(detector)):
+        with pytest.raises(TypeError, match=r"loading a pickle runs code; use detector\.save"):
+            pickle.dumps(fitted, protocol)
+
+
+def test_a_clone_of_a_fitted_detector_is_unfitted_and_can_be_pickled(detector):
+    twin = pickle.loads(pickle.dumps(clone(detector)))
+    assert not hasattr(twin, "model_")
+    assert twin.get_params() == detector.get_params()
 
 
 def test_fit_returns_the_detector_itself(normal_images):

@@ -1,17 +1,16 @@
-"""The door for Python, by scikit-learn's conventions."""
+"""`GANomalyDetector`, the Python interface, by scikit-learn's conventions."""
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration.conformal import Calibration
 from ganomaly.config import (
     AUTO,
-    BATCH_SIZE,
     DEVICE,
     FALSE_ALARM_RATE,
     PRECISION,
@@ -23,7 +22,6 @@ from ganomaly.config import (
 from ganomaly.data import open_images
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
-from ganomaly.outputs.maps import at_image_size
 from ganomaly.prediction import Prediction, Predictor, load_predictor
 
 
@@ -33,8 +31,8 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     Parameters
     ----------
     preset : str, default='auto'
-        A named configuration; 'auto' chooses one by the size of the images, 'patches' sees parts at or near their own
-        size, 'paper' is GANomaly as published.
+        A named configuration; 'auto' chooses one by the size of the images, 'patches' is for large images with small
+        defects, 'paper' is GANomaly as published.
     epochs : int, optional
         Passes over the training images; None takes the preset's number.
     image_size : int, optional
@@ -139,7 +137,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     @property
     def offset_(self) -> float:
         """−φ, on the scale of `score_samples`."""
-        return -self._calibration.threshold
+        return -self._model.calibration.threshold
 
     def anomaly_score(self, images: Any) -> NDArray[np.float64]:
         """A(x), `float64[N]`, ≥ 0, larger is more anomalous; NaN, with a warning, for an unreadable image.
@@ -149,12 +147,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         images : path, list of paths, or ndarray
             As for `fit`, of any size.
         """
-        scores = []
-        for scored, path in self._scored(images):
-            if scored.score is None:
-                warnings.warn(f"no score for {path}: {scored.error}", stacklevel=2)
-            scores.append(np.nan if scored.score is None else scored.score)
-        return np.array(scores, dtype=np.float64)
+        return self._predict(images, "score")
 
     def score_samples(self, images: Any) -> NDArray[np.float64]:
         """−A(x), `float64[N]`: lower is more abnormal, as everywhere in scikit-learn."""
@@ -166,15 +159,14 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def predict(self, images: Any) -> NDArray[np.int64]:
         """+1 for normal, −1 for anomalous and for what could not be read, `int64[N]`."""
-        return np.where(self.decision_function(images) >= 0, 1, -1)
+        return np.where(self._predict(images, "is_anomaly") == 0, 1, -1)
 
     def p_value(self, images: Any) -> NDArray[np.float64]:
         """Conformal p-value, `float64[N]` in (0, 1]; NaN for an unreadable image."""
-        scores = self.anomaly_score(images)
-        return np.where(np.isnan(scores), np.nan, self._calibration.p_value(scores))
+        return self._predict(images, "p_value")
 
     def anomaly_map(self, image: Any) -> NDArray[np.float32]:
-        """Where one image is anomalous: `float32[H, W]` at the image's own size.
+        """The anomaly map of one image, `float32[H, W]` at the image's own size.
 
         Parameters
         ----------
@@ -191,37 +183,32 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         is_path = isinstance(image, str | Path)
         if isinstance(image, list | tuple) or (not is_path and np.ndim(image) > 3):  # height, width, channels
             raise UsageError("anomaly_map takes one image, [H, W] or [H, W, C]; call it once for each")
-        one = [image] if is_path else np.asarray(image)[np.newaxis]
-        scored, _ = next(self._scored(one, details=True))
-        if scored.error is not None:
-            raise ImageError(scored.error)
-        if scored.anomaly_map is None:
+        batch = [image] if is_path else np.asarray(image)[np.newaxis]
+        anomaly_map = next(self._predict_details(batch)).map_at_image_size()
+        if anomaly_map is None:
             raise UsageError(f"the method {self._model.method_name} has no anomaly map")
-        return at_image_size(scored.anomaly_map, scored.height, scored.width)
+        return anomaly_map
 
     def reconstruct(self, images: Any) -> NDArray[np.uint8]:
-        """Reconstructions x̂ for people to look at, `uint8[N, h, w, C]` as large as the networks see the images.
+        """Reconstructions x̂ as images, `uint8[N, h, w, C]` at the size of the network input.
 
         Raises
         ------
         ImageError
             If an image cannot be read.
         UsageError
-            If the method does not reconstruct, or sees these images at different sizes.
+            If the method does not reconstruct, or its inputs for these images have different sizes.
         """
-        pictures = []
-        for scored, _ in self._scored(images, details=True):
-            if scored.error is not None:
-                raise ImageError(scored.error)
-            if scored.reconstruction is None:
+        reconstructions = []
+        for prediction in self._predict_details(images):
+            if prediction.reconstruction is None:
                 raise UsageError(f"the method {self._model.method_name} does not reconstruct")
-            pictures.append(scored.reconstruction)
-        sizes = {picture.shape for picture in pictures}
-        if len(sizes) > 1:
+            reconstructions.append(prediction.reconstruction)
+        if len({x_hat.shape for x_hat in reconstructions}) > 1:
             raise UsageError(
                 "images of different sizes have reconstructions of different sizes; give one at a time"
             )
-        return np.stack(pictures)
+        return np.stack(reconstructions)
 
     def save(self, path: str | Path) -> None:
         """Write the trained model to one `.safetensors` file.
@@ -258,7 +245,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         detector = cls(
             preset=model.preset,
             epochs=model.provenance.get("epochs"),
-            # the side of patches is no size to ask for
+            # that of patches is not the image size that was asked for
             image_size=(
                 model.preprocessing.image_size
                 if model.preprocessing.scale is None
@@ -272,12 +259,28 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         detector.model_ = model
         return detector
 
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        """Refuse to be pickled: a pickle runs code when it is loaded."""
-        raise TypeError(
-            "a GANomalyDetector is not pickled, because loading a pickle runs code; "
-            "use detector.save(path) and GANomalyDetector.load(path)"
-        )
+    def __copy__(self) -> Self:
+        """Copy parameters and trained model by reference."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the parameters; the trained model is shared, because nothing changes it: `fit` makes a new one."""
+        copied = copy.copy(self)
+        for name, value in vars(self).items():
+            if name != "model_":
+                setattr(copied, name, copy.deepcopy(value, memo))
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle an unfitted detector, whose parameters are harmless; refuse a fitted one."""
+        if hasattr(self, "model_"):
+            raise TypeError(
+                "a fitted GANomalyDetector is not pickled, because loading a pickle runs code; "
+                "use detector.save(path) and GANomalyDetector.load(path)"
+            )
+        return super().__reduce_ex__(protocol)
 
     @property
     def _model(self) -> Predictor:
@@ -288,12 +291,22 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         model: Predictor = self.model_
         return model
 
-    @property
-    def _calibration(self) -> Calibration:
-        return self._model.calibration
+    def _predict(
+        self, images: Any, attribute: Literal["score", "p_value", "is_anomaly"]
+    ) -> NDArray[np.float64]:
+        """One attribute of each prediction, `float64[N]`; NaN, with a warning, for an unreadable image."""
+        values: list[float] = []
+        for prediction in self._model.predict(open_images(images), device=self.device):
+            if prediction.error is not None:
+                # for the caller of the public method
+                warnings.warn(f"no score for {prediction.path}: {prediction.error}", stacklevel=3)
+            value = getattr(prediction, attribute)
+            values.append(np.nan if value is None else float(value))
+        return np.array(values, dtype=np.float64)
 
-    def _scored(self, images: Any, *, details: bool = False) -> Iterator[tuple[Prediction, str]]:
-        model = self._model
-        dataset = open_images(images)
-        for scored in model.predict(dataset, batch_size=BATCH_SIZE, device=self.device, details=details):
-            yield scored, dataset.records[scored.index].path
+    def _predict_details(self, images: Any) -> Iterator[Prediction]:
+        """Predictions with details, one by one; `ImageError` for the first unreadable image."""
+        for prediction in self._model.predict(open_images(images), device=self.device, details=True):
+            if prediction.error is not None:
+                raise ImageError(prediction.error)
+            yield prediction

@@ -1,0 +1,37 @@
+"""A predictor is built from a path, in any process."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ganomaly import GANomalyDetector
+from ganomaly.data import open_images
+from ganomaly.export import export_model
+from ganomaly.prediction import load_predictor
+from spawned import predicted_scores
+
+
+@pytest.fixture(params=[".safetensors", ".onnx"])
+def predictor_path(
+    request: pytest.FixtureRequest, detector: GANomalyDetector, model_path: Path, tmp_path: Path
+) -> Path:
+    if request.param == ".safetensors":
+        return model_path
+    export_model(detector.model_, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_a_predictor_built_in_another_process_gives_the_same_scores(
+    predictor_path: Path, anomalous_images: NDArray[np.uint8], tmp_path: Path
+):
+    here = [
+        prediction.score
+        for prediction in load_predictor(predictor_path).predict(open_images(anomalous_images))
+    ]
+    np.save(tmp_path / "images.npy", anomalous_images)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.apply(predicted_scores, (predictor_path, tmp_path / "images.npy"))
+    np.testing.assert_allclose(there, here, rtol=1e-6)
