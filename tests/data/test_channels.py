@@ -211,6 +211,13 @@ def test_colour_images_are_recognised_by_the_first_dozens() -> None:
     assert MIN_SAMPLE <= len(dataset.decoded) <= 2 * MIN_SAMPLE + 100  # threads are a little ahead
 
 
+def test_among_gray_images_every_coloured_one_is_counted() -> None:
+    colour = np.zeros((8, 8, 3), np.uint8)
+    colour[2, 2] = (200, 0, 0)
+    images = [np.zeros((8, 8), np.uint8)] * 60 + [colour] * (MIN_SAMPLE + 16)
+    assert choice(images) == ChannelChoice(1, "gray (40 colour images become gray)")
+
+
 def test_of_large_images_fewer_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ganomaly.data.colours._MAX_PIXELS", 30 * 64)
     assert inspect_images(counting(2000, 0)).colours.n_sampled == 31
