@@ -193,7 +193,7 @@ def test_of_many_images_a_sample_is_decoded_and_it_is_said() -> None:
     dataset = counting(gray_as_rgb=2000, colour=0)
     chosen = choose_channels(inspect_images(dataset), None)
     assert len(dataset.decoded) == len(set(dataset.decoded)) == MAX_SAMPLE
-    assert chosen == ChannelChoice(1, "gray (about 2,000 saved as RGB, by a sample of 300)")
+    assert chosen == ChannelChoice(1, "gray (about 2,000 saved as RGB, from a sample of 300)")
 
 
 def test_the_sample_is_representative_and_always_the_same() -> None:

@@ -218,7 +218,7 @@ def _channel_description(inspection: Inspection, channels: int) -> str:
     if colours.n_gray < colours.n_rgb:
         notes.append(about + _become(colours.n_rgb - colours.n_gray, "colour", "gray"))
     if notes and about:
-        notes.append(f"by a sample of {colours.n_sampled}")
+        notes.append(f"from a sample of {colours.n_sampled}")
     return f"gray ({', '.join(notes)})" if notes else "gray"
 
 
