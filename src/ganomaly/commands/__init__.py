@@ -1,1 +1,1 @@
-"""What the verbs of the command line do, once their arguments are read: a module each, imported when it is needed."""
+"""What the verbs of the command line do once their arguments are parsed: calls and prints, one module per verb."""

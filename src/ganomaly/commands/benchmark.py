@@ -45,26 +45,26 @@ def benchmark(
     jobs: int,
     json_path: Path | None,
 ) -> None:
-    """Compare methods; a second call with the same options goes on where the first stopped."""
+    """Compare methods; a second call with the same options resumes after the rows that are done."""
     if data is None and name != BAGGAGE:
-        raise UsageError(f"say where the images of {name} are, with --data FOLDER")
+        raise UsageError(f"the dataset {name} needs --data FOLDER")
     if json_path is not None:
         check_writable(json_path)
     specs = parse_methods(methods)
-    chosen = None if classes is None else [part.strip() for part in classes.split(",")]
+    class_names = None if classes is None else [part.strip() for part in classes.split(",")]
     cells = grid(
         BenchmarkDataset(name, data if data is not None else out),
         specs,
-        chosen,
+        class_names,
         _numbers(seeds),
         protocol=protocol,
         budget=Budget(epochs, train_images, test_images),
         image_size=image_size,
         precision=precision,
     )
-    kept = RowFile(out)
+    row_file = RowFile(out)
     with console.counting(len(cells), "cells") as count:
-        rows = run_grid(cells, kept, jobs=jobs, on_done=count)
+        rows = run_grid(cells, row_file, jobs=jobs, on_done=count)
     table = result_table(rows)
     console.print_table(_benchmark_table(table))
     written = write_tables(table, rows, out)
@@ -73,7 +73,7 @@ def benchmark(
             part.write_text(json.dumps({"rows": [row for row in rows if ERROR not in row]}, indent=2) + "\n")
         written.append(json_path)
     written += write_figures(table, rows, out)
-    console.say(f"wrote {kept.path}, and {len(written)} tables and figures beside it")
+    console.say(f"wrote {row_file.path}, and {len(written)} tables and figures beside it")
     failed = [row for row in rows if ERROR in row]
     if failed:
         first = failed[0]
@@ -84,23 +84,23 @@ def benchmark(
 
 
 def _benchmark_table(table: ResultTable) -> Table:
-    """A row for each class, or, of more methods than classes, for each method: a terminal is higher than wide."""
-    # as they are: Rich would take options in brackets for its own markup
+    """A row per class, or per method where there are more methods: a terminal has more lines than columns."""
+    # as `Text`: Rich would take options in brackets for its own markup
     methods = {method: Text(method) for method in table.methods}
-    shown = Table(title=Text(table.title), title_justify="left")
+    rendered = Table(title=Text(table.title), title_justify="left")
     if len(table.methods) > len(table.classes):
-        shown.add_column("method", overflow="fold")
+        rendered.add_column("method", overflow="fold")
         for name in table.classes:
-            shown.add_column(Text(name), justify="right")
-        for method, written in methods.items():
-            shown.add_row(written, *(table.text(method, name) for name in table.classes))
-        return shown
-    shown.add_column("anomalous", no_wrap=True)
-    for written in methods.values():
-        shown.add_column(written, justify="right", overflow="fold")
+            rendered.add_column(Text(name), justify="right")
+        for method, label in methods.items():
+            rendered.add_row(label, *(table.text(method, name) for name in table.classes))
+        return rendered
+    rendered.add_column("anomalous", no_wrap=True)
+    for label in methods.values():
+        rendered.add_column(label, justify="right", overflow="fold")
     for name in table.classes:
-        shown.add_row(Text(name), *(table.text(method, name) for method in table.methods))
-    return shown
+        rendered.add_row(Text(name), *(table.text(method, name) for method in table.methods))
+    return rendered
 
 
 def _numbers(text: str) -> list[int]:

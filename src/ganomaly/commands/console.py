@@ -1,4 +1,4 @@
-"""What a person sees in the terminal while the work goes on."""
+"""Terminal output: sentences, tables and progress bars."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ganomaly.training.observers import TrainingProgress
 
 
-SECONDS_BETWEEN_LINES = 30  # in a log, of a count that is shown as a bar elsewhere
+SECONDS_BETWEEN_LINES = 30  # of a count, where the output is no terminal that could show a bar
 
 
 class Console:
-    """Sentences, tables and progress bars on standard error; results belong to files and standard output."""
+    """Sentences and progress bars on standard error, result tables on standard output."""
 
     def __init__(self) -> None:
         self._terminal = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
@@ -36,7 +36,7 @@ class Console:
         self._terminal.print(sentence, markup=False)
 
     def warn(self, sentence: str) -> None:
-        """Print a sentence that the user should not miss."""
+        """Print a sentence that the user should not miss, marked as a note."""
         self._terminal.print(f"note: {sentence}", style="yellow", markup=False)
 
     def table(self, rows: Mapping[str, Any], title: str | None = None) -> None:
@@ -45,13 +45,12 @@ class Console:
         table.add_column()
         table.add_column(overflow="fold")
         for name, value in rows.items():
-            # a line each for what a value holds
-            inner = value if isinstance(value, Mapping) else {"": value}
-            for number, (inner_name, inner_value) in enumerate(inner.items()):
-                names = name if number == 0 else ""
-                shown = "–" if inner_value is None else str(inner_value)
-                told = f"{inner_name.replace('_', ' ')}: {shown}" if inner_name else shown
-                table.add_row(names.replace("_", " "), told)
+            # a mapping takes one line per item
+            items = value if isinstance(value, Mapping) else {"": value}
+            for number, (item_name, item) in enumerate(items.items()):
+                text = "–" if item is None else str(item)
+                label = f"{item_name.replace('_', ' ')}: " if item_name else ""
+                table.add_row(name.replace("_", " ") if number == 0 else "", label + text)
         rich.console.Console(highlight=False).print(table)
 
     def print_table(self, table: Table) -> None:
@@ -60,36 +59,36 @@ class Console:
 
     @contextmanager
     def counting(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
-        """Show a progress bar; the block calls what it is given with the number done.
+        """Show a progress bar; the block calls the function it gets with the number done.
 
-        Without a terminal, a line now and then says how far it is.
+        Without a terminal a line is printed every `SECONDS_BETWEEN_LINES` seconds.
         """
         with self._bar() as bars:
             task = bars.add_task(what, total=total)
-            said = time.monotonic()
+            last_line = time.monotonic()
 
             def count(done: int) -> None:
-                nonlocal said
+                nonlocal last_line
                 bars.update(task, completed=done)
-                if bars.disable and time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                if bars.disable and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
                     self.say(f"{what}: {done} of {total}")
-                    said = time.monotonic()
+                    last_line = time.monotonic()
 
             yield count
 
     @contextmanager
     def fitting(self) -> Iterator["FittingDisplay"]:
-        """Show decoding and training while a model is fitted."""
+        """Show the progress of decoding and training."""
         with self._bar() as bars:
-            yield FittingDisplay(self, bars, is_watched=self._terminal.is_terminal)
+            yield FittingDisplay(self, bars, is_terminal=self._terminal.is_terminal)
 
     def _bar(self) -> "_Bars":
-        # without a terminal there is nobody to watch a bar; sentences remain
+        # a bar needs a terminal; sentences do not
         return _Bars(console=self._terminal, disable=not self._terminal.is_terminal)
 
 
 class _Bars(Progress):
-    """Progress bars with a line of details below them, so that both fit 80 columns."""
+    """Progress bars with a line of details below, so that both fit into 80 columns."""
 
     def __init__(self, console: rich.console.Console, disable: bool) -> None:
         self.details = ""
@@ -113,29 +112,29 @@ class _Bars(Progress):
 
 
 class FittingDisplay:
-    """An observer of fitting that draws progress bars; without a terminal, a line for each epoch."""
+    """A training observer that draws progress bars; without a terminal, one line per epoch."""
 
-    def __init__(self, console: Console, bars: _Bars, *, is_watched: bool) -> None:
-        self._console, self._bars, self._is_watched = console, bars, is_watched
+    def __init__(self, console: Console, bars: _Bars, *, is_terminal: bool) -> None:
+        self._console, self._bars, self._is_terminal = console, bars, is_terminal
         self._decoding: TaskID | None = None
         self._training: TaskID | None = None
 
     def say(self, sentence: str) -> None:
-        """Print it above the bars."""
+        """Print a sentence above the bars."""
         self._console.say(sentence)
 
     def warn(self, sentence: str) -> None:
-        """Print it above the bars."""
+        """Print a note above the bars."""
         self._console.warn(sentence)
 
     def decoded(self, done: int, total: int) -> None:
-        """Move the bar of decoding."""
+        """Update the bar of decoding."""
         if self._decoding is None:
             self._decoding = self._bars.add_task("decoding", total=total)
         self._bars.update(self._decoding, completed=done)
 
     def trained(self, progress: "TrainingProgress") -> None:
-        """Move the bar of training."""
+        """Update the bar of training."""
         if self._training is None:
             self._training = self._bars.add_task("training", total=progress.steps)
         losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
@@ -143,5 +142,5 @@ class FittingDisplay:
         self._bars.details = f"{speed}; losses: {losses}" if losses else speed
         epoch = f"epoch {progress.epoch}/{progress.epochs}"
         self._bars.update(self._training, completed=progress.step, description=f"training, {epoch}")
-        if not self._is_watched and progress.step * progress.epochs == progress.epoch * progress.steps:
+        if not self._is_terminal and progress.step * progress.epochs == progress.epoch * progress.steps:
             self._console.say(f"{epoch}: {self._bars.details}; {progress.seconds_left:.0f} s left")

@@ -30,7 +30,7 @@ def evaluate(
     batch_size: int,
     notice: str | None = None,
 ) -> bool:
-    """Measure a model on labelled images; whether all could be read."""
+    """Measure a model on labelled images; return whether all could be read."""
     for path in (json_path, report):
         if path is not None:
             check_writable(path)

@@ -24,22 +24,22 @@ def export(
     int8: bool = False,
     data: str | None = None,
 ) -> None:
-    """Write a model as one graph; say what 8 bits cost where there are labelled images."""
+    """Write a model as one graph; of an 8-bit one, print the change in AUROC where the data has test images."""
     check_export_path(out, file_format)
     if int8 != (data is not None):
-        raise UsageError("--int8 and --data go together: name the images that the model was fitted on")
+        raise UsageError("--int8 and --data go together: give the data that the model was fitted on")
     model = load_model(model_path)
     images = None if data is None else calibration_images(model, data)
     console.say("exporting: this takes a minute")
     graph = as_onnx(model)
     with TemporaryDirectory() as folder:
-        whole = Path(folder) / f"whole{ONNX}"
-        write_graph(graph, whole, "onnx")
+        fp32_path = Path(folder) / f"fp32{ONNX}"
+        write_graph(graph, fp32_path, "onnx")
         if images is not None:
             graph = in_8_bits(graph, model, images)
         write_graph(graph, out, file_format)
         if data is not None:
-            _say_what_it_costs(console, whole, out, data)
+            _compare_auroc(console, fp32_path, out, data)
     size = out.stat().st_size + (out.with_suffix(".bin").stat().st_size if file_format == "openvino" else 0)
     *outputs, last = [f"`{output.name}`" for output in graph.graph.output]
     console.say(
@@ -48,23 +48,25 @@ def export(
     )
 
 
-def _say_what_it_costs(console: Console, whole: Path, quantised: Path, data: str) -> None:
+def _compare_auroc(console: Console, fp32_path: Path, int8_path: Path, data: str) -> None:
     try:
         dataset = open_test_images(data)
     except (UsageError, DataError):
-        console.say("there are no labelled test images in the data, so what 8 bits cost was not measured")
+        console.say("the data has no labelled test images, so the accuracy in 8 bits was not measured")
         return
-    found = []
+    aurocs = []
     with console.counting(2 * len(dataset), "evaluating") as count:
 
-        def on_image(done: int, scored: Prediction, _: ImageRecord) -> None:
-            count(done + scored.index + 1)
+        def on_prediction(done: int, prediction: Prediction, _: ImageRecord) -> None:
+            count(done + prediction.index + 1)
 
-        for done, path in ((0, whole), (len(dataset), quantised)):
-            evaluated = evaluate_model(load_exported(path), dataset, on_prediction=partial(on_image, done))
-            found.append(evaluated.evaluation.image_auroc)
-    before, after = found
-    if before is None or after is None:
-        console.say("the test images are all of one kind, so what 8 bits cost was not measured")
+        for done, path in ((0, fp32_path), (len(dataset), int8_path)):
+            evaluated = evaluate_model(
+                load_exported(path), dataset, on_prediction=partial(on_prediction, done)
+            )
+            aurocs.append(evaluated.evaluation.image_auroc)
+    fp32, int8 = aurocs
+    if fp32 is None or int8 is None:
+        console.say("the test images are all of one class, so the accuracy in 8 bits was not measured")
     else:
-        console.say(f"image AUROC {after:.4f} in 8 bits, {before:.4f} in 32: {after - before:+.4f}")
+        console.say(f"image AUROC {int8:.4f} in 8 bits, {fp32:.4f} in 32: {int8 - fp32:+.4f}")

@@ -10,7 +10,7 @@ from ganomaly.training.fit import fit_model
 
 
 def fit(console: Console, data: str, path: Path, options: FitOptions, *, resume: bool) -> bool:
-    """Train on normal images and write the model; whether all images could be read."""
+    """Train on normal images and write the model; return whether all images could be read."""
     check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")
     with console.fitting() as display:

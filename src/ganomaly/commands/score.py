@@ -29,7 +29,7 @@ def score(
     report: Path | None,
     batch_size: int,
 ) -> bool:
-    """Predict images and write one row for each; whether all could be read."""
+    """Predict images and write one row for each; return whether all could be read."""
     check_table_path(out)
     if report is not None:
         check_writable(report)

@@ -1,12 +1,11 @@
-"""The embedded default runs through, small here, and says that its images are simulated."""
+"""The demo runs through, small here, and says that its images are simulated."""
 
 import json
 
 import pytest
 
-from ganomaly import demo
+from ganomaly.commands import demo
 from ganomaly.commands.console import Console
-from ganomaly.commands.demo import demo as run_demo
 from ganomaly.config import FitOptions
 
 
@@ -17,13 +16,13 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "N_TEST_PER_THREAT", 4)
     monkeypatch.setattr(
         demo,
-        "SETTINGS",
+        "OPTIONS",
         FitOptions(epochs=1, image_size=32, false_alarm_rate=0.1, method_options={"ngf": 4, "ndf": 4}),
     )
 
 
 def test_the_demo_makes_images_a_model_figures_and_a_report(small_demo, tmp_path, capsys):
-    assert run_demo(Console(), tmp_path / "demo")
+    assert demo.demo(Console(), tmp_path / "demo")
     made = {path.name for path in (tmp_path / "demo").iterdir()}
     assert made == {"baggage", "baggage.safetensors", "evaluation.json", "report.html", "figures"}
     figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())
