@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -90,12 +90,8 @@ def write_simulated_baggage(
         If the folder cannot be written.
     """
     folder = Path(folder)
-    if kind not in get_args(Kind):
-        raise UsageError(f"unknown kind {kind!r}; known are {', '.join(get_args(Kind))}")
     counts = {"n_train": n_train, "n_test_normal": n_test_normal, "n_test_per_threat": n_test_per_threat}
-    for name, number in {**counts, "seed": seed}.items():
-        if number < 0:
-            raise UsageError(f"{name} is a whole number from 0 up, got {number}")
+    _check_arguments(kind, {**counts, "seed": seed})
     parts: list[tuple[str, str | None, int]] = [
         ("train/good", None, n_train),
         ("test/good", None, n_test_normal),
@@ -114,6 +110,14 @@ def write_simulated_baggage(
                     progress(written)
         text = _README.format(contents=contents, seed=seed, threats=", ".join(threats), **counts)
         (unfinished / "README.txt").write_text(text, encoding="utf-8")
+
+
+def _check_arguments(kind: str, numbers: Mapping[str, int]) -> None:
+    if kind not in get_args(Kind):
+        raise UsageError(f"unknown kind {kind!r}; known are {', '.join(get_args(Kind))}")
+    for name, number in numbers.items():
+        if number < 0:
+            raise UsageError(f"{name} is a whole number from 0 up, got {number}")
 
 
 def _bags(seeds: np.random.SeedSequence, threat: str | None, count: int) -> Iterator[SimulatedBag]:
