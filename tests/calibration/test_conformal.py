@@ -1,4 +1,4 @@
-"""The threshold means something: the guarantee of conformal prediction, and what is said where it cannot hold."""
+"""The threshold keeps the guarantee of conformal prediction, and a sentence says where it cannot."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binom
 
-from ganomaly.calibration.conformal import Calibration, images_needed
+from ganomaly.calibration import Calibration, images_needed
 from ganomaly.errors import TrainingError
 
 rates = st.floats(0.001, 0.5)
@@ -24,13 +24,13 @@ def test_an_image_is_anomalous_exactly_if_its_p_value_is_at_most_the_rate(calibr
 
 
 @given(scores, st.floats(0, 2e6))
-def test_p_value_counts_the_calibration_scores_that_reach_the_score(calibration_scores, score):
+def test_p_value_counts_the_calibration_scores_at_or_above_the_score(calibration_scores, score):
     expected = (1 + sum(s >= score for s in calibration_scores)) / (1 + len(calibration_scores))
     assert float(Calibration(calibration_scores, 0.1).p_value(score)) == expected
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
-def test_false_alarms_on_new_normal_images_keep_the_asked_rate(rate):
+def test_false_alarms_on_new_normal_images_keep_the_chosen_rate(rate):
     """Over many calibrations the mean rate is within [rate − 1/(n+1), rate], up to chance."""
     rng = np.random.default_rng(0)
     n, repeats, new = 199, 400, 500
@@ -39,12 +39,12 @@ def test_false_alarms_on_new_normal_images_keep_the_asked_rate(rate):
         calibration = Calibration(rng.lognormal(size=n), rate)
         alarms += int(calibration.is_anomaly(rng.lognormal(size=new)).sum())
     total = repeats * new
-    # alarms of one calibration hang together: the spread is that of the calibration draw, Beta(k, n + 1 − k)
+    # alarms of one calibration are correlated: the spread is that of the calibration draw, Beta(k, n + 1 − k)
     spread = math.sqrt(rate * (1 - rate) / (n + 1) / repeats)
     assert rate - 1 / (n + 1) - 4 * spread <= alarms / total <= rate + 4 * spread
 
 
-def test_false_alarms_of_a_single_calibration_lie_within_the_binomial_band():
+def test_false_alarms_of_a_single_calibration_are_within_the_binomial_band():
     rng = np.random.default_rng(1)
     calibration = Calibration(rng.gamma(2, size=2000), 0.05)
     alarms = int(calibration.is_anomaly(rng.gamma(2, size=400)).sum())
@@ -52,7 +52,7 @@ def test_false_alarms_of_a_single_calibration_lie_within_the_binomial_band():
 
 
 @given(scores, rates, st.lists(st.floats(0, 1e9), min_size=2, max_size=20))
-def test_normalized_score_is_monotone_and_lies_between_0_and_1(calibration_scores, rate, new):
+def test_normalized_score_is_monotone_and_between_0_and_1(calibration_scores, rate, new):
     normalized = Calibration(calibration_scores, rate).normalized_score(np.sort(new))
     assert ((normalized >= 0) & (normalized <= 1)).all()
     assert (np.diff(normalized) >= 0).all()
@@ -82,7 +82,7 @@ def test_too_few_calibration_images_are_said_with_the_number_needed():
     sentence = Calibration(np.arange(30) + 1.0, 0.01).shortfall()
     assert sentence is not None
     assert "needs 99 calibration images" in sentence
-    assert "have 297 normal images or more" in sentence
+    assert "provide 297 normal images or more" in sentence
     assert "only 30" in sentence
     assert Calibration(np.arange(99) + 1.0, 0.01).shortfall() is None
 
@@ -91,6 +91,6 @@ def test_too_few_calibration_images_are_said_with_the_number_needed():
     ("broken", "word"),
     [([1.0, np.nan], "finite"), ([1.0, np.inf], "finite"), ([2.0, 2.0], "same score"), ([], "no")],
 )
-def test_scores_that_tell_nothing_are_refused(broken, word):
+def test_scores_that_say_nothing_are_refused(broken, word):
     with pytest.raises(TrainingError, match=word):
         Calibration(np.array(broken), 0.1)

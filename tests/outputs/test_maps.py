@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganomaly.calibration.conformal import MapCalibration
+from ganomaly.calibration import MapCalibration
 from ganomaly.errors import UsageError
 from ganomaly.outputs import MapFolder, overlay, to_8_bit
 from ganomaly.outputs.maps import maps_root

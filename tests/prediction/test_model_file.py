@@ -33,7 +33,7 @@ def test_a_loaded_model_scores_as_before(detector, model_path, anomalous_images)
     np.testing.assert_array_equal(loaded.predict(anomalous_images), detector.predict(anomalous_images))
     assert loaded.offset_ == detector.offset_
     assert loaded.model_.map_calibration.threshold == detector.model_.map_calibration.threshold
-    assert loaded.model_.map_calibration.usual == detector.model_.map_calibration.usual
+    assert loaded.model_.map_calibration.median == detector.model_.map_calibration.median
 
 
 def test_the_file_tells_where_the_model_comes_from(model_path):

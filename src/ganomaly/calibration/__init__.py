@@ -1,4 +1,4 @@
-"""From anomaly scores of normal images to p-values, a threshold and verdicts."""
+"""Conformal calibration: anomaly scores of normal images give p-values and a threshold."""
 
 from ganomaly.calibration.conformal import ROUNDING, Calibration, MapCalibration, images_needed
 

@@ -1,7 +1,7 @@
-"""From scores of normal images to p-values and a threshold that means something.
+"""From scores of normal images to p-values and a threshold with a guaranteed false-alarm rate.
 
-Split conformal prediction: the calibration images are normal, were kept out of training, and are exchangeable
-with the normal images to come. Then the p-value of a new normal image is at most r with probability at most r,
+Split conformal prediction: the calibration images are normal, were held out of training, and are exchangeable
+with new normal images. Then the p-value of a new normal image is at most r with probability at most r,
 for every r, at any number of calibration images (Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random
 World*, 2005; for anomaly detection Bates et al., *Testing for outliers with conformal p-values*, 2023).
 """
@@ -17,8 +17,8 @@ from ganomaly.errors import TrainingError
 
 MEDIAN_NORMALIZED_SCORE = 0.1  # normalized score of the median normal image; the threshold is at 0.5
 STEEPNESS_LIMITS = (0.5, 50.0)
-# relative; the same image scores differently by less in other batches, on other processors and in graphs
 ROUNDING = 2e-5
+"""Relative; bounds how much the score of an image differs between batches, processors and exported graphs."""
 
 
 def images_needed(false_alarm_rate: float) -> int:
@@ -33,7 +33,7 @@ def images_needed(false_alarm_rate: float) -> int:
 
 
 def conformal_threshold(scores: NDArray[np.float64], false_alarm_rate: float) -> float:
-    """What at most the asked share of new normal scores exceeds, or the lowest share that n scores can give.
+    """The threshold that new normal scores exceed at the chosen rate, or at the lowest rate that n scores allow.
 
     Parameters
     ----------
@@ -43,21 +43,21 @@ def conformal_threshold(scores: NDArray[np.float64], false_alarm_rate: float) ->
         In (0, 1).
     """
     n = len(scores)
-    # the k-th largest score: at most k − 1 calibration scores reach one above it
+    # the k-th largest score: at most k − 1 calibration scores are above it
     k = max(1, math.floor(false_alarm_rate * (1 + n) + 1e-9))
     return float(np.sort(scores)[max(n - k, 0)])
 
 
 @dataclass(frozen=True, eq=False)
 class MapCalibration:
-    """What the anomaly maps of normal images kept out of training look like, for drawing maps.
+    """The scale of anomaly maps, from the maps of the calibration images; for drawing maps.
 
     Attributes
     ----------
     medians, maxima : ndarray
         `float64[n]`, of the map of each calibration image.
     false_alarm_rate : float
-        The rate the user asked for.
+        The rate that the user chose.
     """
 
     medians: NDArray[np.float64]
@@ -65,37 +65,36 @@ class MapCalibration:
     false_alarm_rate: float
 
     @property
-    def usual(self) -> float:
-        """The value in the middle of a normal image."""
+    def median(self) -> float:
+        """The typical value in the map of a normal image: the median of the medians."""
         return float(np.median(self.medians))
 
     @property
     def threshold(self) -> float:
-        """What the map of a new normal image exceeds somewhere with the asked rate only."""
+        """The map's threshold: the largest value of a new normal map exceeds it at the chosen false-alarm rate."""
         return conformal_threshold(self.maxima, self.false_alarm_rate)
 
     def level(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A map on the scale on which `usual` is 0 and `threshold` is 1; of the shape of the map, not cut off."""
-        span = self.threshold - self.usual
-        return np.asarray((anomaly_map - self.usual) / (span if span > 0 else 1.0), dtype=np.float32)
+        """Scale a map so that `median` is 0 and `threshold` is 1; of the shape of the map, not clipped."""
+        span = self.threshold - self.median
+        return np.asarray((anomaly_map - self.median) / (span if span > 0 else 1.0), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Scores of normal images kept out of training, and what follows from them.
+    """Scores of the calibration images, and the threshold and p-values that follow from them.
 
     Parameters
     ----------
     scores : ndarray
-        `float64[n]`, A(x) of the calibration images; kept sorted.
+        `float64[n]`, A(x) of the calibration images; stored sorted.
     false_alarm_rate : float
-        The rate the user asked for.
+        The rate that the user chose.
 
     Raises
     ------
     TrainingError
-        If a score is not a finite number ≥ 0, or all of two or more are the same: then no score tells
-        images apart.
+        If a score is not a finite number ≥ 0, or two or more are all the same: the score then says nothing.
     """
 
     scores: NDArray[np.float64]
@@ -105,7 +104,7 @@ class Calibration:
         scores = np.sort(np.asarray(self.scores, dtype=np.float64).ravel())
         if len(scores) == 0:
             raise TrainingError(
-                "there are no calibration scores, so no threshold; calibrate on normal images"
+                "there are no calibration scores, so no threshold; calibrate with normal images"
             )
         if not np.isfinite(scores).all() or scores[0] < 0:
             raise TrainingError(
@@ -121,12 +120,12 @@ class Calibration:
 
     @property
     def enough(self) -> bool:
-        """Whether there are as many calibration images as the asked false-alarm rate needs."""
+        """Whether there are as many calibration images as the chosen false-alarm rate needs."""
         return len(self.scores) >= images_needed(self.false_alarm_rate)
 
     @property
     def attained_rate(self) -> float:
-        """The false-alarm rate the threshold stands for: the asked one, or the lowest that n images give."""
+        """The false-alarm rate of the threshold: the chosen one, or the lowest that n images allow."""
         return max(self.false_alarm_rate, 1 / (1 + len(self.scores)))
 
     @property
@@ -137,36 +136,36 @@ class Calibration:
     def p_value(self, anomaly_score: ArrayLike) -> NDArray[np.float64]:
         """p = (1 + #calibration scores ≥ A) / (1 + #calibration), in (0, 1]; of the shape of the input."""
         n = len(self.scores)
-        reached = n - np.searchsorted(self.scores, np.asarray(anomaly_score, dtype=np.float64), side="left")
-        return np.asarray((1 + reached) / (1 + n), dtype=np.float64)
+        below = np.searchsorted(self.scores, np.asarray(anomaly_score, dtype=np.float64), side="left")
+        return np.asarray((1 + n - below) / (1 + n), dtype=np.float64)
 
     def is_anomaly(self, anomaly_score: ArrayLike) -> NDArray[np.bool_]:
         """Whether A(x) > φ; of the shape of the input."""
         return np.asarray(np.asarray(anomaly_score, dtype=np.float64) > self.threshold)
 
     def normalized_score(self, anomaly_score: ArrayLike) -> NDArray[np.float64]:
-        """A(x) on a scale from 0 to 1 for people: 0.1 is the median normal image, 0.5 the threshold.
+        """A(x) on a scale from 0 to 1: 0.1 is the median normal image, 0.5 the threshold.
 
-        A logistic curve in log A(x), monotone, and fixed by the calibration images alone.
+        A logistic function of log A(x), monotone, and determined by the calibration images alone.
         """
         score = np.asarray(anomaly_score, dtype=np.float64)
         tiny = np.finfo(np.float64).tiny
         log_threshold = math.log(max(self.threshold, tiny))
         log_median = math.log(max(float(np.median(self.scores)), tiny))
-        target = math.log(1 / MEDIAN_NORMALIZED_SCORE - 1)
-        steepness = target / max(log_threshold - log_median, tiny)
+        logit = math.log(1 / MEDIAN_NORMALIZED_SCORE - 1)
+        steepness = logit / max(log_threshold - log_median, tiny)
         steepness = min(max(steepness, STEEPNESS_LIMITS[0]), STEEPNESS_LIMITS[1])
         with np.errstate(divide="ignore", over="ignore"):
             return np.asarray(1 / (1 + np.exp(-steepness * (np.log(score) - log_threshold))))
 
     def shortfall(self) -> str | None:
-        """One sentence if there are too few calibration images for the asked rate, else None."""
+        """One sentence if there are too few calibration images for the chosen rate, else None."""
         if self.enough:
             return None
         needed = images_needed(self.false_alarm_rate)
         return (
             f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration images, but only "
-            f"{len(self.scores)} could be kept out of training; the threshold "
-            f"stands for a rate of {self.attained_rate:.2g} instead; have {math.ceil(needed / LARGEST_SHARE)} "
-            "normal images or more, of which a third is kept out at most, or ask for a higher rate"
+            f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; provide "
+            f"{math.ceil(needed / LARGEST_SHARE)} normal images or more, of which a third calibrates at most, or "
+            "choose a higher rate"
         )
