@@ -26,10 +26,10 @@ def noisy_case(n_images=4, size=64, seed=0):
 def slow_aupro(maps, masks, fpr_limit):
     """The definition, threshold by threshold."""
     normal, regions = [], []
-    for each, mask in zip(maps, masks, strict=True):
-        labels, n = label(np.zeros_like(each) if mask is None else mask, np.ones((3, 3)))
-        normal.append(each[labels == 0])
-        regions += [each[labels == region] for region in range(1, n + 1)]
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        labels, n = label(np.zeros_like(anomaly_map) if mask is None else mask, np.ones((3, 3)))
+        normal.append(anomaly_map[labels == 0])
+        regions += [anomaly_map[labels == region] for region in range(1, n + 1)]
     normal = np.concatenate(normal)
     thresholds = np.unique(np.concatenate([normal, *regions]))[::-1]
     fpr = np.array([0.0] + [(normal >= t).mean() for t in thresholds])
@@ -46,10 +46,10 @@ def slow_aupro(maps, masks, fpr_limit):
 
 def test_pixel_auroc_is_that_of_all_pixels_taken_together():
     maps, masks = noisy_case()
-    truth = np.concatenate(
+    labels = np.concatenate(
         [np.zeros(m.size, bool) if k is None else k.ravel() > 0 for m, k in zip(maps, masks, strict=True)]
     )
-    expected = roc_auc_score(truth, np.concatenate([m.ravel() for m in maps]))
+    expected = roc_auc_score(labels, np.concatenate([m.ravel() for m in maps]))
     assert pixel_auroc(maps, masks) == pytest.approx(expected, abs=1e-12)
 
 
@@ -82,7 +82,7 @@ def test_aupro_with_many_ties_follows_its_definition(values, mask, fpr_limit):
 def test_a_small_defect_counts_as_much_as_a_large_one_in_aupro():
     anomaly_map, mask = np.zeros((40, 40)), np.zeros((40, 40), bool)
     mask[:20, :20] = mask[30, 30] = True
-    anomaly_map[:20, :20] = 1  # the large one is found, the one-pixel one is not
+    anomaly_map[:20, :20] = 1  # the large one is detected, the one-pixel one is not
     assert aupro([anomaly_map], [mask], fpr_limit=0.01) == pytest.approx(0.5, abs=0.01)
 
 
@@ -93,16 +93,16 @@ def test_pixels_that_touch_at_a_corner_are_one_region():
     assert aupro([anomaly_map], [mask], fpr_limit=1e-6) == pytest.approx(0.25, abs=1e-3)
 
 
-def test_merging_close_values_moves_the_areas_by_less_than_1e_4(monkeypatch):
+def test_merging_close_values_changes_the_areas_by_less_than_1e_4(monkeypatch):
     maps, masks = noisy_case(n_images=12, size=96)
     exact = pixel_auroc(maps, masks), aupro(maps, masks)
-    monkeypatch.setattr(pixels, "MOST_VALUES", 4000)
+    monkeypatch.setattr(pixels, "MAX_VALUES", 4000)
     monkeypatch.setattr(pixels, "MERGE_PIXELS", 20_000)
     assert (pixel_auroc(maps, masks), aupro(maps, masks)) == pytest.approx(exact, abs=1e-4)
 
 
 def test_a_tally_holds_no_more_values_than_it_says_however_many_images(monkeypatch):
-    monkeypatch.setattr(pixels, "MOST_VALUES", 1000)
+    monkeypatch.setattr(pixels, "MAX_VALUES", 1000)
     monkeypatch.setattr(pixels, "MERGE_PIXELS", 5000)
     tally = PixelTally()
     rng = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def test_values_of_any_size_and_sign_keep_their_order(values):
     assert pixel_auroc([values], [mask]) == pytest.approx(roc_auc_score(mask.ravel(), values.ravel()))
 
 
-def test_without_masks_or_without_normal_pixels_there_is_no_figure():
+def test_without_masks_or_without_normal_pixels_there_is_no_area():
     nothing_marked = np.zeros((4, 4), np.uint8)
     everything_marked = np.ones((4, 4), np.uint8)
     for mask in (None, nothing_marked, everything_marked):
@@ -129,7 +129,7 @@ def test_without_masks_or_without_normal_pixels_there_is_no_figure():
     assert PixelTally().auroc() is None
 
 
-def test_an_evaluation_takes_its_pixel_figures_from_the_tally():
+def test_an_evaluation_takes_its_pixel_metrics_from_the_tally():
     tally = PixelTally()
     tally.add(np.array([[0.1, 0.9]]), np.array([[0, 255]]))
     figures = image_metrics([0.9, 0.1], [True, False], 0.5, pixels=tally)

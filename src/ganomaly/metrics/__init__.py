@@ -1,4 +1,4 @@
-"""How well scores tell anomalous images from normal ones, and maps anomalous pixels from normal ones."""
+"""Metrics of anomaly scores and anomaly maps against labels and masks."""
 
 from ganomaly.metrics.images import (
     Evaluation,

@@ -1,4 +1,4 @@
-"""How well scores tell anomalous images from normal ones.
+"""Image-level metrics: anomaly scores against labels.
 
 Plain functions of arrays. Curves and areas are scikit-learn's; what is built on them is defined here.
 """
@@ -33,20 +33,20 @@ class KindEvaluation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth on labelled images; a figure that cannot be had is None.
+    """The metrics of a model on labelled images; one that is undefined for these images is None.
 
     Attributes
     ----------
     image_auroc, image_average_precision : float or None
         Areas under the ROC and the precision-recall curve.
     image_f1 : float or None
-        Of the verdicts at the threshold φ.
+        At the threshold φ.
     eer : float or None
-        Equal error rate: where the share of false alarms is the share of misses.
+        Equal error rate: where the false-alarm rate equals the miss rate.
     fpr_at_95_tpr : float or None
-        Share of normal images called anomalous where 95 % of the anomalous ones are found.
+        False-alarm rate at a detection rate of 95 %.
     false_alarm_rate, detection_rate : float or None
-        Shares of the normal and of the anomalous images with a score above φ.
+        Share of the normal and of the anomalous images with a score above φ.
     pixel_auroc, aupro : float or None
         See `PixelTally`; None without masks.
     n_normal, n_anomalous : int
@@ -69,7 +69,7 @@ class Evaluation:
     per_kind: dict[str, KindEvaluation]
 
     def to_json_dict(self) -> dict[str, Any]:
-        """Return the figures under the names that `evaluate --json` promises."""
+        """Return the metrics under the names of `evaluate --json`."""
         return asdict(self)
 
 
@@ -81,18 +81,18 @@ def image_metrics(
     *,
     pixels: PixelTally | None = None,
 ) -> Evaluation:
-    """Compare scores with the truth.
+    """Compare scores with labels.
 
     Parameters
     ----------
     scores : array_like
         `float[N]`, A(x), finite; larger is more anomalous.
     is_anomalous : array_like
-        `bool[N]`, the truth.
+        `bool[N]`, the labels.
     threshold : float
         φ; an image is called anomalous if its score is above it.
     kinds : sequence of str or None, optional
-        N names; the kind of anomaly of each anomalous image. Those of normal images are not looked at.
+        N names; the kind of anomaly of each anomalous image. Those of normal images are ignored.
     pixels : PixelTally, optional
         Maps and masks of the images, for `pixel_auroc` and `aupro`.
 
@@ -107,31 +107,31 @@ def image_metrics(
     >>> figures.image_auroc, figures.false_alarm_rate, figures.detection_rate
     (0.75, 0.5, 0.5)
     """
-    scores, truth = _checked(scores, is_anomalous)
+    scores, labels = _check(scores, is_anomalous)
     if not np.isfinite(threshold):
         raise UsageError(f"the threshold is {threshold}, but it must be a finite number")
     if kinds is not None and len(kinds) != len(scores):
         raise UsageError(f"{len(scores)} scores came with {len(kinds)} kinds; give one kind for each score")
     alarms = scores > threshold
-    both = bool(truth.any() and not truth.all())
+    both = bool(labels.any() and not labels.all())
     return Evaluation(
-        image_auroc=image_auroc(scores, truth),
-        image_average_precision=float(average_precision_score(truth, scores)) if both else None,
-        image_f1=float(f1_score(truth, alarms)) if both else None,
-        eer=equal_error_rate(scores, truth),
-        fpr_at_95_tpr=fpr_at_tpr(scores, truth, 0.95),
-        false_alarm_rate=_share(alarms[~truth]),
-        detection_rate=_share(alarms[truth]),
+        image_auroc=image_auroc(scores, labels),
+        image_average_precision=float(average_precision_score(labels, scores)) if both else None,
+        image_f1=float(f1_score(labels, alarms)) if both else None,
+        eer=equal_error_rate(scores, labels),
+        fpr_at_95_tpr=fpr_at_tpr(scores, labels, 0.95),
+        false_alarm_rate=_share(alarms[~labels]),
+        detection_rate=_share(alarms[labels]),
         pixel_auroc=None if pixels is None else pixels.auroc(),
         aupro=None if pixels is None else pixels.aupro(),
-        n_normal=int((~truth).sum()),
-        n_anomalous=int(truth.sum()),
-        per_kind={} if kinds is None else _per_kind(scores, truth, kinds),
+        n_normal=int((~labels).sum()),
+        n_anomalous=int(labels.sum()),
+        per_kind={} if kinds is None else _per_kind(scores, labels, kinds),
     )
 
 
 def image_auroc(scores: ArrayLike, is_anomalous: ArrayLike) -> float | None:
-    """Area under the ROC curve: the chance that an anomalous image scores above a normal one, ties half.
+    """Area under the ROC curve: the probability that an anomalous image scores above a normal one, ties count half.
 
     Parameters
     ----------
@@ -143,74 +143,74 @@ def image_auroc(scores: ArrayLike, is_anomalous: ArrayLike) -> float | None:
     float or None
         In [0, 1]; None if all images are of one class.
     """
-    scores, truth = _checked(scores, is_anomalous)
-    if not truth.any() or truth.all():
+    scores, labels = _check(scores, is_anomalous)
+    if not labels.any() or labels.all():
         return None
-    return float(roc_auc_score(truth, scores))
+    return float(roc_auc_score(labels, scores))
 
 
 def equal_error_rate(scores: ArrayLike, is_anomalous: ArrayLike) -> float | None:
-    """Rate at which the share of false alarms equals the share of misses, on the ROC curve's line segments.
+    """The rate at which false-alarm rate and miss rate are equal, interpolated linearly on the ROC curve.
 
     Returns
     -------
     float or None
         In [0, 1]; None if all images are of one class.
     """
-    scores, truth = _checked(scores, is_anomalous)
-    if not truth.any() or truth.all():
+    scores, labels = _check(scores, is_anomalous)
+    if not labels.any() or labels.all():
         return None
-    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
-    # false alarms minus misses grows along the curve from −1 to 1
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    # false-alarm rate minus miss rate grows along the curve from −1 to 1
     return float(np.interp(0.0, fpr - (1 - tpr), fpr))
 
 
 def fpr_at_tpr(scores: ArrayLike, is_anomalous: ArrayLike, tpr: float) -> float | None:
-    """Smallest share of normal images called anomalous among the thresholds that find a share `tpr`.
+    """Lowest false-alarm rate of the thresholds with a detection rate of at least `tpr`.
 
     Returns
     -------
     float or None
         In [0, 1]; None if all images are of one class.
     """
-    scores, truth = _checked(scores, is_anomalous)
-    if not truth.any() or truth.all():
+    scores, labels = _check(scores, is_anomalous)
+    if not labels.any() or labels.all():
         return None
-    false_alarms, found, _ = roc_curve(truth, scores, drop_intermediate=False)
-    return float(false_alarms[np.argmax(found >= tpr)])
+    false_alarm_rates, detection_rates, _ = roc_curve(labels, scores, drop_intermediate=False)
+    return float(false_alarm_rates[np.argmax(detection_rates >= tpr)])
 
 
 def _per_kind(
-    scores: NDArray[np.float64], truth: NDArray[np.bool_], kinds: Sequence[str | None]
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], kinds: Sequence[str | None]
 ) -> dict[str, KindEvaluation]:
     names = sorted(
-        {kind for kind, anomalous in zip(kinds, truth, strict=True) if anomalous and kind is not None}
+        {kind for kind, anomalous in zip(kinds, labels, strict=True) if anomalous and kind is not None}
     )
     per_kind = {}
     for name in names:
-        of_kind = truth & np.array([kind == name for kind in kinds], dtype=np.bool_)
-        compared = of_kind | ~truth
-        per_kind[name] = KindEvaluation(image_auroc(scores[compared], truth[compared]), int(of_kind.sum()))
+        is_kind = labels & np.array([kind == name for kind in kinds], dtype=np.bool_)
+        subset = is_kind | ~labels
+        per_kind[name] = KindEvaluation(image_auroc(scores[subset], labels[subset]), int(is_kind.sum()))
     return per_kind
 
 
-def _share(verdicts: NDArray[np.bool_]) -> float | None:
-    return float(verdicts.mean()) if len(verdicts) else None
+def _share(alarms: NDArray[np.bool_]) -> float | None:
+    return float(alarms.mean()) if len(alarms) else None
 
 
-def _checked(scores: ArrayLike, is_anomalous: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return scores and truth as flat arrays, or say what is wrong with them."""
+def _check(scores: ArrayLike, is_anomalous: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return scores and labels as flat arrays, or raise `UsageError`."""
     values = np.asarray(scores, dtype=np.float64)
-    truth = np.asarray(is_anomalous, dtype=np.bool_)
-    if values.ndim != 1 or values.shape != truth.shape:
+    labels = np.asarray(is_anomalous, dtype=np.bool_)
+    if values.ndim != 1 or values.shape != labels.shape:
         raise UsageError(
-            f"scores of shape {values.shape} came with labels of shape {truth.shape}; "
+            f"scores of shape {values.shape} came with labels of shape {labels.shape}; "
             "give one score and one label for each image"
         )
-    n_bad = int((~np.isfinite(values)).sum())
-    if n_bad:
+    n_not_finite = int((~np.isfinite(values)).sum())
+    if n_not_finite:
         raise UsageError(
-            f"{n_bad} of {len(values)} scores are NaN or infinite; leave out images that have no score, "
+            f"{n_not_finite} of {len(values)} scores are NaN or infinite; leave out images that have no score, "
             "and score in fp32 if the model gives such numbers"
         )
-    return values, truth
+    return values, labels

@@ -1,4 +1,4 @@
-"""How well anomaly maps tell anomalous pixels from normal ones, in memory that does not grow."""
+"""Pixel-level metrics: anomaly maps against masks, in memory that does not grow with the images."""
 
 from collections.abc import Iterable
 
@@ -9,8 +9,8 @@ from sklearn.metrics import auc, roc_curve
 
 from ganomaly.errors import UsageError
 
-MOST_VALUES = 2**20  # distinct map values kept apart; beyond, neighbours in value are merged
-MERGE_PIXELS = 2**21  # pixels collected before they are sorted into the tally
+MAX_VALUES = 2**20  # distinct map values that are counted exactly; with more, close values are merged
+MERGE_PIXELS = 2**21  # pixels collected before they are sorted into the histogram
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int64)  # regions touch at corners too, as in MVTec's own code
 
 
@@ -26,7 +26,7 @@ def pixel_auroc(
     masks : iterable of ndarray or None
         `[H, W]`, not zero where the pixel is anomalous; None where the whole image is normal.
     """
-    return _tallied(maps, masks).auroc()
+    return _tally(maps, masks).auroc()
 
 
 def aupro(
@@ -43,15 +43,15 @@ def aupro(
     fpr_limit : float
         In (0, 1].
     """
-    return _tallied(maps, masks).aupro(fpr_limit)
+    return _tally(maps, masks).aupro(fpr_limit)
 
 
 class PixelTally:
-    """Counts of map values at normal and at anomalous pixels, gathered image by image.
+    """Counts of map values at normal and at anomalous pixels, added image by image.
 
-    Memory does not grow with the number of images: up to about a million distinct float32 values are kept
-    apart, which is exact; with more, values are merged that agree in their leading bits (at that point
-    some 16 significant bits of each, which moves the areas by less than 1e-4).
+    Memory does not grow with the number of images: up to about a million distinct float32 values are counted exactly;
+    with more, values with the same leading bits are merged (about 16 significant bits remain, which changes the areas
+    by less than 1e-4).
 
     Examples
     --------
@@ -66,7 +66,7 @@ class PixelTally:
         """Start with no pixels."""
         self._normal = _Histogram()
         self._anomalous = _Histogram()
-        self._regions = _Histogram()  # anomalous pixels again, each weighing 1 / (pixels of its region)
+        self._regions = _Histogram()  # anomalous pixels again, each with weight 1 / (pixels of its region)
 
     def add(self, anomaly_map: NDArray[np.floating], mask: NDArray[np.generic] | None) -> None:
         """Count the pixels of one image.
@@ -99,7 +99,7 @@ class PixelTally:
         regions, n_regions = label(mask != 0, structure=EIGHT_NEIGHBOURS)
         anomalous = regions > 0
         self._normal.add(values[~anomalous])
-        # each region has weight 1 altogether, so that small defects count as much as large ones
+        # each region has a total weight of 1, so that small defects count as much as large ones
         weight = 1 / np.maximum(np.bincount(regions.ravel(), minlength=n_regions + 1), 1)
         self._anomalous.add(values[anomalous])
         self._regions.add(values[anomalous], weight[regions[anomalous]])
@@ -110,7 +110,7 @@ class PixelTally:
         return None if curve is None else float(auc(*curve))
 
     def aupro(self, fpr_limit: float = 0.3) -> float | None:
-        """Area under the per-region overlap (PRO) over the share of false alarms among normal pixels.
+        """Area under the per-region overlap (PRO) over the false-alarm rate of normal pixels.
 
         PRO at a threshold is the share of a region's pixels above it, averaged over all connected regions
         of the masks. The area is taken from 0 to `fpr_limit` and divided by it (Bergmann et al.,
@@ -143,7 +143,7 @@ class PixelTally:
         return float(auc(fpr_inside, pro_inside) / fpr_limit)
 
     def _curve(self, anomalous: "_Histogram") -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Share of normal pixels above each value, and share of the anomalous weight above it."""
+        """Share of the normal pixels above each value, and share of the anomalous weight above it."""
         precision = min(self._normal.precision(), anomalous.precision())
         normal_values, normal_weights = self._normal.table(precision)
         anomalous_values, anomalous_weights = anomalous.table(precision)
@@ -159,10 +159,10 @@ class PixelTally:
 
 
 class _Histogram:
-    """How many pixels have each float32 value, exact up to `MOST_VALUES` distinct ones."""
+    """How many pixels have each float32 value, exact up to `MAX_VALUES` distinct ones."""
 
     def __init__(self) -> None:
-        self._bits = 32  # leading bits of a value that are kept
+        self._bits = 32  # leading bits of a value that count
         self._keys = np.empty(0, np.uint32)
         self._weights = np.empty(0, np.float64)
         self._pending: list[tuple[NDArray[np.uint32], NDArray[np.float64] | None]] = []
@@ -176,7 +176,7 @@ class _Histogram:
             self._merge()
 
     def precision(self) -> int:
-        """Leading bits, at most 32, in which the values are kept apart."""
+        """Leading bits, at most 32, in which values are distinguished."""
         self._merge()
         return self._bits
 
@@ -195,7 +195,7 @@ class _Histogram:
         self._keys, self._weights = _summed(
             np.concatenate([self._keys, unique]), np.concatenate([self._weights, sums])
         )
-        while len(self._keys) > MOST_VALUES:
+        while len(self._keys) > MAX_VALUES:
             self._bits -= 1
             self._keys, self._weights = _summed(self._keys >> np.uint32(1), self._weights)
 
@@ -218,7 +218,7 @@ def _summed(
     return unique, np.asarray(np.bincount(position, weights), dtype=np.float64)
 
 
-def _tallied(maps: Iterable[NDArray[np.floating]], masks: Iterable[NDArray[np.generic] | None]) -> PixelTally:
+def _tally(maps: Iterable[NDArray[np.floating]], masks: Iterable[NDArray[np.generic] | None]) -> PixelTally:
     tally = PixelTally()
     for anomaly_map, mask in zip(maps, masks, strict=True):
         tally.add(anomaly_map, mask)
@@ -226,6 +226,6 @@ def _tallied(maps: Iterable[NDArray[np.floating]], masks: Iterable[NDArray[np.ge
 
 
 def _value_at(limit: float, fpr: NDArray[np.float64], pro: NDArray[np.float64]) -> float:
-    """Height of a curve at `limit`, the topmost point where it rises straight up."""
+    """Height of a curve at `limit`; its highest point there where it rises vertically."""
     after = int(np.searchsorted(fpr, limit, side="right"))
     return float(np.interp(limit, fpr[after - 1 : after + 1], pro[after - 1 : after + 1]))
