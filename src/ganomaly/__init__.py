@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # the detector needs torch, whose import takes seconds; it waits until somebody asks
+    # the detector needs NumPy and scikit-learn, whose import takes a second: imported on first use
     if name == "GANomalyDetector":
         from ganomaly.detector import GANomalyDetector
 

@@ -1,7 +1,6 @@
-"""What can go wrong, in words for the person in front of the screen.
+"""The exceptions; each message is one sentence for the user: what is wrong, what was expected, what to do.
 
-Every error says what was found, what was expected and what to do, in one sentence.
-The command line catches `GANomalyError` once, prints the sentence and exits with `exit_status`.
+The command line catches `GANomalyError` in one place, prints the sentence and exits with `exit_status`.
 """
 
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 
 _PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow"}
-"""What to install for a module that is called otherwise."""
+"""Packages whose name differs from that of their module."""
 
 
 class GANomalyError(Exception):
@@ -19,25 +18,25 @@ class GANomalyError(Exception):
 
 
 class UsageError(GANomalyError, ValueError):
-    """What was asked cannot be: an unknown preset, a missing folder, a size the network cannot take."""
+    """A wrong argument: an unknown preset, a missing folder, a size the network does not support."""
 
     exit_status = 2
 
 
 class DataError(GANomalyError):
-    """The images as a whole cannot be used: none there, too few, channels that differ."""
+    """The images as a whole cannot be used: none, too few, different channels."""
 
 
 class ImageError(GANomalyError):
-    """One image cannot be read or used; the others can."""
+    """One image cannot be read or used."""
 
 
 class TrainingError(GANomalyError):
-    """Training went wrong: NaN, collapse, a checkpoint of another run."""
+    """Training failed: NaN, collapse, a checkpoint of another run."""
 
 
 class ModelFileError(GANomalyError):
-    """A model file is truncated, foreign, newer than this package, or was changed after it was saved."""
+    """A model file is truncated, not a model, newer than this package, or was changed after it was saved."""
 
 
 class OutputError(GANomalyError):
@@ -46,23 +45,28 @@ class OutputError(GANomalyError):
 
 @contextmanager
 def package_needed(what: str) -> Iterator[None]:
-    """Import in this block what not every install has; `what` needs it.
+    """Import optional packages in this block.
+
+    Parameters
+    ----------
+    what : str
+        What needs the packages, for the message.
 
     Raises
     ------
     UsageError
-        That says which package is missing, and what to install.
+        If a package is missing; it says which, and what to install.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         package = _PACKAGE_OF.get(error.name or "", error.name)
-        way_out = (
-            "install ganomaly in the place of ganomaly-inference, which judges with exported models alone"
+        remedy = (
+            "install ganomaly instead of ganomaly-inference, which predicts with exported models only"
             if _is_installed("ganomaly-inference") and not _is_installed("ganomaly")
             else f"pip install {package}"
         )
-        raise UsageError(f"{what} needs {package}, which is not installed here; {way_out}") from error
+        raise UsageError(f"{what} needs {package}, which is not installed here; {remedy}") from error
 
 
 def _is_installed(package: str) -> bool:

@@ -1,6 +1,6 @@
-"""scikit-learn's base classes; where it is not installed, what judging needs of them.
+"""scikit-learn's base classes, or minimal ones where it is not installed.
 
-An install that only judges with exported models leaves scikit-learn out, which is large.
+`ganomaly-inference`, which predicts with exported models only, does without scikit-learn, which is large.
 """
 
 try:
@@ -8,14 +8,14 @@ try:
     from sklearn.exceptions import NotFittedError
 except ModuleNotFoundError:
 
-    class BaseEstimator:  # type: ignore[no-redef]  # takes the place of the one that is missing
+    class BaseEstimator:  # type: ignore[no-redef]  # replaces the missing one
         """Without `get_params` and `clone`."""
 
     class OutlierMixin:  # type: ignore[no-redef]
-        """Nothing that judging needs."""
+        """Empty: predictions need nothing of it."""
 
     class NotFittedError(ValueError, AttributeError):  # type: ignore[no-redef]
-        """There is no model yet."""
+        """The detector has no model yet."""
 
 
 __all__ = ["BaseEstimator", "NotFittedError", "OutlierMixin"]

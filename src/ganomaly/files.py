@@ -11,22 +11,22 @@ from ganomaly.errors import OutputError, UsageError
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, which takes the place of `path` when the block ends well.
+    """Yield a temporary path in the same folder, which replaces `path` when the block ends without an exception.
 
     Parameters
     ----------
     path : str or Path
-        Where the finished file shall stand. Its folder must exist. A link stays; what it leads to is replaced.
+        Of the finished file. Its folder must exist. A link stays a link; its target is replaced.
 
     Yields
     ------
     Path
-        An empty file to write to. After an exception it is removed and `path` is what it was before.
+        An empty file to write to. After an exception it is removed and `path` is unchanged.
 
     Raises
     ------
     UsageError
-        If the folder is missing or not writable, or the path is taken by what is no file.
+        If the folder is missing or not writable, or the path exists and is not a file.
     OutputError
         If writing fails later, as on a full disk.
     """
@@ -50,9 +50,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise `UsageError` now if a file could not be written to `path` later.
+    """Raise `UsageError` if a file cannot be written to `path`.
 
-    Called before long work starts, so that an hour of training does not end at a missing folder.
+    Called before long work starts, so that an hour of training is not lost to a missing folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -69,8 +69,8 @@ def check_writable(path: str | Path) -> None:
 def _without_link(path: Path) -> Path:
     try:
         return path.resolve() if path.is_symlink() else path
-    except RuntimeError:  # Python 3.11's word for links that lead in a circle
-        raise UsageError(f"cannot write {path}: it is a link that leads to itself") from None
+    except RuntimeError:  # what Python 3.11 raises for a loop of links
+        raise UsageError(f"cannot write {path}: it is a link to itself") from None
 
 
 def _flush_to_disk(path: Path) -> None:
