@@ -164,7 +164,7 @@ class Preprocessing(Options):
     image_size: int = Field(ge=1)
     """Side of the square network input in pixels. With `scale` it is the side of the patches in training."""
     scale: float | None = Field(default=None, gt=0, le=1)
-    """None resizes the whole image to the square. A number makes the image smaller by this factor, its aspect kept:
+    """None resizes the whole image to the square. A number scales the image down by this factor, with its aspect:
     then the network takes images of any size."""
     channels: int = Field(ge=1, le=4)
     """Channels of the network input."""

@@ -245,7 +245,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         detector = cls(
             preset=model.preset,
             epochs=model.provenance.get("epochs"),
-            # that of patches is not the image size that was asked for
+            # with patches, the preprocessing holds the size of a patch
             image_size=(
                 model.preprocessing.image_size
                 if model.preprocessing.scale is None

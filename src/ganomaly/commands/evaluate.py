@@ -90,7 +90,7 @@ def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Ta
     table.add_row("image F1 at φ", text(evaluation.image_f1))
     table.add_row("equal error rate", text(evaluation.eer))
     table.add_row("false-alarm rate at 95 % detection", text(evaluation.fpr_at_95_tpr))
-    rate = f"false-alarm rate at φ (chosen {calibration.false_alarm_rate:g}"
+    rate = f"false-alarm rate at φ (target {calibration.false_alarm_rate:g}"
     rate += ")" if calibration.enough else f", attained {calibration.attained_rate:.2g})"
     table.add_row(rate, text(evaluation.false_alarm_rate), str(evaluation.n_normal))
     table.add_row("detection rate at φ", text(evaluation.detection_rate), str(evaluation.n_anomalous))

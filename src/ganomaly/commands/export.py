@@ -8,7 +8,7 @@ from ganomaly.commands.console import Console
 from ganomaly.data import ImageRecord, open_test_images
 from ganomaly.errors import DataError, UsageError
 from ganomaly.evaluation import evaluate_model
-from ganomaly.export import ExportFormat, as_onnx, check_export_path, in_8_bits, write_graph
+from ganomaly.export import ExportFormat, check_export_path, quantise, to_onnx, write_graph
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.exported import ONNX, load_exported
 from ganomaly.prediction.model_file import load_model
@@ -31,12 +31,12 @@ def export(
     model = load_model(model_path)
     images = None if data is None else calibration_images(model, data)
     console.say("exporting: this takes a minute")
-    graph = as_onnx(model)
+    graph = to_onnx(model)
     with TemporaryDirectory() as folder:
         fp32_path = Path(folder) / f"fp32{ONNX}"
         write_graph(graph, fp32_path, "onnx")
         if images is not None:
-            graph = in_8_bits(graph, model, images)
+            graph = quantise(graph, model, images)
         write_graph(graph, out, file_format)
         if data is not None:
             _compare_auroc(console, fp32_path, out, data)

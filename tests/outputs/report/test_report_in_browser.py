@@ -1,4 +1,4 @@
-"""The report as a person uses it: opened from disk, offline, in Chromium."""
+"""The report as a user opens it: from disk, offline, in Chromium."""
 
 import os
 from contextlib import contextmanager
@@ -75,23 +75,23 @@ def page(browser, report):
 
 @contextmanager
 def opened(browser, path):
-    """A page without a network; the test fails if the page asks for anything or complains of anything."""
+    """A page without a network; the test fails if the page requests anything or logs anything."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
     context.set_offline(True)
     page = context.new_page()
-    trouble = []
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
+    problems = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.on(
         "request",
         lambda request: (
-            None if request.url.startswith(("data:", path.as_uri())) else trouble.append(request.url)
+            None if request.url.startswith(("data:", path.as_uri())) else problems.append(request.url)
         ),
     )
     page.goto(path.as_uri())
     yield page
     context.close()
-    assert trouble == []
+    assert problems == []
 
 
 def make_builder(calibration, **changed):
@@ -128,7 +128,7 @@ def predicted(path, score, calibration=None):
 
 
 def move_slider(page, position):
-    """Move the slider like a person would and return the threshold it stands for."""
+    """Move the slider as a user would, and return its threshold."""
     page.locator("#slider").fill(str(position))
     return threshold_of(page)
 
@@ -152,8 +152,8 @@ def assert_counts_are_right(page, images, threshold):
     assert count_in(page, "tile-called") == called.sum()
     assert count_in(page, "tile-false-alarms") == (called & ~images["anomalous"]).sum()
     assert count_in(page, "tile-misses") == (~called & images["anomalous"]).sum()
-    found = (called & images["anomalous"]).sum()
-    assert f"{found} of {images['anomalous'].sum()} found" in page.locator("#tile-detection").inner_text()
+    detected = (called & images["anomalous"]).sum()
+    assert f"{detected} of {images['anomalous'].sum()} detected" in page.locator("#tile-detection").inner_text()
 
 
 def test_the_report_opens_offline_with_the_worst_image_first(page, images):
@@ -162,9 +162,9 @@ def test_the_report_opens_offline_with_the_worst_image_first(page, images):
     paths = shown_paths(page)
     assert 20 <= len(paths) < 300  # cards are made as they come into view
     assert paths == worst[: len(paths)].tolist()
-    picture = page.locator(".card img").first
-    picture.evaluate("image => image.decode()")
-    assert picture.evaluate("image => image.naturalWidth") == 48
+    image = page.locator(".card img").first
+    image.evaluate("image => image.decode()")
+    assert image.evaluate("image => image.naturalWidth") == 48
 
 
 def test_at_first_the_counts_are_those_of_the_model(page, images, calibration):
@@ -178,14 +178,14 @@ def test_moving_the_slider_counts_again_exactly(page, images, position):
     assert_counts_are_right(page, images, threshold)
 
 
-def test_the_slider_reaches_from_everything_anomalous_to_nothing(page):
+def test_the_slider_ranges_from_everything_anomalous_to_nothing(page):
     move_slider(page, 0)
     assert count_in(page, "tile-called") == N_IMAGES
     move_slider(page, 1000)
     assert count_in(page, "tile-called") == 0
 
 
-def test_a_typed_threshold_is_taken_as_typed_and_can_be_taken_back(page, images, calibration):
+def test_a_typed_threshold_is_used_as_typed_and_can_be_reset(page, images, calibration):
     page.locator("#threshold").fill("0.0731")
     assert threshold_of(page) == 0.0731
     assert_counts_are_right(page, images, 0.0731)
@@ -206,16 +206,16 @@ def test_the_histogram_can_be_dragged(page, images, calibration):
 
 
 @pytest.mark.parametrize("position", [300, 420, 1000])
-def test_the_false_alarm_rate_of_a_threshold_is_that_of_calibration(page, calibration, position):
+def test_the_false_alarm_rate_of_a_threshold_is_that_of_the_calibration_set(page, calibration, position):
     threshold = move_slider(page, position)
     rate = (1 + (calibration.scores > threshold).sum()) / (1 + len(calibration.scores))
-    shown = page.locator("#consequence").inner_text()
-    assert f"{round(100 * rate, 1):g} % of new normal images" in shown
-    assert f"p-value ≤ {rate:.3f}" in shown
+    text = page.locator("#consequence").inner_text()
+    assert f"{round(100 * rate, 1):g} % of new normal images" in text
+    assert f"p-value ≤ {rate:.3f}" in text
 
 
-def test_at_phi_the_false_alarm_rate_shown_is_the_one_the_threshold_was_made_for(page, calibration):
-    # 4 of 201 is the largest share that is not above the 2 % asked for
+def test_at_phi_the_report_shows_the_false_alarm_rate_of_the_model(page, calibration):
+    # 4 of 201 is the largest share that is not above the chosen 2 %
     assert f"p-value ≤ {4 / (1 + len(calibration.scores)):.3f}" in page.locator("#consequence").inner_text()
 
 
@@ -248,7 +248,7 @@ def test_sorting_puts_the_lowest_score_the_first_path_or_the_first_kind_first(pa
     assert shown_paths(page)[:20] == images["path"][in_order][:20].tolist()
 
 
-def test_most_surprising_first_are_false_alarms_and_misses(page, images):
+def test_wrong_verdicts_first_puts_false_alarms_and_misses_first(page, images):
     threshold = move_slider(page, 420)
     page.locator("#sort").select_option("surprising")
     wrong = (images["score"] > threshold) != images["anomalous"]
@@ -257,7 +257,7 @@ def test_most_surprising_first_are_false_alarms_and_misses(page, images):
     assert set(shown_paths(page)[:n_wrong]) <= set(images["path"][wrong])
 
 
-def test_filters_show_one_kind_one_verdict_and_what_was_searched_for(page, images):
+def test_filters_show_one_kind_one_verdict_and_matches_of_the_search(page, images):
     threshold = move_slider(page, 420)
     called = images["score"] > threshold
     page.locator("#kind").select_option("=hole")
@@ -288,7 +288,7 @@ def test_a_filter_by_verdict_follows_the_slider(page, images):
     )
 
 
-def test_cards_come_as_one_scrolls_until_all_are_there(page):
+def test_cards_are_created_while_scrolling(page):
     before = len(shown_paths(page))
     for _ in range(4):
         page.mouse.wheel(0, 20_000)
@@ -297,7 +297,7 @@ def test_cards_come_as_one_scrolls_until_all_are_there(page):
     assert before < N_IMAGES
 
 
-def test_a_card_is_enlarged_and_left_by_keyboard(page, images):
+def test_a_card_is_opened_and_closed_by_keyboard(page, images):
     worst = images["path"][np.argsort(-images["score"])]
     page.locator(".card").first.focus()
     page.keyboard.press("Enter")
@@ -327,7 +327,7 @@ def test_every_control_has_a_name(page):
 
 
 @pytest.mark.parametrize("size", [(1400, 1000), (420, 900), (320, 640)])
-def test_nothing_hangs_over_the_side_of_the_screen(page, size):
+def test_nothing_overflows_the_width_of_the_screen(page, size):
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
 
@@ -347,27 +347,27 @@ def test_reports_without_labels_work_too(browser, tmp_path, images, calibration,
 
 
 @pytest.mark.parametrize(
-    ("n", "said"), [(13, "too few: 13 calibration images; φ stands for 7.1 %"), (99, "99 calibration images")]
+    ("n", "words"), [(13, "too few: 13 calibration images, φ attains 7.1 %"), (99, "99 calibration images")]
 )
-def test_a_rate_that_was_not_attained_is_said(browser, images, tmp_path, n, said):
+def test_a_rate_that_was_not_attained_is_stated(browser, images, tmp_path, n, words):
     calibration = Calibration(np.random.default_rng(4).lognormal(-3, 0.3, n), false_alarm_rate=0.01)
     builder = make_builder(calibration)
     add_image(builder, images, calibration, 0, {})
     builder.write(tmp_path / "few.html")
     with opened(browser, tmp_path / "few.html") as page:
-        assert said in page.locator("#tiles").inner_text().replace("\u00a0", " ").replace("\u202f", " ")
+        assert words in page.locator("#tiles").inner_text().replace("\u00a0", " ").replace("\u202f", " ")
         assert ("too few" in page.locator("#tiles").inner_text()) == (n == 13)
 
 
-def test_the_report_says_so_when_it_keeps_fewer_pictures_than_images(browser, tmp_path, images, calibration):
+def test_the_report_says_when_it_contains_only_a_part_of_the_images(browser, tmp_path, images, calibration):
     builder = make_builder(calibration, max_thumbnails=10)
     for n in range(30):
         add_image(builder, images, calibration, n, {"image": np.zeros((9, 9), np.uint8)})
     builder.write(tmp_path / "cut.html")
     with opened(browser, tmp_path / "cut.html") as page:
-        assert "pictures of 10 of the 30 images" in page.locator("#cut").inner_text()
+        assert "contains 10 of the 30 images" in page.locator("#thumbnail-limit").inner_text()
         assert page.locator(".card").count() == 30
-        assert page.locator(".no-picture").count() == 20
+        assert page.locator(".no-image").count() == 20
 
 
 def test_a_hostile_file_name_runs_nothing(browser, tmp_path, calibration):
@@ -380,7 +380,7 @@ def test_a_hostile_file_name_runs_nothing(browser, tmp_path, calibration):
     with opened(browser, tmp_path / "hostile.html") as page:
         page.locator(".card").click()
         assert page.title() == "Parts"
-        assert page.locator("img").count() == 2  # the card's picture and its enlargement
+        assert page.locator("img").count() == 2  # the card's image and its enlargement
         assert shown_paths(page) == [hostile]
 
 

@@ -3,17 +3,17 @@
 const MARGIN = { left: 44, right: 10, top: 18, bottom: 22 };
 const HISTOGRAM_HEIGHT = 200;
 const ROC_SIZE = 204;
-const LABEL_ROOM = 46;
-const MOST_ROC_POINTS = 1500;
+const MIN_LABEL_DISTANCE = 46;
+const MAX_ROC_POINTS = 1500;
 
 function svg(tag, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+  const created = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
+  created.append(...children);
+  return created;
 }
 
-// what the histogram shows; without labels the images are coloured by their verdict instead
+// the groups of the histogram; images without labels are coloured by their verdict
 const series = [
   { name: "Calibration (normal)", scores: groups.calibration, style: "calibration" },
   ...(isLabelled
@@ -26,7 +26,7 @@ const series = [
         { name: "Called normal", scores: groups.all, style: "normal", side: "below" },
         { name: "Called anomalous", scores: groups.all, style: "anomalous", side: "above" },
       ]),
-].filter((each) => each.scores.length > 0);
+].filter((group) => group.scores.length > 0);
 
 function binned(scores, nBins) {
   const shares = new Array(nBins).fill(0);
@@ -37,23 +37,23 @@ function binned(scores, nBins) {
 // the smallest of 1, 2, 5, 10, 20, … that is not below `rough`
 function niceStep(rough) {
   const power = 10 ** Math.floor(Math.log10(rough));
-  return [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= rough);
+  return [1, 2, 5, 10].map((digit) => digit * power).find((step) => step >= rough);
 }
 
-// the roundest first, so that they get the labels where room is short
+// the roundest first, so that they get the labels where space is short
 function ticks() {
-  const found = [];
+  const values = [];
   if (scale.isLog) {
     const lowest = Math.floor(Math.log10(scale.low));
     const digits = scale.high / scale.low < 30 ? [1, 2, 5, 3, 4, 6, 7, 8, 9] : [1, 2, 5];
     for (const digit of digits) {
-      for (let power = lowest; power <= Math.log10(scale.high); power++) found.push(Number(`${digit}e${power}`));
+      for (let power = lowest; power <= Math.log10(scale.high); power++) values.push(Number(`${digit}e${power}`));
     }
   } else {
     const step = niceStep((scale.high - scale.low) / 7);
-    for (let k = Math.ceil(scale.low / step); k * step <= scale.high; k++) found.push(Number((k * step).toPrecision(12)));
+    for (let k = Math.ceil(scale.low / step); k * step <= scale.high; k++) values.push(Number((k * step).toPrecision(12)));
   }
-  return found.filter((value) => value >= scale.low && value <= scale.high);
+  return values.filter((value) => value >= scale.low && value <= scale.high);
 }
 
 // one outline for each run of bins that are not empty
@@ -72,7 +72,7 @@ function drawHistogram(holder, threshold) {
   const width = Math.max(holder.clientWidth, 240);
   const inner = { width: width - MARGIN.left - MARGIN.right, bottom: HISTOGRAM_HEIGHT - MARGIN.bottom };
   const nBins = Math.min(Math.max(Math.round(inner.width / 11), 20), 80);
-  const shares = series.map((each) => binned(each.scores, nBins));
+  const shares = series.map((group) => binned(group.scores, nBins));
   const top = Math.max(...shares.flat());
   const x = (share) => +(MARGIN.left + share * inner.width).toFixed(1);
   const y = (share) => +(inner.bottom - (share / top) * (inner.bottom - MARGIN.top)).toFixed(1);
@@ -82,7 +82,7 @@ function drawHistogram(holder, threshold) {
   for (const value of ticks()) {
     const at = x(scale.share(value));
     axis.append(svg("line", { x1: at, x2: at, y1: inner.bottom, y2: inner.bottom + 4 }));
-    if (labelled.some((other) => Math.abs(other - at) < LABEL_ROOM)) continue;
+    if (labelled.some((other) => Math.abs(other - at) < MIN_LABEL_DISTANCE)) continue;
     labelled.push(at);
     axis.append(svg("text", { x: at, y: inner.bottom + 16, "text-anchor": "middle" }, formatScore(value)));
   }
@@ -95,14 +95,14 @@ function drawHistogram(holder, threshold) {
 
   const drawing = svg("svg", {
     width, height: HISTOGRAM_HEIGHT, viewBox: `0 0 ${width} ${HISTOGRAM_HEIGHT}`, role: "img",
-    "aria-label": "Histogram: the share of each group of images by anomaly score, with the threshold as a line",
+    "aria-label": "Histogram: share of each group of images by anomaly score, with the threshold as a line",
   });
   const clips = { below: svg("rect", { height: HISTOGRAM_HEIGHT }), above: svg("rect", { height: HISTOGRAM_HEIGHT }) };
   for (const [side, rectangle] of Object.entries(clips)) drawing.append(svg("clipPath", { id: `clip-${side}` }, rectangle));
   drawing.append(axis);
-  series.forEach((each, n) => {
-    const path = svg("path", { class: `area ${each.style}`, d: stepPath(shares[n], x, y) });
-    if (each.side) path.setAttribute("clip-path", `url(#clip-${each.side})`);
+  series.forEach((group, n) => {
+    const path = svg("path", { class: `area ${group.style}`, d: stepPath(shares[n], x, y) });
+    if (group.side) path.setAttribute("clip-path", `url(#clip-${group.side})`);
     drawing.append(path);
   });
   const atPhi = x(scale.share(numbers.threshold));
@@ -127,8 +127,8 @@ function drawHistogram(holder, threshold) {
 function fillLegend(list) {
   const log = scale.isLog ? ", logarithmic" : "";
   list.append(element("li", {}, `Share of each group by anomaly score A(x)${log}`));
-  for (const each of series) {
-    list.append(element("li", {}, element("span", { className: `swatch ${each.style}` }), each.name));
+  for (const group of series) {
+    list.append(element("li", {}, element("span", { className: `swatch ${group.style}` }), group.name));
   }
 }
 
@@ -147,7 +147,7 @@ function drawRoc(holder, threshold) {
   const size = { width: side + pad.left + pad.right, height: side + pad.top + pad.bottom };
   const drawing = svg("svg", {
     ...size, viewBox: `0 0 ${size.width} ${size.height}`, role: "img",
-    "aria-label": "ROC curve: share of anomalous images found against share of false alarms",
+    "aria-label": "ROC curve: detection rate against false-alarm rate",
   });
   const axis = svg("g", { class: "axis" });
   for (const share of [0, 0.5, 1]) {
@@ -157,24 +157,24 @@ function drawRoc(holder, threshold) {
     axis.append(svg("text", { x: x(share), y: y(0) + 14, "text-anchor": anchor }, `${100 * share} %`));
     if (share > 0) axis.append(svg("text", { x: x(0) - 5, y: y(share) + 4, "text-anchor": "end" }, `${100 * share} %`));
   }
-  axis.append(svg("text", { x: x(0.5), y: y(0) + 27, "text-anchor": "middle" }, "false alarms"));
+  axis.append(svg("text", { x: x(0.5), y: y(0) + 27, "text-anchor": "middle" }, "false-alarm rate"));
   const upright = { x: 0, y: 0, transform: `translate(10 ${y(0.25)}) rotate(-90)`, "text-anchor": "middle" };
-  axis.append(svg("text", upright, "found"));
+  axis.append(svg("text", upright, "detection rate"));
   axis.append(svg("line", { class: "chance", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
 
-  const every = Math.ceil(groups.all.length / MOST_ROC_POINTS);
+  const every = Math.ceil(groups.all.length / MAX_ROC_POINTS);
   const path = [];
   for (let k = groups.all.length - 1; k >= 0; k -= every) path.push(rocPoint(groups.all[k]));
   path.push([1, 1]);
-  const curve = path.map(([false_alarms, found]) => `${x(false_alarms)},${y(found)}`).join("L");
+  const curve = path.map(([fpr, tpr]) => `${x(fpr)},${y(tpr)}`).join("L");
   const point = svg("circle", { class: "operating-point", r: 5 });
   drawing.append(axis, svg("path", { class: "roc-curve", d: `M${x(0)},${y(0)}L${curve}` }), point);
   holder.replaceChildren(drawing);
 
   const moveTo = (moved) => {
-    const [false_alarms, found] = rocPoint(moved);
-    point.setAttribute("cx", x(false_alarms));
-    point.setAttribute("cy", y(found));
+    const [fpr, tpr] = rocPoint(moved);
+    point.setAttribute("cx", x(fpr));
+    point.setAttribute("cy", y(tpr));
   };
   moveTo(threshold);
   return moveTo;

@@ -1,26 +1,26 @@
-// Cards of images: filtered, sorted, and made only when they come into view.
+// Cards of images: filtered, sorted, and created only when they come into view.
 
 const CHUNK = 48;
-let pictures = null; // parsed when the first card is made
+let thumbnails = null; // parsed when the first card is created
 
-const gallery = { rows: [], made: 0, threshold: numbers.threshold };
+const gallery = { rows: [], created: 0, threshold: numbers.threshold };
 
 function thumbnailsOf(row) {
-  pictures ??= JSON.parse(byId("thumbnails").textContent);
-  return pictures.by_row[row] ?? null;
+  thumbnails ??= JSON.parse(byId("thumbnails").textContent);
+  return thumbnails.by_row[row] ?? null;
 }
 
-// pictures up to 127 pixels were not resampled: their pixels are shown as they are
-function figureOf([name, width, height, uri]) {
+// images up to 127 pixels were not resampled: their pixels are not smoothed
+function panelOf([name, width, height, uri]) {
   const image = element("img", {
-    src: uri, width, height, alt: pictures.names[name], decoding: "async",
+    src: uri, width, height, alt: thumbnails.names[name], decoding: "async",
     className: Math.max(width, height) < 128 ? "crisp" : "",
   });
-  return element("span", { className: "picture" }, image, element("span", { className: "caption" }, pictures.names[name]));
+  return element("span", { className: "panel-image" }, image, element("span", { className: "caption" }, thumbnails.names[name]));
 }
 
 const BADGES = {
-  found: ["Anomalous", "anomalous"],
+  detected: ["Anomalous", "anomalous"],
   anomalous: ["Anomalous", "anomalous"],
   normal: ["Normal", "normal"],
   "false alarm": ["False alarm", "anomalous wrong"],
@@ -41,14 +41,14 @@ function pathOf(row) {
   ];
 }
 
-// what the label says: the kind, marked like the verdicts; without a label the kind alone, if there is one
-function truthOf(row) {
-  const label = numbers.labelled_anomalous[row];
+// the kind, marked by its label like the verdicts; the kind alone, or null, where there is no label
+function labelOf(row) {
+  const labelledAnomalous = numbers.labelled_anomalous[row];
   const kind = kindOf(row);
-  if (label === null) return kind;
-  const truth = label ? "anomalous" : "normal";
-  const mark = element("span", { className: `mark ${truth}`, title: `labelled ${truth}` });
-  const spoken = kind === truth ? "" : element("span", { className: "visually-hidden" }, `${truth}: `);
+  if (labelledAnomalous === null) return kind;
+  const label = labelledAnomalous ? "anomalous" : "normal";
+  const mark = element("span", { className: `mark ${label}`, title: `labelled ${label}` });
+  const spoken = kind === label ? "" : element("span", { className: "visually-hidden" }, `${label}: `);
   return element("span", {}, mark, spoken, kind);
 }
 
@@ -64,13 +64,13 @@ function facts(row) {
 }
 
 function cardOf(row, position) {
-  const shown = thumbnailsOf(row);
-  const panels = element("span", { className: "pictures" });
-  if (shown) panels.append(...shown.map(figureOf));
-  else panels.append(element("span", { className: "no-picture" }, "no picture kept"));
-  const truth = truthOf(row);
+  const images = thumbnailsOf(row);
+  const panels = element("span", { className: "panel-images" });
+  if (images) panels.append(...images.map(panelOf));
+  else panels.append(element("span", { className: "no-image" }, "no image in this report"));
+  const label = labelOf(row);
   const head = element("span", { className: "card-head" }, badgeOf(row));
-  if (truth !== null) head.append(element("span", { className: "truth" }, isLabelled ? "label " : "", truth));
+  if (label !== null) head.append(element("span", { className: "card-label" }, isLabelled ? "label " : "", label));
   const line = element("span", { className: "card-facts" });
   for (const [name, value] of facts(row)) {
     line.append(element("span", {}, element("span", { className: "name" }, name), " ", element("b", {}, value)));
@@ -82,27 +82,27 @@ function cardOf(row, position) {
   return element("li", {}, button);
 }
 
-function makeMore() {
-  const until = Math.min(gallery.made + CHUNK, gallery.rows.length);
-  const made = [];
-  for (let position = gallery.made; position < until; position++) made.push(cardOf(gallery.rows[position], position));
-  byId("cards").append(...made);
-  gallery.made = until;
+function createMore() {
+  const until = Math.min(gallery.created + CHUNK, gallery.rows.length);
+  const cards = [];
+  for (let position = gallery.created; position < until; position++) cards.push(cardOf(gallery.rows[position], position));
+  byId("cards").append(...cards);
+  gallery.created = until;
 }
 
-const watcher = new IntersectionObserver((seen) => {
-  if (!seen.some((entry) => entry.isIntersecting) || gallery.made >= gallery.rows.length) return;
-  makeMore();
-  // asked again, since the end may still be in view
-  watcher.unobserve(byId("more"));
-  watcher.observe(byId("more"));
+const endObserver = new IntersectionObserver((entries) => {
+  if (!entries.some((entry) => entry.isIntersecting) || gallery.created >= gallery.rows.length) return;
+  createMore();
+  // observed anew, since the end may still be in view
+  endObserver.unobserve(byId("more"));
+  endObserver.observe(byId("more"));
 }, { rootMargin: "900px" });
 
 // margin from the threshold on the chart's scale, negative where the verdict is wrong
 function margin(row) {
   const distance = Math.abs(scale.share(numbers.score[row]) - scale.share(gallery.threshold));
-  const said = outcome(row, gallery.threshold);
-  return said === "miss" || said === "false alarm" ? -1 - distance : distance;
+  const result = outcome(row, gallery.threshold);
+  return result === "miss" || result === "false alarm" ? -1 - distance : distance;
 }
 
 const collator = new Intl.Collator("en", { numeric: true });
@@ -117,27 +117,27 @@ const ORDERS = {
 
 const VERDICTS = {
   all: () => true,
-  anomalous: (said) => said === "anomalous" || said === "found" || said === "false alarm",
-  normal: (said) => said === "normal" || said === "miss",
-  "false alarm": (said) => said === "false alarm",
-  miss: (said) => said === "miss",
+  anomalous: (result) => result === "anomalous" || result === "detected" || result === "false alarm",
+  normal: (result) => result === "normal" || result === "miss",
+  "false alarm": (result) => result === "false alarm",
+  miss: (result) => result === "miss",
 };
 
 function showGallery() {
   const kind = byId("kind").value;
-  const isWanted = VERDICTS[byId("verdict").value];
+  const matchesVerdict = VERDICTS[byId("verdict").value];
   const words = byId("search").value.toLowerCase();
   const rows = [];
   for (let row = 0; row < nImages; row++) {
     if (kind && kindOf(row) !== kind.slice(1)) continue;
-    if (!isWanted(outcome(row, gallery.threshold))) continue;
+    if (!matchesVerdict(outcome(row, gallery.threshold))) continue;
     if (words && !numbers.path[row].toLowerCase().includes(words)) continue;
     rows.push(row);
   }
   gallery.rows = rows.sort(ORDERS[byId("sort").value]);
-  gallery.made = 0;
+  gallery.created = 0;
   byId("cards").replaceChildren();
-  makeMore();
+  createMore();
   byId("shown").textContent =
     rows.length === nImages ? formatCount(nImages) : `${formatCount(rows.length)} of ${formatCount(nImages)}`;
   byId("nothing").hidden = rows.length > 0 || nImages === 0;
@@ -161,12 +161,12 @@ let enlargedPosition = 0;
 function enlarge(position) {
   enlargedPosition = position;
   const row = gallery.rows[position];
-  const truth = truthOf(row);
+  const label = labelOf(row);
   byId("enlarged-path").replaceChildren(...pathOf(row));
   byId("enlarged-position").textContent = `${formatCount(position + 1)} of ${formatCount(gallery.rows.length)}`;
-  byId("enlarged-panels").replaceChildren(...(thumbnailsOf(row) ?? []).map(figureOf));
+  byId("enlarged-panels").replaceChildren(...(thumbnailsOf(row) ?? []).map(panelOf));
   const items = [["verdict", badgeOf(row)], ...facts(row)];
-  if (truth !== null) items.splice(1, 0, [isLabelled ? "label" : "kind", truth]);
+  if (label !== null) items.splice(1, 0, [isLabelled ? "label" : "kind", label]);
   byId("enlarged-facts").replaceChildren(
     ...items.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
   );
@@ -191,14 +191,14 @@ function startGallery() {
     if (kind !== null) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   }
   const kinds = [...counts].sort(([a], [b]) => collator.compare(a, b));
-  // a leading mark keeps a kind with an empty name apart from "all"
+  // a leading "=" distinguishes a kind with an empty name from "all"
   fillSelect(byId("kind"), [["", "All kinds"], ...kinds.map(([kind, n]) => [`=${kind}`, `${kind} (${formatCount(n)})`])]);
   byId("kind-control").hidden = kinds.length === 0;
-  const labelled = (option) => (isLabelled ? [option] : []);
+  const ifLabelled = (option) => (isLabelled ? [option] : []);
   fillSelect(byId("verdict"), [["all", "All"], ["anomalous", "Called anomalous"], ["normal", "Called normal"],
-    ...labelled(["false alarm", "False alarms"]), ...labelled(["miss", "Misses"])]);
+    ...ifLabelled(["false alarm", "False alarms"]), ...ifLabelled(["miss", "Misses"])]);
   fillSelect(byId("sort"), [["worst", "Highest score first"], ["best", "Lowest score first"],
-    ...labelled(["surprising", "Most surprising first"]), ["path", "Path"], ...(kinds.length ? [["kind", "Kind"]] : [])]);
+    ...ifLabelled(["surprising", "Wrong verdicts first"]), ["path", "Path"], ...(kinds.length ? [["kind", "Kind"]] : [])]);
 
   for (const id of ["kind", "verdict", "sort"]) byId(id).addEventListener("change", showGallery);
   byId("search").addEventListener("input", showGallery);
@@ -219,11 +219,11 @@ function startGallery() {
     if (event.key === "ArrowRight") step(1);
   });
   showGallery();
-  watcher.observe(byId("more"));
+  endObserver.observe(byId("more"));
 
-  const nKept = Object.keys(JSON.parse(byId("thumbnails").textContent).by_row).length;
-  byId("cut").hidden = nKept >= nImages;
-  byId("cut").textContent =
-    `There are pictures of ${formatCount(nKept)} of the ${countOf(nImages, "image")}: the highest scores` +
-    `${isLabelled ? " and anomalous images with the lowest" : ""}. Every image counts in the numbers.`;
+  const nWithThumbnails = Object.keys(JSON.parse(byId("thumbnails").textContent).by_row).length;
+  byId("thumbnail-limit").hidden = nWithThumbnails >= nImages;
+  byId("thumbnail-limit").textContent =
+    `This report contains ${formatCount(nWithThumbnails)} of the ${countOf(nImages, "image")}: those with the highest scores` +
+    `${isLabelled ? ", and anomalous ones with the lowest" : ""}. The numbers include all images.`;
 }

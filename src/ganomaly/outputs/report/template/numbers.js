@@ -1,4 +1,4 @@
-// What the report knows, and what follows from a threshold.
+// The numbers of the report, and what follows from a threshold.
 
 const byId = (id) => document.getElementById(id);
 const numbers = JSON.parse(byId("numbers").textContent);
@@ -6,7 +6,7 @@ const nImages = numbers.score.length;
 const isLabelled = numbers.labelled_anomalous.some((label) => label !== null);
 
 // sorted scores of a group, so that counting those above a threshold takes no time
-const sortedScores = (belongs) => Float64Array.from(numbers.score.filter((_, row) => belongs(row))).sort();
+const sortedScores = (isMember) => Float64Array.from(numbers.score.filter((_, row) => isMember(row))).sort();
 const groups = {
   all: sortedScores(() => true),
   normal: sortedScores((row) => numbers.labelled_anomalous[row] === false),
@@ -32,25 +32,25 @@ function kindOf(row) {
   return numbers.labelled_anomalous[row] ? "anomalous" : "normal";
 }
 
-// "found", "miss", "false alarm" and "normal" with a label; "anomalous" and "normal" without
+// with a label "detected", "miss", "false alarm" or "normal"; without one "anomalous" or "normal"
 function outcome(row, threshold) {
   const called = numbers.score[row] > threshold;
   const label = numbers.labelled_anomalous[row];
   if (label === null) return called ? "anomalous" : "normal";
-  if (label) return called ? "found" : "miss";
+  if (label) return called ? "detected" : "miss";
   return called ? "false alarm" : "normal";
 }
 
-// false-alarm rate that a threshold stands for: the largest p-value that is still called anomalous
+// false-alarm rate of a threshold: the largest p-value that is still called anomalous
 function calibratedRate(threshold) {
   return (1 + countAbove(groups.calibration, threshold)) / (1 + groups.calibration.length);
 }
 
-// Where scores lie between the smallest and the largest, as a share; logarithmic if they span decades.
+// The score axis: maps scores to positions from 0 to 1 and back; logarithmic if the scores span decades.
 const scale = (() => {
-  const known = [...groups.all, ...groups.calibration, numbers.threshold];
-  let low = known.reduce((a, b) => Math.min(a, b));
-  let high = known.reduce((a, b) => Math.max(a, b));
+  const values = [...groups.all, ...groups.calibration, numbers.threshold];
+  let low = values.reduce((a, b) => Math.min(a, b));
+  let high = values.reduce((a, b) => Math.max(a, b));
   const isLog = low > 0 && high / numbers.threshold > 6;
   if (isLog) low = Math.max(low, numbers.threshold / 1e4);
   const [forward, back] = isLog ? [Math.log, Math.exp] : [(v) => v, (v) => v];
@@ -79,9 +79,9 @@ const formatPercent = (share) => {
 };
 const formatFigure = (value) => (value === null ? "–" : value.toFixed(3));
 
-// an element with properties, dataset aside, and children; text is never parsed as HTML
+// an element with properties (not for dataset) and children; text is never parsed as HTML
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(tag), properties);
+  created.append(...children);
+  return created;
 }

@@ -1,4 +1,4 @@
-// The threshold and everything that follows it.
+// The threshold, and everything that depends on it.
 
 const STEPS = 1000; // of the slider
 let moveHistogramTo = () => {};
@@ -15,7 +15,7 @@ const shareOf = (count, total) => (total ? formatPercent(count / total) : "–")
 
 function showTiles(threshold) {
   const called = countAbove(groups.all, threshold);
-  const found = countAbove(groups.anomalous, threshold);
+  const detected = countAbove(groups.anomalous, threshold);
   const alarms = countAbove(groups.normal, threshold);
   const [nNormal, nAnomalous] = [groups.normal.length, groups.anomalous.length];
   const composition = isLabelled ? `${formatCount(nAnomalous)} anomalous` : "";
@@ -25,9 +25,9 @@ function showTiles(threshold) {
   ];
   tiles[1].id = "tile-called";
   if (isLabelled) {
-    const detection = tile("Detection rate", shareOf(found, nAnomalous), `${formatCount(found)} of ${formatCount(nAnomalous)} found`, "live");
+    const detection = tile("Detection rate", shareOf(detected, nAnomalous), `${formatCount(detected)} of ${formatCount(nAnomalous)} detected`, "live");
     const falseAlarms = tile("False alarms", formatCount(alarms), `${shareOf(alarms, nNormal)} of ${formatCount(nNormal)}`, "live");
-    const misses = tile("Misses", formatCount(nAnomalous - found), `${shareOf(nAnomalous - found, nAnomalous)} of ${formatCount(nAnomalous)}`, "live");
+    const misses = tile("Misses", formatCount(nAnomalous - detected), `${shareOf(nAnomalous - detected, nAnomalous)} of ${formatCount(nAnomalous)}`, "live");
     [detection.id, falseAlarms.id, misses.id] = ["tile-detection", "tile-false-alarms", "tile-misses"];
     tiles.push(detection, falseAlarms, misses);
     const auroc = numbers.evaluation?.image_auroc ?? null;
@@ -39,7 +39,7 @@ function showTiles(threshold) {
   const tooFew = attained > numbers.false_alarm_rate + 1e-9;
   tiles.push(
     tile("Threshold", formatScore(threshold), moved ? `moved; φ is ${formatScore(numbers.threshold)}` : "φ, set by calibration", "live"),
-    tile("Asked false-alarm rate", formatPercent(numbers.false_alarm_rate), tooFew ? `too few: ${calibrated}; φ stands for ${formatPercent(attained)}` : calibrated),
+    tile("False-alarm rate", formatPercent(numbers.false_alarm_rate), tooFew ? `target; too few: ${calibrated}, φ attains ${formatPercent(attained)}` : `target; ${calibrated}`),
   );
   byId("tiles").replaceChildren(...tiles);
 }
@@ -58,7 +58,7 @@ function showConsequence(threshold) {
 
 function showKinds(threshold) {
   for (const line of byId("kinds").tBodies[0].rows) {
-    const { scores, isAnomalous } = kindsShown.get(line.dataset.kind);
+    const { scores, isAnomalous } = kindsInTable.get(line.dataset.kind);
     const called = countAbove(scores, threshold);
     line.cells[3].textContent = `${formatCount(called)} (${shareOf(called, scores.length)})`;
     const bar = line.cells[4].firstElementChild;
@@ -67,7 +67,7 @@ function showKinds(threshold) {
   }
 }
 
-const kindsShown = new Map();
+const kindsInTable = new Map();
 
 function startKinds() {
   if (!isLabelled) return;
@@ -83,7 +83,7 @@ function startKinds() {
       const scores = Float64Array.from(byKind.get(kind)).sort();
       const auroc = isAnomalous ? (numbers.evaluation?.per_kind?.[kind]?.image_auroc ?? null) : null;
       const key = `${isAnomalous}:${kind}`;
-      kindsShown.set(key, { scores, isAnomalous });
+      kindsInTable.set(key, { scores, isAnomalous });
       const line = element("tr", {},
         element("th", { scope: "row" }, element("span", { className: `dot ${isAnomalous ? "anomalous" : "normal"}` }), kind),
         element("td", { className: "number" }, formatCount(scores.length)),
@@ -102,7 +102,7 @@ const FIGURES = [
   ["image_average_precision", "Image average precision"],
   ["image_f1", "Image F1 at φ"],
   ["eer", "Equal error rate"],
-  ["fpr_at_95_tpr", "False alarms where 95 % are found"],
+  ["fpr_at_95_tpr", "False-alarm rate at 95 % detection"],
   ["false_alarm_rate", "False-alarm rate at φ"],
   ["detection_rate", "Detection rate at φ"],
   ["pixel_auroc", "Pixel AUROC"],
@@ -117,7 +117,7 @@ function startFigures() {
   byId("figures-panel").hidden = false;
 }
 
-// `source` is the control that the person moves; it is left as it is
+// `source` is the control that the user moves; its value is left unchanged
 function setThreshold(threshold, source = null) {
   gallery.threshold = threshold;
   const slider = byId("slider");
@@ -135,10 +135,10 @@ function setThreshold(threshold, source = null) {
   else refreshBadges();
 }
 
-let waiting = 0;
+let timer = 0;
 function showGallerySoon() {
-  clearTimeout(waiting);
-  waiting = setTimeout(showGallery, 120);
+  clearTimeout(timer);
+  timer = setTimeout(showGallery, 120);
 }
 
 function startThreshold() {
@@ -146,8 +146,8 @@ function startThreshold() {
   slider.max = STEPS;
   slider.addEventListener("input", () => setThreshold(scale.value(Number(slider.value) / STEPS), slider));
   byId("threshold").addEventListener("input", (event) => {
-    const typed = event.target.valueAsNumber;
-    if (Number.isFinite(typed)) setThreshold(typed, event.target);
+    const threshold = event.target.valueAsNumber;
+    if (Number.isFinite(threshold)) setThreshold(threshold, event.target);
   });
   byId("reset").addEventListener("click", () => setThreshold(numbers.threshold));
   // the histogram itself can be dragged
