@@ -34,7 +34,7 @@ docs: setup
 	rm -rf docs/_build docs/api
 	$(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
 
-# The images of the README, drawn anew: about a quarter of an hour, and Chromium.
+# The images of the README, made again from a new demo; needs Chromium and some minutes.
 figures: demo
 	$(BIN)/python docs/figures/make.py
 
