@@ -15,7 +15,7 @@ SMALL = {"ngf": 8, "ndf": 8, "nz": 16}
 
 
 def textures(n: int, seed: int = 0, *, blob: bool = False, size: int = 32) -> NDArray[np.uint8]:
-    """Draw n gray images of soft stripes, `uint8[n, size, size]`; with a bright blob where asked."""
+    """Draw n gray images of soft stripes, `uint8[n, size, size]`; with a bright blob if `blob`."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     images = []

@@ -1,4 +1,4 @@
-"""The door for Python keeps scikit-learn's conventions."""
+"""The Python interface follows scikit-learn's conventions."""
 
 import copy
 import multiprocessing
@@ -114,7 +114,7 @@ def test_fit_returns_the_detector_itself(normal_images):
     assert detector.fit(normal_images) is detector
 
 
-def test_every_judgement_is_built_on_the_one_before(detector, normal_images, anomalous_images):
+def test_scores_decisions_and_predictions_agree(detector, normal_images, anomalous_images):
     images = np.concatenate([normal_images[:8], anomalous_images])
     score = detector.anomaly_score(images)
     np.testing.assert_array_equal(detector.score_samples(images), -score)
@@ -130,19 +130,19 @@ def test_verdicts_before_fit_are_refused():
 
 def test_a_map_has_the_size_of_the_user_s_image(detector):
     image = np.random.default_rng(0).integers(0, 255, (50, 71), dtype=np.uint8)
-    places = detector.anomaly_map(image)
-    assert places.shape == (50, 71)
-    assert places.dtype == np.float32
-    assert (places >= 0).all()
+    anomaly_map = detector.anomaly_map(image)
+    assert anomaly_map.shape == (50, 71)
+    assert anomaly_map.dtype == np.float32
+    assert (anomaly_map >= 0).all()
     for several in (image[None, :, :, None], [image, image[:20]], ["a.png", "b.png"]):
         with pytest.raises(UsageError, match="takes one image"):
             detector.anomaly_map(several)
 
 
-def test_reconstructions_are_pictures_of_the_network_s_size(detector, normal_images):
-    pictures = detector.reconstruct(normal_images[:5])
-    assert pictures.shape == (5, 32, 32, 1)
-    assert pictures.dtype == np.uint8
+def test_reconstructions_are_images_of_the_network_s_size(detector, normal_images):
+    reconstructions = detector.reconstruct(normal_images[:5])
+    assert reconstructions.shape == (5, 32, 32, 1)
+    assert reconstructions.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_wrong_parameters_are_said_by_fit(normal_images, parameters, sentence):
         GANomalyDetector(**parameters).fit(normal_images)
 
 
-def test_images_of_floats_are_refused_with_the_way_out():
+def test_images_of_floats_are_refused_with_a_remedy():
     with pytest.raises(UsageError, match="uint8"):
         GANomalyDetector().fit(np.zeros((20, 32, 32)))
 
@@ -214,21 +214,21 @@ def test_the_preset_is_chosen_by_the_size_of_the_images(side, chosen):
     assert suggested_preset(inspection) == chosen
 
 
-def test_a_preset_chosen_from_the_data_is_said_and_kept(tmp_path):
-    said = []
+def test_a_preset_chosen_from_the_data_is_stated_and_saved(tmp_path):
+    sentences = []
 
     class Listener(SilentObserver):
         def say(self, sentence):
-            said.append(sentence)
+            sentences.append(sentence)
 
     images = textures(12, size=80)
     options = {"ngf": 4, "ndf": 4, "nz": 4}
     settings = FitOptions(epochs=1, image_size=32, false_alarm_rate=0.3, method_options=options)
     model = fit_model(images, settings, observer=Listener()).model
     assert model.preset == "patches"
-    assert "Preset patches" in said[0]
-    assert "scaled to 40% of their size (as asked)" in said[0]
-    assert said[0].endswith("; 1 epoch of training.")
+    assert "Preset patches" in sentences[0]
+    assert "scaled to 40% of their size (as asked)" in sentences[0]
+    assert sentences[0].endswith("; 1 epoch of training.")
     save_model(model, tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").preset == "patches"
 
@@ -275,14 +275,14 @@ def test_colour_images_take_the_steps_of_colours(monkeypatch, channels, steps):
     presets = ContrastiveGANomaly.presets
     few = replace(presets["small"], training=TrainingOptions(steps=1, batch_size=4), colour_steps=2000)
     monkeypatch.setattr(ContrastiveGANomaly, "presets", {"small": few})
-    said = []
+    sentences = []
 
     class StoppedError(Exception):
         pass
 
     class Listener(SilentObserver):
         def say(self, sentence):
-            said.append(sentence)
+            sentences.append(sentence)
             raise StoppedError
 
     images = textures(12, size=32)
@@ -290,4 +290,4 @@ def test_colour_images_take_the_steps_of_colours(monkeypatch, channels, steps):
         images = np.stack([images, images // 2, images // 3], axis=-1)
     with pytest.raises(StoppedError):
         fit_model(images, FitOptions(), observer=Listener())
-    assert said[0].endswith(steps)
+    assert sentences[0].endswith(steps)

@@ -1,4 +1,4 @@
-"""What is said of work that goes on."""
+"""Progress without a terminal."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from ganomaly.commands import console
 from ganomaly.commands.console import Console
 
 
-def test_a_log_says_now_and_then_how_far_a_count_is(
+def test_without_a_terminal_a_count_is_a_line_every_half_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)

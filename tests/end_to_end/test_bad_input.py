@@ -16,17 +16,17 @@ from images import textures, write_images
 from shell import Done, ganomaly, ganomaly_process
 
 FAILED, WRONG_USAGE, SOME_UNREADABLE, INTERRUPTED = 1, 2, 3, 130
-# shells start what runs in the background with Ctrl-C switched off, tests included
-CTRL_C_HEARD = ["env", "--default-signal=INT"]
+# shells start background jobs, tests included, with Ctrl-C disabled
+CTRL_C_ENABLED = ["env", "--default-signal=INT"]
 
 
 def assert_one_sentence(done: Done, exit_status: int, *words: str) -> None:
     assert done.returncode == exit_status, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("ganomaly: ")]
-    assert len(said) == 1, done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("ganomaly: ")]
+    assert len(sentences) == 1, done.stderr
     assert "Traceback" not in done.stderr
     for word in words:
-        assert word in said[0]
+        assert word in sentences[0]
 
 
 def fit(data: Path, tmp_path: Path, *more: object) -> Done:
@@ -137,26 +137,24 @@ def test_unwritable_output_is_said_before_the_work(tmp_path, normal_folder, mode
 def test_maps_never_replace_the_images(tmp_path, normal_folder, model_path):
     images = sorted(normal_folder.iterdir())[:2]
     before = [path.read_bytes() for path in images]
-    for asked, maps in (
+    for images_given, maps in (
         ([normal_folder], normal_folder),
         ([normal_folder], normal_folder / "maps"),
         (images, normal_folder),
     ):
-        done = ganomaly("score", model_path, *asked, "--out", tmp_path / "t.csv", "--maps", maps)
+        done = ganomaly("score", model_path, *images_given, "--out", tmp_path / "t.csv", "--maps", maps)
         assert_one_sentence(done, WRONG_USAGE, "images", "another folder")
     assert [path.read_bytes() for path in images] == before
     assert not (normal_folder / "maps").exists()
 
 
-def test_when_every_image_is_anomalous_one_is_told_to_wonder(
-    tmp_path, normal_folder, model_path, monkeypatch
-):
-    def said() -> str:
+def test_a_note_says_so_when_every_image_is_anomalous(tmp_path, normal_folder, model_path, monkeypatch):
+    def notes() -> str:
         return ganomaly("score", model_path, normal_folder, "--out", tmp_path / "t.csv").stderr
 
-    assert "every image" not in said()
+    assert "every image" not in notes()
     monkeypatch.setattr("ganomaly.calibration.conformal.Calibration.is_anomaly", lambda *_: True)
-    assert "every image is anomalous" in said()
+    assert "every image is anomalous" in notes()
 
 
 def test_fit_does_not_write_a_graph(tmp_path, normal_folder):
@@ -190,7 +188,7 @@ def test_evaluate_without_labels_says_what_layout_it_needs(model_path, normal_fo
 
 
 def test_a_full_disk_keeps_the_old_files(tmp_path, normal_folder, model_path):
-    """A limit on the size of files stands for the disk: writes fail with an error of the system."""
+    """A limit on the size of files simulates a full disk: writes fail with a system error."""
     table, model = tmp_path / "t.csv", tmp_path / "m.safetensors"
     table.write_text("old")
     model.write_text("old")
@@ -223,14 +221,14 @@ def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_fold
         "--epochs",
         "100000",
     ]
-    process = subprocess.Popen([*CTRL_C_HEARD, *command], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*CTRL_C_ENABLED, *command], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert any(line.startswith("epoch") for line in process.stderr), "training never began"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == INTERRUPTED, said
-    assert "Traceback" not in said
-    assert "resumes from the last checkpoint" in said
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED, stderr
+    assert "Traceback" not in stderr
+    assert "resumes from the last checkpoint" in stderr
     assert model.read_text() == "old"
 
 
@@ -246,7 +244,7 @@ with heavy_imports():
 print("went on")
 """
     done = subprocess.run(
-        [*CTRL_C_HEARD, sys.executable, "-c", swallowing], check=False, capture_output=True, text=True
+        [*CTRL_C_ENABLED, sys.executable, "-c", swallowing], check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (INTERRUPTED, "")
     assert done.stderr == "ganomaly: interrupted before the work started\n"
@@ -256,9 +254,9 @@ def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_with_debug(
     tmp_path, normal_folder, monkeypatch
 ):
     def broken(*arguments: object) -> None:
-        raise ZeroDivisionError("nobody thought of this")
+        raise ZeroDivisionError("an unforeseen case")
 
     monkeypatch.setattr("ganomaly.training.fit.inspect_images", broken)
-    assert_one_sentence(fit(normal_folder, tmp_path), FAILED, "nobody thought of this", "bug in ganomaly")
+    assert_one_sentence(fit(normal_folder, tmp_path), FAILED, "an unforeseen case", "bug in ganomaly")
     with pytest.raises(ZeroDivisionError):
         fit(normal_folder, tmp_path, "--debug")

@@ -1,4 +1,4 @@
-"""The verbs as a user types them, each in a process of its own."""
+"""The verbs as a user types them."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def test_help_names_every_verb_without_importing_torch():
     assert all(verb in done.stdout for verb in ("fit", "score", "evaluate", "demo", "info"))
 
 
-def test_the_version_is_told_without_a_command():
+def test_the_version_needs_no_command():
     done = ganomaly("--version")
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
@@ -59,7 +59,7 @@ def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):
     assert "gray" in fitted.stderr
     assert "32×32 px (chosen from the data" in fitted.stderr
     assert model.exists()
-    assert not list(tmp_path.glob("*.checkpoint")), "the checkpoint of a finished run goes away"
+    assert not list(tmp_path.glob("*.checkpoint")), "the checkpoint of a finished run is removed"
 
     evaluation, report = tmp_path / "evaluation.json", tmp_path / "report.html"
     evaluated = ganomaly(
@@ -85,10 +85,10 @@ def test_fit_evaluate_score_and_info(labelled_folder: Path, tmp_path: Path):
     assert drawn == {"roc.png", "score_histogram.png", "reconstructions.png"}
 
     table, maps = tmp_path / "scores.csv", tmp_path / "maps"
-    judged = ganomaly_process(
+    scored = ganomaly_process(
         "score", model, labelled_folder / "test" / "blob", "--out", table, "--maps", maps
     )
-    assert judged.returncode == 0, judged.stderr
+    assert scored.returncode == 0, scored.stderr
     rows = list(csv.DictReader(table.open()))
     assert list(rows[0]) == CONTRACT_COLUMNS
     assert [Path(row["path"]).name for row in rows] == [f"{n:03}.png" for n in range(12)]
@@ -116,10 +116,10 @@ def test_fit_takes_method_options(normal_folder: Path, tmp_path: Path):
 def test_rows_are_in_input_order_with_a_row_for_the_broken_image(model_path, normal_folder, tmp_path, suffix):
     images = sorted(normal_folder.iterdir())[:4]
     broken = tmp_path / "broken.png"
-    broken.write_text("no picture")
-    asked = [images[3], broken, images[0]]
+    broken.write_text("not an image")
+    inputs = [images[3], broken, images[0]]
     out = tmp_path / f"scores{suffix}"
-    done = ganomaly("score", model_path, *asked, "--out", out)
+    done = ganomaly("score", model_path, *inputs, "--out", out)
     assert done.returncode == 3
     assert "broken.png" in done.stderr
     if suffix == ".csv":
@@ -128,12 +128,12 @@ def test_rows_are_in_input_order_with_a_row_for_the_broken_image(model_path, nor
         rows = [json.loads(line) for line in out.read_text().splitlines()]
     else:
         rows = pq.read_table(out).to_pylist()
-    assert [row["path"] for row in rows] == [str(path) for path in asked]
+    assert [row["path"] for row in rows] == [str(path) for path in inputs]
     assert [row["error"] is None for row in rows] == [True, False, True]
     assert [row["score"] is None for row in rows] == [False, True, False]
 
 
-def test_the_same_command_goes_on_where_an_interrupted_fit_was(normal_folder, tmp_path, monkeypatch):
+def test_the_same_command_resumes_an_interrupted_fit(normal_folder, tmp_path, monkeypatch):
     arguments = ["fit", normal_folder, "--preset", "paper", "--epochs", 4, "--false-alarm-rate", 0.1]
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     assert ganomaly(*arguments, "--model", whole).returncode == 0
@@ -141,12 +141,12 @@ def test_the_same_command_goes_on_where_an_interrupted_fit_was(normal_folder, tm
     steps: list[int] = []
     stop_at = 3
 
-    def watch(self: FittingDisplay, progress: TrainingProgress) -> None:
+    def interrupt(self: FittingDisplay, progress: TrainingProgress) -> None:
         steps.append(progress.step)
         if progress.step == stop_at:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(FittingDisplay, "trained", watch)
+    monkeypatch.setattr(FittingDisplay, "trained", interrupt)
     monkeypatch.setattr(
         "ganomaly.training.loop._Run._seconds_since_saved", lambda self: 1e9
     )  # save at each step
@@ -154,13 +154,13 @@ def test_the_same_command_goes_on_where_an_interrupted_fit_was(normal_folder, tm
     assert not stopped.exists()
     stop_at = -1
     assert ganomaly(*arguments, "--model", stopped).returncode == 0
-    assert steps == [1, 2, 3, 3, 4], "it goes on from the checkpoint of step 2"
+    assert steps == [1, 2, 3, 3, 4], "it resumes from the checkpoint of step 2"
     left, right = (json.loads(ganomaly("info", path, "--json").stdout) for path in (whole, stopped))
     assert left["calibration"] == right["calibration"]
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == []
 
 
-def test_help_shows_what_stands_in_square_brackets():
+def test_help_shows_square_brackets():
     fit_help, benchmark_help = (
         " ".join(ganomaly(verb, "--help").stdout.split()) for verb in ("fit", "benchmark")
     )

@@ -16,7 +16,7 @@ def learned() -> GANomalyDetector:
     ).fit(textures(200))
 
 
-def test_anomalous_images_are_told_from_new_normal_ones(learned):
+def test_anomalous_images_score_above_new_normal_ones(learned):
     images = np.concatenate([textures(60, seed=11), textures(60, seed=12, blob=True)])
     assert image_auroc(learned.anomaly_score(images), np.repeat([False, True], 60)) > 0.9
 
@@ -27,7 +27,7 @@ def test_normal_images_are_rebuilt_far_better_than_a_flat_gray(learned):
     assert error < 0.5 * np.abs(images - images.mean()).mean()
 
 
-def test_the_map_is_hottest_on_the_blob(learned):
+def test_the_map_has_its_maximum_on_the_blob(learned):
     image = textures(1, seed=14)[0]
     image[10:17, 18:25] = 255
     row, column = np.unravel_index(learned.anomaly_map(image).argmax(), image.shape)

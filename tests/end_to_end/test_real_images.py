@@ -1,4 +1,4 @@
-"""Real images, read as a user would name them; small networks, since it is the way that is tested here."""
+"""Real images through small networks: the workflow is tested, not the accuracy."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_magnetic_tiles_from_folder_to_figures(shared_data: Path):
     evaluated = evaluate_model(model, open_test_images(tiles))
     figures = evaluated.evaluation
     assert (figures.n_normal, figures.n_anomalous, evaluated.failures) == (96, 198, {})
-    assert {kind: found.n for kind, found in figures.per_kind.items()} == {
+    assert {kind: metrics.n for kind, metrics in figures.per_kind.items()} == {
         "blowhole": 58, "break": 43, "crack": 29, "fray": 16, "uneven": 52,
     }  # fmt: skip
     assert figures.image_auroc is not None

@@ -1,4 +1,4 @@
-"""A machine without bf16, with one old core or with little memory works too: slower, never wrong."""
+"""A machine without bf16, with one old core or with little memory gives the same results, only slower."""
 
 import csv
 import os
@@ -29,7 +29,7 @@ def test_training_takes_fp32_where_there_is_no_bf16():
 
 
 @pytest.mark.usefixtures("without_bf16")
-def test_bf16_that_is_asked_for_all_the_same_works_and_is_warned_of(normal_folder, tmp_path):
+def test_bf16_without_instructions_for_it_works_with_a_warning(normal_folder, tmp_path):
     model = tmp_path / "m.safetensors"
     options = ["--preset", "paper", "--image-size", 32, "--epochs", 1, "--precision", "bf16"]
     done = ganomaly("fit", normal_folder, "--model", model, *options)

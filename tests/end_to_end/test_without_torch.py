@@ -1,4 +1,4 @@
-"""An install that only judges: no PyTorch, little disk, the same verdicts."""
+"""An install that only predicts: no PyTorch, small, the same verdicts."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def slim_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the package that judges, and nothing of ours beside it."""
+    """A virtual environment with `ganomaly-inference` only."""
     folder = tmp_path_factory.mktemp("slim") / "venv"
     assert run(sys.executable, "-m", "venv", folder).returncode == 0
     install = [folder / "bin" / "pip", "install", "--constraint", PROJECT / "constraints.txt"]
@@ -43,7 +43,7 @@ def test_it_has_no_torch_and_is_small(slim_environment):
     assert size_of(slim_environment) < LARGEST_INSTALL
 
 
-def test_it_judges_an_exported_model(slim_environment, detector, model_path, normal_folder, tmp_path):
+def test_it_predicts_with_an_exported_model(slim_environment, detector, model_path, normal_folder, tmp_path):
     graph, table, report = tmp_path / "model.onnx", tmp_path / "verdicts.csv", tmp_path / "report.html"
     export_model(detector.model_, graph)
     program = slim_environment / "bin" / "ganomaly"
