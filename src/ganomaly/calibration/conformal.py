@@ -165,7 +165,7 @@ class Calibration:
         needed = images_needed(self.false_alarm_rate)
         return (
             f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration images, but only "
-            f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; provide "
-            f"{math.ceil(needed / LARGEST_SHARE)} normal images or more, of which a third calibrates at most, or "
-            "choose a higher rate"
+            f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; "
+            f"provide {math.ceil(needed / LARGEST_SHARE)} normal images or more, of which a third calibrates at most, "
+            "or choose a higher rate"
         )

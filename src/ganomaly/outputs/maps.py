@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganomaly.calibration import MapCalibration
-from ganomaly.config import MapFormat
+from ganomaly.config import MAP_FORMAT, MapFormat
 from ganomaly.errors import OutputError, UsageError
 from ganomaly.files import written_whole
 from ganomaly.outputs.heat import overlay
@@ -46,7 +46,7 @@ class MapFolder:
         self,
         folder: str | Path,
         calibration: MapCalibration,
-        file_format: MapFormat = "png",
+        file_format: MapFormat = MAP_FORMAT,
         root: Path | None = None,
     ) -> None:
         self.folder = Path(folder)
