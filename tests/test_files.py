@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,46 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path):
         part.write_text("x")
     (tmp_path / "plain").write_text("x")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+KILLED_WRITER = """
+import os, signal, sys
+from ganomaly.files import written_whole
+with written_whole(sys.argv[1]) as part:
+    part.write_text("half of the ne")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks that end with their process")
+def test_what_a_killed_process_left_is_gone_after_the_next_run(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    for _ in range(3):
+        killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, target], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1  # kills do not add up
+    with written_whole(target) as part:
+        part.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+    assert target.read_text() == "new"
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    with written_whole(target) as first:
+        first.write_text("first")
+        with written_whole(target) as second:
+            assert second != first
+            second.write_text("second")
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("precious")
+    (tmp_path / ".out.txt.part").symlink_to(precious)
+    with written_whole(tmp_path / "out.txt") as part:
+        part.write_text("new")
+    assert precious.read_text() == "precious"

@@ -4,14 +4,19 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from ganomaly.errors import OutputError, UsageError
+
+PART = ".part"
 
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` when the block ends without an exception.
+
+    What a killed process left of an earlier attempt is used again, so that no litter grows.
 
     Parameters
     ----------
@@ -33,11 +38,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     check_writable(path)
     path = _without_link(Path(path))
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, part = _open_part(path)
     except OSError as error:
         raise OutputError(_cannot_write(path, error)) from error
-    os.close(handle)
-    part = Path(name)
     try:
         yield part
         _flush_to_disk(part)
@@ -46,7 +49,43 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(_cannot_write(path, error)) from error
     finally:
+        if handle is not None:
+            os.close(handle)
         part.unlink(missing_ok=True)
+
+
+def _open_part(path: Path) -> tuple[int | None, Path]:
+    """An empty temporary file, and the handle that locks it while this process lives, where the system has locks."""
+    if find_spec("fcntl") is None:  # on Windows, which does not rename or remove open files
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+        os.close(handle)
+        return None, Path(name)
+    part = path.with_name(f".{path.name}{PART}")
+    reopened = _reopened(part)
+    if reopened is not None:
+        return reopened, part
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+    return handle, Path(name)
+
+
+def _reopened(part: Path) -> int | None:
+    """Open a file that no living process writes, and empty it; None if one does."""
+    import fcntl
+
+    try:
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None  # a link, or somebody else's; the caller takes another name, or finds out why none works
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # the file may have been renamed to its final name between opening and locking
+        if os.path.samestat(os.fstat(handle), part.stat(follow_symlinks=False)):
+            os.ftruncate(handle, 0)
+            return handle
+    except OSError:
+        pass
+    os.close(handle)
+    return None
 
 
 def check_writable(path: str | Path) -> None:

@@ -1,0 +1,80 @@
+"""One process at a time per output: a lock that says who holds it and that a killed process never leaves behind."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ganomaly.errors import OutputError, UsageError
+
+FOLDER_LOCK = ".ganomaly.lock"
+
+
+@contextmanager
+def locked_file(path: str | Path, command: str) -> Iterator[None]:
+    """Hold the lock of an output file while the block runs.
+
+    Parameters
+    ----------
+    path : str or Path
+        The output; its lock is the hidden file `.<name>.lock` beside it, removed at the end.
+    command : str
+        Who holds it, such as "ganomaly fit".
+
+    Raises
+    ------
+    UsageError
+        If a living process holds it; says which.
+    OutputError
+        If the lock cannot be made.
+    """
+    path = Path(os.path.realpath(path))
+    with _locked(path.with_name(f".{path.name}.lock"), path, command):
+        yield
+
+
+@contextmanager
+def locked_folder(folder: str | Path, command: str) -> Iterator[None]:
+    """Hold the lock of an output folder while the block runs; the folder is made if it is missing.
+
+    Raises as `locked_file` does.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    with _locked(folder / FOLDER_LOCK, folder, command):
+        yield
+
+
+@contextmanager
+def _locked(lock_path: Path, output: Path, command: str) -> Iterator[None]:
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=0)  # the system releases it when its process ends, however it ends
+    except Timeout:
+        raise UsageError(
+            f"{_owner(lock_path)} is writing {output}; wait until it has ended, or name another output"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"cannot lock {output}: {error.strerror or error}") from error
+    try:
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        lock_path.write_text(f"{command}, process {os.getpid()} on {socket.gethostname()} since {started}")
+        yield
+    finally:
+        with suppress(OSError):
+            lock_path.unlink()  # still locked: whoever waits for it sees that it is gone, and makes a new one
+        lock.release()
+
+
+def _owner(lock_path: Path) -> str:
+    try:
+        return lock_path.read_text(errors="replace")[:200] or "another process"
+    except OSError:
+        return "another process"
