@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from ganomaly.benchmark.method_spec import MethodSpec
 from ganomaly.benchmark.tasks import BenchmarkDataset
-from ganomaly.config import Precision
+from ganomaly.config import PRECISION, Precision
 
 Protocol = Literal["clean", "published"]
 
@@ -58,7 +58,7 @@ class Cell:
     protocol: Protocol = "clean"
     budget: Budget = field(default_factory=Budget)
     image_size: int | None = None
-    precision: Precision = "auto"
+    precision: Precision = PRECISION
 
     def key(self, anomaly_class: str) -> tuple[Any, ...]:
         """What distinguishes the row of one class from all other rows."""

@@ -18,7 +18,7 @@ from ganomaly.benchmark.method_spec import MethodSpec
 from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.benchmark.run import run_cell
 from ganomaly.benchmark.tasks import BenchmarkDataset
-from ganomaly.config import Precision
+from ganomaly.config import PRECISION, Precision
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError, UsageError
 
@@ -34,7 +34,7 @@ def grid(
     protocol: Protocol = "clean",
     budget: Budget | None = None,
     image_size: int | None = None,
-    precision: Precision = "auto",
+    precision: Precision = PRECISION,
 ) -> list[Cell]:
     """All cells, seeds outermost, so that a grid that is stopped early is complete for its first seeds.
 

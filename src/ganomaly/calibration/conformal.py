@@ -166,6 +166,6 @@ class Calibration:
         return (
             f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration images, but only "
             f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; "
-            f"provide {math.ceil(needed / LARGEST_SHARE)} normal images or more, of which a third calibrates at most, "
+            f"provide {math.ceil(needed / LARGEST_SHARE)} normal images or more (at most a third calibrates), "
             "or choose a higher rate"
         )

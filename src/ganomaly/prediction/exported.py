@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import BATCH_SIZE, GRAPH_ENDINGS, Device, Preprocessing
+from ganomaly.config import BATCH_SIZE, DEVICE, GRAPH_ENDINGS, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels, resize_image
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError, package_needed
 from ganomaly.prediction.earlier_formats import upgraded
@@ -64,7 +64,7 @@ class ExportedModel:
         dataset: ImageDataset,
         *,
         batch_size: int = BATCH_SIZE,
-        device: Device = "auto",
+        device: Device = DEVICE,
         details: bool = False,
     ) -> Iterator[Prediction]:
         """Predict all images of a dataset, in order, on the processor.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import BATCH_SIZE, Device, Preprocessing
+from ganomaly.config import BATCH_SIZE, DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset
 from ganomaly.methods import Method
 from ganomaly.prediction.prediction import Prediction
@@ -59,7 +59,7 @@ class Model:
         dataset: ImageDataset,
         *,
         batch_size: int = BATCH_SIZE,
-        device: Device = "auto",
+        device: Device = DEVICE,
         details: bool = False,
     ) -> Iterator[Prediction]:
         """Predict all images of a dataset, in order; parameters are those of `Predictor.predict`."""

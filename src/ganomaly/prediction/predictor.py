@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import BATCH_SIZE, Device, Preprocessing
+from ganomaly.config import BATCH_SIZE, DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset
 from ganomaly.prediction.prediction import Prediction
 
@@ -52,7 +52,7 @@ class Predictor(Protocol):
         dataset: ImageDataset,
         *,
         batch_size: int = BATCH_SIZE,
-        device: Device = "auto",
+        device: Device = DEVICE,
         details: bool = False,
     ) -> Iterator[Prediction]:
         """Predict all images of a dataset, in order; an image that cannot be read comes with its error.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganomaly.calibration import Calibration
-from ganomaly.config import BATCH_SIZE, Device, Preprocessing
+from ganomaly.config import BATCH_SIZE, DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels
 from ganomaly.devices import choose_device, full_precision
 from ganomaly.methods import Method
@@ -33,7 +33,7 @@ def predict_dataset(
     calibration: Calibration | None = None,
     *,
     batch_size: int = BATCH_SIZE,
-    device: Device = "auto",
+    device: Device = DEVICE,
     details: bool = False,
     features: Callable[[Tensor], Tensor | None] | None = None,
 ) -> Iterator[Prediction]:
