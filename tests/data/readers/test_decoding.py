@@ -412,7 +412,7 @@ def test_memory_that_runs_out_costs_one_image(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError
 
     monkeypatch.setattr("ganomaly.data.readers.pillow._pixels", exhausted)
-    assert "memory" in refusal(encoded(IMAGE, "PNG"))
+    assert "memory" in refusal(encoded(IMAGE, "JPEG"), "part.jpg")
 
 
 def test_damaged_metadata_neither_stop_the_image_nor_print_anything(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-"""PNG, JPEG, BMP and WebP, by Pillow; 16-bit PNG by imagecodecs, because Pillow cuts colour to 8 bits."""
+"""PNG, JPEG, BMP and WebP, by Pillow; most PNG by `png`: Pillow would cut 16-bit colour to 8 bits."""
 
 import re
 import warnings
 from typing import IO, Any
 
-import imagecodecs
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
+from ganomaly.data.readers import png
 from ganomaly.data.readers.encoded_image import (
     EncodedImage,
     FormatFamily,
@@ -24,7 +24,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(TiffImage
 
 # The classes are used without `Image.open`, which warns of large images before their size can be checked
 _FORMATS: tuple[tuple[str, bytes, type[ImageFile.ImageFile]], ...] = (
-    ("PNG", rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    ("PNG", rb"\x89PNG\r\n\x1a\n", png.PngImageFile),
     ("JPEG", rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
     ("BMP", rb"BM", BmpImagePlugin.BmpImageFile),
     ("WebP", rb"RIFF.{4}WEBP", WebPImagePlugin.WebPImageFile),
@@ -57,18 +57,19 @@ class PillowImage(EncodedImage):
             raise ImageError(f"is an animation of {frames} images; save the one that is meant")
         self._orientation = _orientation(self._image)
         # bit depth and colour type are at a fixed offset in the first chunk
-        self._is_16_bit_png = name == "PNG" and start[24:25] == b"\x10"
-        channels = _CHANNELS_OF_PNG[start[25]] if self._is_16_bit_png else _channels(self._image)
+        self._is_png = name == "PNG"
+        is_16_bit = self._is_png and start[24:25] == b"\x10"
+        channels = _CHANNELS_OF_PNG[start[25]] if is_16_bit else _channels(self._image)
         width, height = self._image.size
         if swaps_sides(self._orientation):
             height, width = width, height
-        self.header = ImageHeader(height, width, channels, 16 if self._is_16_bit_png else 8).checked()
+        self.header = ImageHeader(height, width, channels, 16 if is_16_bit else 8).checked()
 
     def decode(self, smallest_side: int | None = None) -> Pixels:
         """Decode; a JPEG at 1/2, 1/4 or 1/8 of its size where `smallest_side` allows it."""
         channels = self.header.channels
-        if self._is_16_bit_png:
-            samples = _decoded_16_bit_png(self._file)
+        if self._is_png and png.can_decode(self._file):
+            samples = png.decode(self._file)
             pixels = samples.reshape(*samples.shape[:2], -1)[..., :channels]
         else:
             image = self._image
@@ -76,15 +77,6 @@ class PillowImage(EncodedImage):
                 image.draft(None, (2 * smallest_side, 2 * smallest_side))  # only JPEG does this
             pixels = _pixels(image, channels)
         return upright(np.ascontiguousarray(pixels), self._orientation)
-
-
-def _decoded_16_bit_png(file: IO[bytes]) -> Any:
-    # Each damaged file that imagecodecs sees takes one reference from None, and when those are used up Python 3.11
-    # ends the process; so Pillow checks the checksums first.
-    file.seek(0)
-    PngImagePlugin.PngImageFile(file).verify()
-    file.seek(0)
-    return imagecodecs.png_decode(file.read())
 
 
 def _channels(image: ImageFile.ImageFile) -> int:
@@ -113,7 +105,7 @@ def _pixels(image: Image.Image, channels: int) -> Any:
         image = image.convert("RGB")
     samples = np.asarray(image)
     if samples.dtype == np.bool_:
-        samples = samples.astype(np.uint8) * 255
+        samples = samples.view(np.uint8)  # Pillow stores 255 for true
     return samples.reshape(*samples.shape[:2], -1)[..., :channels]
 
 

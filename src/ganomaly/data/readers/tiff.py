@@ -1,7 +1,8 @@
 """TIFF, 8 and 16 bit, 1 to 4 channels, compressed or not.
 
 tifffile reads what the file says of itself. The pixels are decoded by libtiff, through imagecodecs, because the LZW
-decoder that tifffile takes can read beyond its memory and end the process on a damaged file.
+decoder that tifffile takes can read beyond its memory and end the process on a damaged file. But libtiff gives pixels
+in spite of a wrong checksum, so tifffile decodes what carries one.
 """
 
 import logging
@@ -15,7 +16,7 @@ from typing import IO, Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from ganomaly.data.readers.encoded_image import (
     MAX_PIXELS,
@@ -36,6 +37,12 @@ Samples = NDArray[Any]
 _ORIENTATION = 274
 _MAX_PAGES = 100
 _DECODED_TO_RGB = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
+_WITH_CHECKSUM = (
+    COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.DEFLATE,
+    COMPRESSION.LZMA,
+    COMPRESSION.ZSTD,
+)
 _ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 
@@ -74,8 +81,13 @@ class TiffImage(EncodedImage):
     def decode(self, smallest_side: int | None = None) -> Pixels:
         """Decode at full size; TIFF offers no reduced sizes."""
         page = self._page
-        self._file.seek(0)
-        samples: Samples = imagecodecs.tiff_decode(self._file.read(), index=0)
+        samples: Samples
+        if page.compression in _WITH_CHECKSUM:
+            samples = page.asarray(maxworkers=1)
+            samples = samples.view(np.uint8) if samples.dtype == np.bool_ else samples
+        else:
+            self._file.seek(0)
+            samples = imagecodecs.tiff_decode(self._file.read(), index=0)
         if page.axes == "SYX" and samples.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)
         samples = samples.reshape(page.imagelength, page.imagewidth, -1)
