@@ -36,7 +36,7 @@ from ganomaly.data import (
     open_training_images,
 )
 from ganomaly.devices import choose_device, choose_precision
-from ganomaly.export import as_onnx, in_8_bits, write_graph
+from ganomaly.export import to_onnx, quantise, write_graph
 from ganomaly.metrics import image_auroc
 from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model import Model
@@ -210,8 +210,8 @@ def trained(loop: Loop, problem: Problem, seed: int, epochs: int) -> Model:
 
 def graphs(model: Model, problem: Problem, folder: Path) -> Mapping[str, Predictor]:
     """The graphs that are exported from a model."""
-    whole = as_onnx(model)
-    quantised = in_8_bits(whole, model, open_images(problem.calibration))
+    whole = to_onnx(model)
+    quantised = quantise(whole, model, open_images(problem.calibration))
     judges: dict[str, Predictor] = {}
     for bits, graph in (("", whole), (", int8", quantised)):
         write_graph(graph, folder / f"graph{bits}.onnx", "onnx")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.data import ImageDataset, open_test_images
-from ganomaly.export import as_onnx, in_8_bits, write_graph
+from ganomaly.export import to_onnx, quantise, write_graph
 from ganomaly.metrics import image_auroc
 from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import load_model
@@ -44,9 +44,9 @@ def main() -> None:
         f"{len(dataset)} images of {dataset.name}, {verdicts.sum()} of them anomalous by {arguments.model}; "
         f"image AUROC {image_auroc(expected[readable], is_anomalous[readable]):.4f}"
     )
-    graphs = {"": as_onnx(model)}
+    graphs = {"": to_onnx(model)}
     if arguments.int8:
-        graphs[", int8"] = in_8_bits(graphs[""], model, calibration_images(model, arguments.data))
+        graphs[", int8"] = quantise(graphs[""], model, calibration_images(model, arguments.data))
     for bits, graph in graphs.items():
         for name, ending in (("onnx", ".onnx"), ("openvino", ".xml")):
             with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
-from ganomaly.export import as_onnx, in_8_bits, write_graph
+from ganomaly.export import to_onnx, quantise, write_graph
 from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import load_model
 from machine import describe_machine
@@ -27,8 +27,8 @@ def models(folder: Path, size: int) -> dict[str, Predictor]:
     path = folder / "model.safetensors"
     GANomalyDetector("patches", epochs=1, false_alarm_rate=0.1).fit(images).save(path)
     model = load_model(path)
-    whole = as_onnx(model)
-    quantised = in_8_bits(whole, model, open_images(images[:8]))
+    whole = to_onnx(model)
+    quantised = quantise(whole, model, open_images(images[:8]))
     for name, graph in (("whole", whole), ("int8", quantised)):
         write_graph(graph, folder / f"{name}.onnx", "onnx")
         write_graph(graph, folder / f"{name}.xml", "openvino")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
-from ganomaly.export import as_onnx, in_8_bits, write_graph
+from ganomaly.export import to_onnx, quantise, write_graph
 from ganomaly.methods.ganomaly import GANomaly
 from ganomaly.prediction.exported import ExportedModel, load_exported
 from ganomaly.prediction.model import Model
@@ -76,10 +76,10 @@ def loops(folder: Path, size: int) -> dict[str, Score]:
     path = trained(folder, size)
     model = load_model(path)
     calibration = np.random.default_rng(1).integers(0, 255, (64, size, size), dtype=np.uint8)
-    whole = as_onnx(model)
+    whole = to_onnx(model)
     write_graph(whole, folder / "whole.onnx", "onnx")
     write_graph(whole, folder / "whole.xml", "openvino")
-    quantised = in_8_bits(whole, model, open_images(calibration))
+    quantised = quantise(whole, model, open_images(calibration))
     write_graph(quantised, folder / "int8.onnx", "onnx")
     write_graph(quantised, folder / "int8.xml", "openvino")
     return {

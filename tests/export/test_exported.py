@@ -1,4 +1,4 @@
-"""An exported model judges as the model does that it came from, and refuses in words what it cannot judge."""
+"""The predictions of an exported graph are those of its model, and what it cannot predict is refused in words."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def assert_same_judgements(
+def assert_same_predictions(
     model: GANomalyDetector, graph: GANomalyDetector, images: NDArray[np.uint8]
 ) -> None:
     np.testing.assert_allclose(graph.anomaly_score(images), model.anomaly_score(images), rtol=1e-3)
@@ -54,15 +54,15 @@ def exported(detector: GANomalyDetector, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-def test_verdicts_are_those_of_the_model(detector, exported, normal_images, anomalous_images):
+def test_predictions_are_those_of_the_model(detector, exported, normal_images, anomalous_images):
     graph = GANomalyDetector.load(exported)
     images = np.concatenate([normal_images, anomalous_images])
-    assert_same_judgements(detector, graph, images)
-    assert len(set(graph.predict(images))) == 2, "both verdicts must be among them"
+    assert_same_predictions(detector, graph, images)
+    assert len(set(graph.predict(images))) == 2, "the test needs both verdicts"
 
 
 @pytest.mark.parametrize("preset", METHODS)
-def test_every_method_that_can_be_exported_judges_the_same(preset, tmp_path):
+def test_every_exportable_method_predicts_the_same(preset, tmp_path):
     images = textures(30, size=44)
     model = GANomalyDetector(
         preset,
@@ -76,12 +76,12 @@ def test_every_method_that_can_be_exported_judges_the_same(preset, tmp_path):
     export_model(model.model_, path)
     graph = GANomalyDetector.load(path)
     for side in (44, 61):
-        assert_same_judgements(model, graph, textures(3, seed=9, size=side))
+        assert_same_predictions(model, graph, textures(3, seed=9, size=side))
     for level in (0, 255):
         assert np.isfinite(graph.anomaly_score(np.full((1, 44, 44), level, np.uint8))).all()
 
 
-def test_16_bit_images_are_judged_the_same(tmp_path):
+def test_16_bit_images_score_the_same(tmp_path):
     images = textures(30).astype(np.uint16) * 200
     model = GANomalyDetector("paper", epochs=1, false_alarm_rate=0.2, method_options=SMALL).fit(images)
     export_model(model.model_, tmp_path / "model.onnx")
@@ -103,53 +103,53 @@ def compiled(path: Path) -> Any:
     return openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
-def test_openvino_judges_the_same_and_takes_another_threshold(
+def test_openvino_predicts_the_same_and_its_threshold_can_be_overridden(
     detector, in_openvino, normal_images, anomalous_images
 ):
-    assert_same_judgements(
+    assert_same_predictions(
         detector, GANomalyDetector.load(in_openvino), np.concatenate([normal_images[:9], anomalous_images])
     )
-    judge = compiled(in_openvino)
+    compiled_model = compiled(in_openvino)
     image = normal_images[:, :, :, None]
-    score = judge({"image": image})["score"]
+    score = compiled_model({"image": image})["score"]
     middle = np.array([np.median(score)], np.float32)
-    verdict = judge({"image": image, "threshold": middle})["is_anomaly"]
+    verdict = compiled_model({"image": image, "threshold": middle})["is_anomaly"]
     np.testing.assert_array_equal(verdict, score > middle)
-    calibrated = judge({"image": image, "threshold": np.zeros(0, np.float32)})["is_anomaly"]
+    calibrated = compiled_model({"image": image, "threshold": np.zeros(0, np.float32)})["is_anomaly"]
     np.testing.assert_array_equal(calibrated, detector.predict(normal_images) == -1)
 
 
 def test_openvino_resizes_wide_images_as_scoring_does(detector, in_openvino):
-    """Beyond some 4,000 px, weights must not leave the 32 bits in which OpenVINO counts."""
+    """Beyond some 4,000 px, weights must not exceed the 32 bits in which OpenVINO computes."""
     random = np.random.default_rng(0)
     image = np.where(random.random((1, 40, 9000)) < 0.05, 20, 200).astype(np.uint8)
-    found = compiled(in_openvino)({"image": image[..., None]})["score"]
-    np.testing.assert_allclose(found, detector.anomaly_score(image), rtol=1e-3)
+    score = compiled(in_openvino)({"image": image[..., None]})["score"]
+    np.testing.assert_allclose(score, detector.anomaly_score(image), rtol=1e-3)
 
 
-def test_openvino_judges_odd_images_and_refuses_what_is_none(in_openvino):
-    judge = compiled(in_openvino)
+def test_openvino_predicts_odd_images_and_refuses_other_shapes(in_openvino):
+    compiled_model = compiled(in_openvino)
     for level in (0, 255):
         for shape in ((1, 32, 32), (2, 1, 1), (1, 7, 300)):
-            found = judge({"image": np.full((*shape, 1), level, np.uint8)})
-            assert np.isfinite(found["score"]).all()
-            assert found["anomaly_map"].shape == shape
-    assert len(judge({"image": np.zeros((0, 32, 32, 1), np.uint8)})["score"]) == 0
+            outputs = compiled_model({"image": np.full((*shape, 1), level, np.uint8)})
+            assert np.isfinite(outputs["score"]).all()
+            assert outputs["anomaly_map"].shape == shape
+    assert len(compiled_model({"image": np.zeros((0, 32, 32, 1), np.uint8)})["score"]) == 0
     for wrong in ((1, 32, 32, 3), (32, 32, 1)):
         with pytest.raises(RuntimeError, match="incompatible"):
-            judge({"image": np.zeros(wrong, np.uint8)})
+            compiled_model({"image": np.zeros(wrong, np.uint8)})
 
 
-def test_the_graph_needs_no_code_of_ours(detector, exported, anomalous_images):
+def test_the_graph_runs_without_this_package(detector, exported, anomalous_images):
     run = session(exported)
     names = [output.name for output in run.get_outputs()]
     assert names == ["score", "p_value", "is_anomaly", "anomaly_map", "reconstruction"]
-    found = dict(zip(names, run.run(None, {"image": anomalous_images[..., None]}), strict=True))
-    np.testing.assert_allclose(found["score"], detector.anomaly_score(anomalous_images), rtol=1e-3)
-    np.testing.assert_array_equal(found["is_anomaly"], detector.predict(anomalous_images) == -1)
-    np.testing.assert_allclose(found["p_value"], detector.p_value(anomalous_images), rtol=1e-6)
-    assert found["anomaly_map"].shape == (12, 32, 32)
-    assert found["reconstruction"].dtype == np.uint8
+    outputs = dict(zip(names, run.run(None, {"image": anomalous_images[..., None]}), strict=True))
+    np.testing.assert_allclose(outputs["score"], detector.anomaly_score(anomalous_images), rtol=1e-3)
+    np.testing.assert_array_equal(outputs["is_anomaly"], detector.predict(anomalous_images) == -1)
+    np.testing.assert_allclose(outputs["p_value"], detector.p_value(anomalous_images), rtol=1e-6)
+    assert outputs["anomaly_map"].shape == (12, 32, 32)
+    assert outputs["reconstruction"].dtype == np.uint8
 
 
 def test_the_threshold_can_be_overridden(exported, normal_images):
@@ -160,7 +160,7 @@ def test_the_threshold_can_be_overridden(exported, normal_images):
     np.testing.assert_array_equal(verdict, score > middle)
 
 
-def test_an_image_scores_the_same_alone_and_among_others(exported, normal_images):
+def test_the_score_of_an_image_does_not_depend_on_its_batch(exported, normal_images):
     run, image = session(exported), normal_images[:, :, :, None]
     together = run.run(["score"], {"image": image})[0]
     alone = [run.run(["score"], {"image": one[None]})[0][0] for one in image]
@@ -177,9 +177,9 @@ def test_extreme_images_get_a_finite_score(exported, level, shape):
     assert ((p_value > 0) & (p_value <= 1)).all()
 
 
-def test_an_empty_batch_gives_empty_answers(exported):
-    found = session(exported).run(None, {"image": np.zeros((0, 32, 32, 1), np.uint8)})
-    assert [len(part) for part in found] == [0] * 5
+def test_an_empty_batch_gives_empty_outputs(exported):
+    outputs = session(exported).run(None, {"image": np.zeros((0, 32, 32, 1), np.uint8)})
+    assert [len(output) for output in outputs] == [0] * 5
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_an_empty_batch_gives_empty_answers(exported):
         (np.zeros((1, 32, 32, 1), np.float32), "Unexpected input data type"),
     ],
 )
-def test_what_is_no_such_image_is_refused_in_words(exported, image, words):
+def test_images_of_another_shape_or_type_are_refused_in_words(exported, image, words):
     with pytest.raises(Exception, match=f"(?i){words}"):
         session(exported).run(None, {"image": image})
 
 
-def test_the_graph_knows_where_it_comes_from(detector, exported):
+def test_the_graph_has_provenance_and_options(detector, exported):
     metadata = session(exported).get_modelmeta().custom_metadata_map
     assert json.loads(metadata["provenance"]) == detector.model_.provenance
     assert json.loads(metadata["model"])["method"] == "ganomaly"
@@ -263,35 +263,35 @@ def test_from_the_command_line(model_path, normal_folder, tmp_path):
         sorted(path.name for path in (tmp_path / f"{name}_maps").iterdir()) for name in ("graph", "model")
     ]
     assert maps[0] == maps[1]
-    told = [json.loads(ganomaly("info", path, "--json").stdout) for path in (graph, model_path)]
-    for each in told:
-        each.pop("file"), each.pop("parameters")
-    assert told[0] == told[1]
+    infos = [json.loads(ganomaly("info", path, "--json").stdout) for path in (graph, model_path)]
+    for info in infos:
+        info.pop("file"), info.pop("parameters")
+    assert infos[0] == infos[1]
     assert ganomaly("export", model_path, "--out", tmp_path / "model.txt").returncode == 2
 
 
-def test_8_bits_are_calibrated_anew_and_say_what_they_cost(labelled_folder, tmp_path):
-    model, whole, small = (tmp_path / name for name in ("m.safetensors", "whole.onnx", "int8.onnx"))
+def test_an_8_bit_graph_is_calibrated_anew_and_its_auroc_is_reported(labelled_folder, tmp_path):
+    model, fp32, int8 = (tmp_path / name for name in ("m.safetensors", "fp32.onnx", "int8.onnx"))
     fitted = ganomaly("fit", labelled_folder, "--model", model, "--preset", "paper", "--epochs", 3)
     assert fitted.returncode == 0, fitted.stderr
-    export_model(GANomalyDetector.load(model).model_, whole)
-    done = ganomaly("export", model, "--out", small, "--int8", "--data", labelled_folder)
+    export_model(GANomalyDetector.load(model).model_, fp32)
+    done = ganomaly("export", model, "--out", int8, "--int8", "--data", labelled_folder)
     assert done.returncode == 0, done.stderr
     assert "in 8 bits" in done.stderr
-    assert small.stat().st_size < whole.stat().st_size / 2
+    assert int8.stat().st_size < fp32.stat().st_size / 2
 
-    before, after = GANomalyDetector.load(whole), GANomalyDetector.load(small)
+    before, after = GANomalyDetector.load(fp32), GANomalyDetector.load(int8)
     images = textures(20, seed=6, blob=True)
     ratio = after.anomaly_score(images) / before.anomaly_score(images)
     assert (ratio != 1).any()
     assert np.abs(np.log(ratio)).max() < 0.5
-    kept_out = calibration_images(GANomalyDetector.load(model).model_, labelled_folder)
-    scores = [scored.score for scored in after.model_.predict(kept_out)]
-    # with the same room for rounding as when a model is calibrated
+    calibration_set = calibration_images(GANomalyDetector.load(model).model_, labelled_folder)
+    scores = [prediction.score for prediction in after.model_.predict(calibration_set)]
+    # raised for rounding, as when a model is calibrated
     np.testing.assert_allclose(after.model_.calibration.scores, np.sort(scores) * (1 + ROUNDING), rtol=1e-6)
 
 
-def test_8_bits_need_the_images_of_the_model(model_path, labelled_folder, tmp_path):
+def test_8_bits_need_the_data_that_the_model_was_fitted_on(model_path, labelled_folder, tmp_path):
     out = tmp_path / "int8.onnx"
     other = ganomaly("export", model_path, "--out", out, "--int8", "--data", labelled_folder)
     assert (other.returncode, "does not hold the images" in other.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""The graph resizes as scoring does, to the last bit where images have 8 bits, and to the same size."""
+"""The graph resizes images as scoring does, to the same size, and bit for bit where images have 8 bits."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ganomaly.config import SCALE_STEPS
 from ganomaly.data import ImageArrays, inspect_images, resize_image
 from ganomaly.data.batch_decoding import scaled_side
-from ganomaly.export.graph import as_fraction, filter_matrix, resized
+from ganomaly.export.graph import as_fraction, filter_matrix, resize
 from ganomaly.methods import find_preset
 from ganomaly.training.plan import plan_preprocessing
 
@@ -18,33 +18,33 @@ SIDES = st.integers(1, 90)
 
 
 def random_image(height: int, width: int, channels: int, dtype: type, seed: int) -> np.ndarray:
-    most = np.iinfo(dtype).max
-    return np.random.default_rng(seed).integers(0, most, (height, width, channels), dtype, endpoint=True)
+    white = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, white, (height, width, channels), dtype, endpoint=True)
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3]), st.integers(0, 1000))
-def test_8_bit_pixels_are_those_of_scoring(height, width, new_height, new_width, channels, seed):
+def test_8_bit_images_are_resized_as_by_scoring(height, width, new_height, new_width, channels, seed):
     image = random_image(height, width, channels, np.uint8, seed)
     expected = resize_image(image, (new_height, new_width), channels)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    found = resized(x, new_height, new_width, rounded=True)[0].permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(found, expected)
+    resized = resize(x, new_height, new_width, exact=True)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(resized, expected)
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 1000))
-def test_16_bit_pixels_are_those_of_scoring(height, width, new_height, new_width, seed):
+def test_16_bit_images_are_resized_as_by_scoring(height, width, new_height, new_width, seed):
     image = random_image(height, width, 1, np.uint16, seed)
     expected = resize_image(image, (new_height, new_width), 1).astype(np.float64)
     x = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-    found = resized(x, new_height, new_width)[0].permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(found, expected, atol=0.51)  # scoring rounds to whole numbers
+    resized = resize(x, new_height, new_width)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(resized, expected, atol=0.51)  # scoring rounds to whole numbers
 
 
-def test_a_large_picture_is_made_small_exactly():
+def test_a_large_image_is_scaled_down_exactly():
     image = random_image(900, 700, 1, np.uint8, 0)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    found = resized(x, 60, 50, rounded=True)[0, 0].numpy()
-    np.testing.assert_array_equal(found, resize_image(image, (60, 50), 1)[..., 0])
+    resized = resize(x, 60, 50, exact=True)[0, 0].numpy()
+    np.testing.assert_array_equal(resized, resize_image(image, (60, 50), 1)[..., 0])
 
 
 @given(SIDES, SIDES)
@@ -55,15 +55,16 @@ def test_rows_of_a_filter_add_up_to_one(n_in, n_out):
 
 
 @given(st.integers(1, SCALE_STEPS), st.integers(1, 20_000))
-def test_a_graph_makes_each_side_as_long_as_scoring_does(steps, side):
+def test_a_graph_scales_each_side_as_scoring_does(steps, side):
     scale = steps / SCALE_STEPS
-    above, below = as_fraction(scale).as_integer_ratio()
-    assert max(1, (2 * above * side + below) // (2 * below)) == scaled_side(side, scale)
-    assert 2 * above * 20_000 + below < 2**31
+    numerator, denominator = as_fraction(scale).as_integer_ratio()
+    scaled = (2 * numerator * side + denominator) // (2 * denominator)
+    assert max(1, scaled) == scaled_side(side, scale)
+    assert 2 * numerator * 20_000 + denominator < 2**31
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(32, 4096))
-def test_images_of_every_size_give_a_model_that_can_be_exported(height, width, image_size):
+def test_the_scale_for_images_of_any_size_can_be_exported(height, width, image_size):
     inspection = inspect_images(ImageArrays([np.zeros((1, 1), np.uint8)]))
     inspection = replace(inspection, sizes={(height, width): 1})
     preset = find_preset("patches")[1]

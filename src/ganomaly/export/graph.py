@@ -1,7 +1,7 @@
-"""The whole way from the user's pixels to the verdict as one PyTorch module, which is what gets exported.
+"""A model from the user's pixels to the verdict as one PyTorch module, which is what gets exported.
 
-Everything that scoring does around the networks is done here with tensors alone, so that a graph holds it: resizing
-as Pillow does it, normalisation, the method's score and map, calibration and threshold.
+Everything that a prediction does around the networks is done here by tensor operations, so that a graph holds it:
+resizing as Pillow does it, normalisation, the method's score and map, calibration and threshold.
 """
 
 from fractions import Fraction
@@ -9,27 +9,28 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from ganomaly.config import SCALE_STEPS
 from ganomaly.errors import UsageError
 from ganomaly.prediction.exported import OUTPUTS
 from ganomaly.prediction.model import Model
-from ganomaly.config import SCALE_STEPS
 
-_HALF = 2**11  # of the 22 bits
+# Pillow's 22-bit weights are split in two halves of 11 bits
+_HALF = 2**11
 _STEP = 2**6
 
 
 class InferenceGraph(nn.Module):
-    """From images to verdicts.
+    """From images to predictions.
 
     Parameters
     ----------
     model : Model
-        On the processor, in eval mode.
+        On the CPU, in eval mode.
 
     Raises
     ------
     UsageError
-        If the method searches while it scores, so that no graph can hold it.
+        If the method searches while it scores, which a graph cannot hold.
     """
 
     calibration_scores: Tensor
@@ -48,12 +49,12 @@ class InferenceGraph(nn.Module):
         self.register_buffer("calibration_scores", torch.from_numpy(model.calibration.scores).float())
 
     def forward(self, image: Tensor, threshold: Tensor) -> tuple[Tensor, ...]:
-        """What `judged` gives, in the order of `OUTPUTS`."""
-        found = self.judged(image, threshold)
-        return tuple(found[name] for name in OUTPUTS if name in found)
+        """The values of `predict`, in the order of `OUTPUTS`."""
+        outputs = self.predict(image, threshold)
+        return tuple(outputs[name] for name in OUTPUTS if name in outputs)
 
-    def judged(self, image: Tensor, threshold: Tensor) -> dict[str, Tensor]:
-        """Predictor images.
+    def predict(self, image: Tensor, threshold: Tensor) -> dict[str, Tensor]:
+        """Predict a batch of images of one size.
 
         Parameters
         ----------
@@ -68,46 +69,59 @@ class InferenceGraph(nn.Module):
             `score` and `p_value` `float[N]`, `is_anomaly` `bool[N]`, and where the method has them `anomaly_map`
             `float[N, H, W]` at the size of the image, and `reconstruction` `uint8[N, h, w, C]`.
         """
-        pixels = image.permute(0, 3, 1, 2).float()
-        height, width = pixels.shape[2:]
-        rounded = self.preprocessing.bits == 8 and self.preprocessing.channels in (1, 3)
-        pixels = resized(pixels, *self._network_size(height, width), rounded=rounded)
-        if not rounded:
-            pixels = pixels.round()
-        found = self.method.predict((pixels * (2 / self.preprocessing.white_level) - 1).clamp(max=1))
-        score = found.score.float()
-        reached = (self.calibration_scores >= score[:, None]).sum(dim=1)
+        prediction = self.method.predict(self._network_input(image))
+        score = prediction.score.float()
+        n_at_least = (self.calibration_scores >= score[:, None]).sum(dim=1)
         outputs = {
             "score": score,
-            "p_value": (1 + reached).float() / (1 + len(self.calibration_scores)),
+            "p_value": (1 + n_at_least).float() / (1 + len(self.calibration_scores)),
             "is_anomaly": score > threshold,
         }
-        if found.anomaly_map is not None:
-            outputs["anomaly_map"] = resized(found.anomaly_map[:, None], height, width)[:, 0]
-        if found.reconstruction is not None:
-            shown = ((found.reconstruction + 1) * 127.5).round().clamp(0, 255)
-            outputs["reconstruction"] = shown.permute(0, 2, 3, 1).to(torch.uint8)
+        if prediction.anomaly_map is not None:
+            height, width = image.shape[1:3]
+            outputs["anomaly_map"] = resize(prediction.anomaly_map[:, None], height, width)[:, 0]
+        if prediction.reconstruction is not None:
+            pixels = ((prediction.reconstruction + 1) * 127.5).round().clamp(0, 255)
+            outputs["reconstruction"] = pixels.permute(0, 2, 3, 1).to(torch.uint8)
         return outputs
+
+    def _network_input(self, image: Tensor) -> Tensor:
+        """Resize and normalise pixels `[N, H, W, C]` to x, `float[N, C, h, w]` in [−1, 1]."""
+        pixels = image.permute(0, 3, 1, 2).float()
+        is_exact = self.preprocessing.bits == 8 and self.preprocessing.channels in (1, 3)
+        pixels = resize(pixels, *self._network_size(*pixels.shape[2:]), exact=is_exact)
+        if not is_exact:
+            pixels = pixels.round()
+        return (pixels * (2 / self.preprocessing.white_level) - 1).clamp(max=1)
 
     def _network_size(self, height: int, width: int) -> tuple[int, int]:
         if self.scale is None:
             return self.preprocessing.image_size, self.preprocessing.image_size
-        above, below = self.scale.numerator, self.scale.denominator
+        numerator, denominator = self.scale.numerator, self.scale.denominator
         # as `scaled_side` rounds
-        sides = ((2 * above * side + below) // (2 * below) for side in (height, width))
-        high, wide = (torch.sym_max(1, side) for side in sides)  # type: ignore[no-untyped-call]
-        return high, wide
+        sides = ((2 * numerator * side + denominator) // (2 * denominator) for side in (height, width))
+        scaled_height, scaled_width = (
+            torch.sym_max(1, side)  # type: ignore[no-untyped-call]  # torch does not type it
+            for side in sides
+        )
+        return scaled_height, scaled_width
 
 
 def as_fraction(scale: float) -> Fraction:
-    """The very scale as a fraction, of numbers small enough for 32 bits, in which OpenVINO counts sides."""
+    """The scale as an exact fraction, of numbers small enough for the 32 bits in which OpenVINO computes sizes.
+
+    Raises
+    ------
+    UsageError
+        If it is not a whole number of `SCALE_STEPS`.
+    """
     fraction = Fraction(scale)
     if fraction.denominator > SCALE_STEPS:
         raise UsageError(f"the scale {scale!r} of this model cannot be exported; train it again")
     return fraction
 
 
-def resized(x: Tensor, height: int, width: int, *, rounded: bool = False) -> Tensor:
+def resize(x: Tensor, height: int, width: int, *, exact: bool = False) -> Tensor:
     """Resize `float[N, C, H, W]` as Pillow's antialiased bilinear filter does.
 
     Parameters
@@ -116,26 +130,24 @@ def resized(x: Tensor, height: int, width: int, *, rounded: bool = False) -> Ten
         Pixels.
     height, width : int
         Of the result.
-    rounded : bool
-        Whether the pixels are whole numbers from 0 to 255, and each of the two passes ends in such numbers too.
+    exact : bool
+        Whether the pixels are whole numbers from 0 to 255, and the result is Pillow's bit for bit; Pillow rounds
+        after each of its two passes.
     """
     for axis, size in ((3, width), (2, height)):
-        x = (
-            _in_whole_numbers(x, size, axis)
-            if rounded
-            else _filtered(x, filter_matrix(x.shape[axis], size), axis)
-        )
+        n_in = x.shape[axis]
+        x = _filter_exactly(x, size, axis) if exact else _apply_filter(x, filter_matrix(n_in, size), axis)
     return x
 
 
 def filter_matrix(n_in: int, n_out: int) -> Tensor:
-    """How much each of so many places counts in each new one: `float[n_out, n_in]`, rows add up to 1."""
-    weights, total = _triangles(n_in, n_out)
+    """The weight of each input position in each output position: `float[n_out, n_in]`, rows add up to 1."""
+    weights, total = _triangle_weights(n_in, n_out)
     return weights.float() / total.float()
 
 
-def _triangles(n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
-    """The triangles over |x − centre| / support in whole numbers, `int[n_out, n_in]`; their sums, `int[n_out, 1]`."""
+def _triangle_weights(n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
+    """Triangles over |x − centre| / support in whole numbers, `int[n_out, n_in]`, and their sums, `int[n_out, 1]`."""
     source = 2 * torch.arange(n_in) + 1
     centre = 2 * torch.arange(n_out) + 1
     support = 2 * torch.sym_max(n_in, n_out)  # type: ignore[no-untyped-call]  # torch does not type it
@@ -143,28 +155,30 @@ def _triangles(n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
     return weights, weights.sum(dim=1, keepdim=True)
 
 
-def _filtered(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
+def _apply_filter(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
     """Apply a filter `float[n_out, n_in]` along the height or the width of `float[N, C, H, W]`."""
     return x @ matrix.t() if axis == 3 else matrix @ x
 
 
-def _in_whole_numbers(x: Tensor, size: int, axis: int) -> Tensor:
-    """The same for 8-bit pixels with the very numbers of Pillow, whose weights have 22 bits.
+def _filter_exactly(x: Tensor, size: int, axis: int) -> Tensor:
+    """Filter 8-bit pixels with Pillow's own arithmetic, whose weights have 22 bits.
 
-    Half of the bits at a time: then 32 bits hold every number on the way to the weights, and floating point gets each
-    sum exactly, in whatever order it adds.
+    The weights are applied as two halves of 11 bits: then 32 bits hold every intermediate number of the weights, and
+    floating point computes each sum exactly, in any order of its terms.
     """
-    weights, total = _triangles(x.shape[axis], size)
-    high = _quotient(weights * _HALF, total)
-    # in two steps, for OpenVINO computes in 32 bits what is said to have 64
-    left = (weights * _HALF - high * total) * _STEP
-    first = _quotient(left, total)
+    weights, total = _triangle_weights(x.shape[axis], size)
+    high = _divide(weights * _HALF, total)
+    # the low half in two steps: OpenVINO computes 64-bit integers in 32 bits
+    remainder = (weights * _HALF - high * total) * _STEP
+    first = _divide(remainder, total)
     last = _HALF // _STEP
-    low = first * last + _quotient((left - first * total) * (2 * last) + total, 2 * total)  # to the nearest
-    carried = (_filtered(x, low.float(), axis) / _HALF).floor()
-    pixels = ((_filtered(x, high.float(), axis) + carried + _HALF / 2) / _HALF).floor()
+    low = first * last + _divide(
+        (remainder - first * total) * (2 * last) + total, 2 * total
+    )  # to the nearest
+    carry = (_apply_filter(x, low.float(), axis) / _HALF).floor()
+    pixels = ((_apply_filter(x, high.float(), axis) + carry + _HALF / 2) / _HALF).floor()
     return pixels.clamp(0, 255)
 
 
-def _quotient(above: Tensor, below: Tensor) -> Tensor:
-    return torch.div(above, below, rounding_mode="trunc")
+def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    return torch.div(numerator, denominator, rounding_mode="trunc")

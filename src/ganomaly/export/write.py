@@ -15,7 +15,8 @@ from torch.export import Dim
 
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.export.graph import InferenceGraph
-from ganomaly.files import check_writable, written_whole
+from ganomaly.files import written_whole
+from ganomaly.output_checks import ONNX_GRAPH, OPENVINO_GRAPH, check_outputs
 from ganomaly.prediction.exported import FORMAT, FORMAT_VERSION, IMAGE, ONNX, OPENVINO, OUTPUTS, THRESHOLD
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import eval_mode
@@ -24,17 +25,22 @@ if TYPE_CHECKING:
     import onnx
 
 ExportFormat = Literal["onnx", "openvino"]
-ENDING_OF: dict[ExportFormat, str] = {"onnx": ONNX, "openvino": OPENVINO}
+SUFFIXES: dict[ExportFormat, str] = {"onnx": ONNX, "openvino": OPENVINO}
 OPSET = 20
-EXAMPLE = (2, 75, 66)  # images, height, width: none of them a number that means something in a network
+EXAMPLE_SHAPE = (
+    2,
+    75,
+    66,
+)  # N, H, W; none of them equals a size in a network, which the tracer would take for it
 
 
 def check_export_path(path: str | Path, file_format: ExportFormat) -> None:
     """Raise `UsageError` now if `export_model` would refuse `path` later."""
-    ending = ENDING_OF[file_format]
-    if Path(path).suffix.lower() != ending:
-        raise UsageError(f"{path} does not end in {ending}, as a graph in the format {file_format} must")
-    check_writable(path)
+    path = Path(path)
+    check_outputs({"the graph": (path, ONNX_GRAPH if file_format == "onnx" else OPENVINO_GRAPH)})
+    weights = path.with_suffix(".bin")
+    if file_format == "openvino" and weights.exists() and not path.exists():
+        raise UsageError(f"{weights} exists, and the graph's weights would replace it; name another file")
 
 
 def export_model(model: Model, path: str | Path, file_format: ExportFormat = "onnx") -> None:
@@ -43,26 +49,32 @@ def export_model(model: Model, path: str | Path, file_format: ExportFormat = "on
     Parameters
     ----------
     model : Model
-        Moved to the processor.
+        Moved to the CPU.
     path : str or Path
-        Ending in `.onnx`, or in `.xml`; OpenVINO's weights come to lie beside it, in a `.bin` of the same name.
+        Ends in `.onnx`, or in `.xml`; OpenVINO's weights are written beside it, to a `.bin` of the same name.
     file_format : {'onnx', 'openvino'}
-        What to write.
+        The format.
 
     Raises
     ------
     UsageError
-        If the ending does not fit, the method cannot be exported, or a package is missing.
+        If the suffix does not match the format, the method cannot be exported, or a package is missing.
     OutputError
         If it cannot be written.
     """
     path = Path(path)
     check_export_path(path, file_format)
-    write_graph(as_onnx(model), path, file_format)
+    write_graph(to_onnx(model), path, file_format)
 
 
-def as_onnx(model: Model) -> "onnx.ModelProto":
-    """The graph in memory, with its metadata."""
+def to_onnx(model: Model) -> "onnx.ModelProto":
+    """Export a model to a graph in memory, with its metadata.
+
+    Raises
+    ------
+    UsageError
+        If the method cannot be exported, or a package is missing.
+    """
     with package_needed("exporting"):
         import onnx
         import onnxscript  # noqa: F401 - PyTorch's exporter needs it
@@ -70,24 +82,24 @@ def as_onnx(model: Model) -> "onnx.ModelProto":
     model.method.cpu()
     graph = InferenceGraph(model)
     dtype = torch.uint8 if model.preprocessing.bits == 8 else torch.uint16
-    example = torch.zeros((*EXAMPLE, model.preprocessing.channels), dtype=dtype)
+    example = torch.zeros((*EXAMPLE_SHAPE, model.preprocessing.channels), dtype=dtype)
     threshold = torch.tensor([model.calibration.threshold], dtype=torch.float32)
     sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
-    with eval_mode(model.method), quietly("torch.onnx", "torch.export", "onnxscript"):
-        names = graph.judged(example, threshold)
+    with eval_mode(model.method), silence("torch.onnx", "torch.export", "onnxscript"):
+        outputs = graph.predict(example, threshold)
         program = torch.export.export(graph, (example, threshold), dynamic_shapes=(sizes, None))
         exported = torch.onnx.export(
             program,
             dynamo=True,
             input_names=[IMAGE, THRESHOLD],
-            output_names=[name for name in OUTPUTS if name in names],
+            output_names=[name for name in OUTPUTS if name in outputs],
             opset_version=OPSET,
             verbose=False,
         )
     assert exported is not None
     proto = exported.model_proto
     _name_dimensions(proto)
-    # an input with a value of its own may be left out
+    # an input with an initializer of the same name is optional
     proto.graph.initializer.append(onnx.numpy_helper.from_array(threshold.numpy(), THRESHOLD))
     onnx.helper.set_model_props(proto, metadata_of(model))
     onnx.checker.check_model(proto)
@@ -96,7 +108,7 @@ def as_onnx(model: Model) -> "onnx.ModelProto":
 
 def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat) -> None:
     """Write a graph with its metadata, whole or not at all."""
-    path = path.resolve()  # OpenVINO's two files shall lie together, where a link leads too
+    path = path.resolve()  # so that OpenVINO's two files are in one folder, also where the path is a link
     if file_format == "onnx":
         with written_whole(path) as part:
             part.write_bytes(proto.SerializeToString())
@@ -110,17 +122,17 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
         converted = openvino.convert_model(source)
         for entry in proto.metadata_props:
             converted.set_rt_info(entry.value, ["ganomaly", entry.key])
-        made = Path(folder) / path.name
-        openvino.save_model(converted, made, compress_to_fp16=False)
-        for ending in (".bin", OPENVINO):  # the one that is asked for last, so that it never lies there alone
-            with written_whole(path.with_suffix(ending)) as part:
-                part.write_bytes(made.with_suffix(ending).read_bytes())
+        saved = Path(folder) / path.name
+        openvino.save_model(converted, saved, compress_to_fp16=False)
+        for suffix in (".bin", OPENVINO):  # the weights first, so that the graph is never there without them
+            with written_whole(path.with_suffix(suffix)) as part:
+                part.write_bytes(saved.with_suffix(suffix).read_bytes())
 
 
 def metadata_of(model: Model) -> dict[str, str]:
-    """What the graph says of itself, by name."""
+    """The metadata of the graph: four texts, two of them JSON."""
     maps, calibration = model.map_calibration, model.calibration
-    described = {
+    description = {
         "method": model.method_name,
         "preset": model.preset,
         "options": model.method_options,
@@ -134,13 +146,13 @@ def metadata_of(model: Model) -> dict[str, str]:
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "model": json.dumps(described),
+        "model": json.dumps(description),
         "provenance": json.dumps(dict(model.provenance)),
     }
 
 
 def _name_dimensions(proto: "onnx.ModelProto") -> None:
-    """Say `N`, `H` and `W` where the exporter has names of its own."""
+    """Name the dimensions `N`, `H` and `W` instead of by the exporter's own names."""
     image = proto.graph.input[0].type.tensor_type.shape.dim
     names = {image[axis].dim_param: name for axis, name in enumerate("NHW")}
     for value in (*proto.graph.input, *proto.graph.output):
@@ -151,9 +163,9 @@ def _name_dimensions(proto: "onnx.ModelProto") -> None:
 
 
 def _with_threshold_of_any_length(proto: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The same graph for OpenVINO, where inputs have no values of their own, but one left out is empty.
+    """The same graph for OpenVINO, which has no optional inputs, but accepts an empty one.
 
-    So the threshold may have any length, and the first of its numbers and the calibrated one counts.
+    The threshold may have any length here; the graph appends the calibrated threshold and takes the first number.
     """
     import onnx
 
@@ -164,25 +176,25 @@ def _with_threshold_of_any_length(proto: "onnx.ModelProto") -> "onnx.ModelProto"
         for position, name in enumerate(node.input):
             if name == THRESHOLD:
                 node.input[position] = "first_threshold"
-    calibrated = next(each for each in graph.initializer if each.name == THRESHOLD)
+    calibrated = next(initializer for initializer in graph.initializer if initializer.name == THRESHOLD)
     calibrated.name = "calibrated_threshold"
     graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
-    make = onnx.helper.make_node
-    choose = [
-        make("Concat", [THRESHOLD, calibrated.name], ["thresholds"], axis=0),
-        make("Gather", ["thresholds", "first"], ["first_threshold"], axis=0),
+    make_node = onnx.helper.make_node
+    selection = [
+        make_node("Concat", [THRESHOLD, calibrated.name], ["thresholds"], axis=0),
+        make_node("Gather", ["thresholds", "first"], ["first_threshold"], axis=0),
     ]
-    for node in reversed(choose):
+    for node in reversed(selection):
         graph.node.insert(0, node)
-    given = next(each for each in graph.input if each.name == THRESHOLD)
-    given.type.tensor_type.shape.dim[0].dim_param = "K"
+    threshold = next(graph_input for graph_input in graph.input if graph_input.name == THRESHOLD)
+    threshold.type.tensor_type.shape.dim[0].dim_param = "K"
     return changed
 
 
 @contextmanager
-def quietly(*names: str) -> Iterator[None]:
-    """Silence what exporters report of their inner life: warnings, and all but errors of these loggers."""
-    loggers = [logging.getLogger(name or None) for name in names]
+def silence(*names: str) -> Iterator[None]:
+    """Silence exporters: all warnings, and all but the errors of these loggers."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
