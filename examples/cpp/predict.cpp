@@ -1,7 +1,7 @@
 // Score images with an exported model. Needs OpenVINO; no ganomaly, no Python.
 //
-// predict MODEL.xml                                 what the model says of itself
-// predict MODEL.xml [--threshold T] IMAGE.pgm...    path, score, p-value and verdict, separated by tabs
+// predict MODEL.xml                                 print the metadata of the model
+// predict MODEL.xml [--threshold T] IMAGE.pgm...    print path, score, p-value and verdict, separated by tabs
 //
 // Images are binary PGM (gray) or PPM (colour), of 8 or 16 bits.
 
@@ -53,16 +53,16 @@ ov::Tensor read_image(const std::string& path) {
     const std::size_t channels = magic == "P5" ? 1 : 3;
     const std::size_t width = read_number(file);
     const std::size_t height = read_number(file);
-    const std::size_t white = read_number(file);
+    const std::size_t max_value = read_number(file);
     if (width == 0 || height == 0 || width > kLargestSide || height > kLargestSide) {
         throw std::runtime_error("its size cannot be right");
     }
-    if (white < 255 || white > 65535) {
+    if (max_value < 255 || max_value > 65535) {
         throw std::runtime_error("it has neither 8 nor 16 bits");
     }
-    file.get();  // the one white space after the header
+    file.get();  // the single white space after the header
 
-    const bool has_16_bits = white > 255;
+    const bool has_16_bits = max_value > 255;
     ov::Tensor image(has_16_bits ? ov::element::u16 : ov::element::u8, {1, height, width, channels});
     auto* bytes = static_cast<std::uint8_t*>(image.data());
     file.read(reinterpret_cast<char*>(bytes), static_cast<std::streamsize>(image.get_byte_size()));

@@ -1,6 +1,6 @@
 // Score images with an exported model. Needs onnxruntime-node; no ganomaly, no Python.
 //
-// node predict.mjs MODEL.onnx [--threshold T] IMAGE.pgm...    path, score, p-value and verdict, separated by tabs
+// node predict.mjs MODEL.onnx [--threshold T] IMAGE.pgm...    print path, score, p-value and verdict, separated by tabs
 //
 // Images are binary PGM (gray) or PPM (colour), of 8 or 16 bits.
 
@@ -18,9 +18,9 @@ async function readImage(path) {
   const header = HEADER.exec(file.toString('latin1', 0, 4096));
   if (!header) throw new Error('it is neither binary PGM nor PPM');
   const channels = header[1] === '5' ? 1 : 3;
-  const [width, height, white] = header.slice(2).map(Number);
-  if (white < 255 || white > 65535) throw new Error('it has neither 8 nor 16 bits');
-  const has16Bits = white > 255;
+  const [width, height, maxValue] = header.slice(2).map(Number);
+  if (maxValue < 255 || maxValue > 65535) throw new Error('it has neither 8 nor 16 bits');
+  const has16Bits = maxValue > 255;
   const samples = height * width * channels;
   const start = header[0].length;
   const end = start + samples * (has16Bits ? 2 : 1);

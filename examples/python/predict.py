@@ -1,7 +1,7 @@
 """Score images with an exported model. Needs NumPy, Pillow and ONNX Runtime; no ganomaly, no PyTorch.
 
-python predict.py MODEL.onnx                             what the model says of itself
-python predict.py MODEL.onnx [--threshold T] IMAGE...    path, score, p-value and verdict, separated by tabs
+python predict.py MODEL.onnx                             print the metadata of the model
+python predict.py MODEL.onnx [--threshold T] IMAGE...    print path, score, p-value and verdict, separated by tabs
 """
 
 import argparse
@@ -22,7 +22,7 @@ def read_image(path, channels, dtype):
     if channels not in (1, 3) or (has_16_bits and channels == 3):
         raise ValueError(f"this program does not read {channels} channels of {np.dtype(dtype)}")
     if not has_16_bits:
-        image = image.convert("L" if channels == 1 else "RGB")  # gray and colour as the model takes them
+        image = image.convert("L" if channels == 1 else "RGB")  # the channels that the model takes
     pixels = np.asarray(image).astype(dtype)
     return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -32,7 +32,7 @@ def main():
     parser = argparse.ArgumentParser(description="Score images with an exported model.")
     parser.add_argument("model")
     parser.add_argument("images", nargs="*")
-    parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
+    parser.add_argument("--threshold", type=float, help="used instead of the calibrated one")
     arguments = parser.parse_intermixed_args()
 
     options = onnxruntime.SessionOptions()
