@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,8 +191,9 @@ def test_evaluate_without_labels_says_what_layout_it_needs(model_path, normal_fo
 def test_a_full_disk_keeps_the_old_files(tmp_path, normal_folder, model_path):
     """A limit on the size of files simulates a full disk: writes fail with a system error."""
     table, model = tmp_path / "t.csv", tmp_path / "m.safetensors"
-    table.write_text("old")
-    model.write_text("old")
+    table.write_text("path,score,normalized_score,p_value,is_anomaly,error\nold.png,1,1,1,true,\n")
+    shutil.copy(model_path, model)
+    old = table.read_bytes(), model.read_bytes()
     before = sorted(path.name for path in tmp_path.iterdir())
 
     def limit(size: int):
@@ -203,13 +205,13 @@ def test_a_full_disk_keeps_the_old_files(tmp_path, normal_folder, model_path):
         "fit", normal_folder, "--model", model, "--preset", "paper", "--epochs", 1, preexec_fn=limit(100_000)
     )
     assert_one_sentence(fitted, FAILED, "cannot write", "m.safetensors")
-    assert (table.read_text(), model.read_text()) == ("old", "old")
+    assert (table.read_bytes(), model.read_bytes()) == old
     assert sorted(path.name for path in tmp_path.iterdir()) == before, "something half-written was left"
 
 
-def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_folder):
+def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_folder, model_path):
     model = tmp_path / "m.safetensors"
-    model.write_text("old")
+    shutil.copy(model_path, model)
     command = [
         sys.executable,
         "-m",
@@ -229,7 +231,7 @@ def test_ctrl_c_leaves_the_old_model_and_says_how_to_go_on(tmp_path, normal_fold
     assert process.returncode == INTERRUPTED, stderr
     assert "Traceback" not in stderr
     assert "resumes from the last checkpoint" in stderr
-    assert model.read_text() == "old"
+    assert model.read_bytes() == model_path.read_bytes()
 
 
 def test_ctrl_c_while_starting_is_not_lost_in_an_import_that_swallows_it():

@@ -110,7 +110,9 @@ def test_what_was_written_is_read_back_in_order_and_to_the_last_digit(tmp_path, 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path, suffix):
     out = tmp_path / f"table{suffix}"
-    out.write_text("old")
+    with open_table(out) as write:
+        write(predicted("old.png", 2.0))
+    old = out.read_bytes()
 
     def fail_half_way() -> None:
         with open_table(out) as write:
@@ -119,7 +121,7 @@ def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path, suffix):
 
     with pytest.raises(ValueError, match="stop"):
         fail_half_way()
-    assert out.read_text() == "old"
+    assert out.read_bytes() == old
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 

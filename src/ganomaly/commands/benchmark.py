@@ -24,7 +24,9 @@ from ganomaly.benchmark import (
 from ganomaly.commands.console import Console
 from ganomaly.config import Precision
 from ganomaly.errors import TrainingError, UsageError
-from ganomaly.files import check_writable, written_whole
+from ganomaly.files import written_whole
+from ganomaly.locks import locked_folder
+from ganomaly.output_checks import FIGURES_JSON, check_outputs
 
 
 def benchmark(
@@ -48,8 +50,7 @@ def benchmark(
     """Compare methods; a second call with the same options resumes after the rows that are done."""
     if data is None and name != BAGGAGE:
         raise UsageError(f"the dataset {name} needs --data FOLDER")
-    if json_path is not None:
-        check_writable(json_path)
+    check_outputs({"--json": (json_path, FIGURES_JSON)})
     specs = parse_methods(methods)
     class_names = None if classes is None else [part.strip() for part in classes.split(",")]
     cells = grid(
@@ -62,17 +63,19 @@ def benchmark(
         image_size=image_size,
         precision=precision,
     )
-    row_file = RowFile(out)
-    with console.counting(len(cells), "cells") as count:
-        rows = run_grid(cells, row_file, jobs=jobs, on_done=count)
-    table = result_table(rows)
-    console.print_table(_benchmark_table(table))
-    written = write_tables(table, rows, out)
-    if json_path is not None:
-        with written_whole(json_path) as part:
-            part.write_text(json.dumps({"rows": [row for row in rows if ERROR not in row]}, indent=2) + "\n")
-        written.append(json_path)
-    written += write_figures(table, rows, out)
+    with locked_folder(out, "ganomaly benchmark"):
+        row_file = RowFile(out)
+        with console.counting(len(cells), "cells") as count:
+            rows = run_grid(cells, row_file, jobs=jobs, on_done=count)
+        table = result_table(rows)
+        console.print_table(_benchmark_table(table))
+        written = write_tables(table, rows, out)
+        if json_path is not None:
+            with written_whole(json_path) as part:
+                complete = [row for row in rows if ERROR not in row]
+                part.write_text(json.dumps({"rows": complete}, indent=2) + "\n")
+            written.append(json_path)
+        written += write_figures(table, rows, out)
     console.say(f"wrote {row_file.path}, and {len(written)} tables and figures beside it")
     failed = [row for row in rows if ERROR in row]
     if failed:

@@ -7,6 +7,7 @@ from ganomaly.commands.evaluate import evaluate
 from ganomaly.commands.fit import fit
 from ganomaly.config import BATCH_SIZE, SEED, FitOptions
 from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
+from ganomaly.locks import locked_folder
 
 NOTICE = (
     "These X-ray images are simulated. They show how the software works; "
@@ -21,6 +22,11 @@ OPTIONS = FitOptions(preset="paper", epochs=8, image_size=64, false_alarm_rate=0
 def demo(console: Console, out: Path) -> bool:
     """Simulate images, fit, evaluate, report; return whether all images could be read."""
     console.say(NOTICE)
+    with locked_folder(out, "ganomaly demo"):
+        return _run(console, out)
+
+
+def _run(console: Console, out: Path) -> bool:
     data, model_path = out / "baggage", out / "baggage.safetensors"
     n_images = N_TRAIN + N_TEST_NORMAL + N_TEST_PER_THREAT * len(THREAT_KINDS)
     with console.counting(n_images, "simulating X-ray baggage") as count:

@@ -12,8 +12,9 @@ from ganomaly.commands.reporting import list_failures, report_builder
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images
 from ganomaly.errors import ImageError
 from ganomaly.evaluation import evaluate_model
-from ganomaly.files import check_writable, written_whole
+from ganomaly.files import written_whole
 from ganomaly.metrics import Evaluation
+from ganomaly.output_checks import FIGURES_JSON, REPORT, check_outputs
 from ganomaly.outputs.panels import panels
 from ganomaly.outputs.report.evaluation_figures import EvaluationFigures
 from ganomaly.prediction import Prediction, Predictor, load_predictor
@@ -31,9 +32,7 @@ def evaluate(
     notice: str | None = None,
 ) -> bool:
     """Measure a model on labelled images; return whether all could be read."""
-    for path in (json_path, report):
-        if path is not None:
-            check_writable(path)
+    check_outputs({"--json": (json_path, FIGURES_JSON), "--report": (report, REPORT)})
     model = load_predictor(model_path)
     dataset = open_test_images(data)
     builder = (

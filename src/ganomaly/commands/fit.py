@@ -5,6 +5,7 @@ from pathlib import Path
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
+from ganomaly.locks import locked_file
 from ganomaly.prediction.model_file import check_model_path, save_model
 from ganomaly.training.fit import fit_model
 
@@ -13,10 +14,11 @@ def fit(console: Console, data: str, path: Path, options: FitOptions, *, resume:
     """Train on normal images and write the model; return whether all images could be read."""
     check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")
-    with console.fitting() as display:
-        result = fit_model(data, options, observer=display, checkpoint=checkpoint, resume=resume)
-    save_model(result.model, path)
-    checkpoint.unlink(missing_ok=True)
+    with locked_file(path, "ganomaly fit"):
+        with console.fitting() as display:
+            result = fit_model(data, options, observer=display, checkpoint=checkpoint, resume=resume)
+        save_model(result.model, path)
+        checkpoint.unlink(missing_ok=True)
     calibration, training = result.model.calibration, result.training
     provenance = result.model.provenance
     work = length_in_words(provenance["epochs"], provenance["steps"])

@@ -9,8 +9,8 @@ from ganomaly.commands.reporting import list_failures, report_builder
 from ganomaly.config import MapFormat
 from ganomaly.data import ImageDataset, open_images
 from ganomaly.errors import UsageError
-from ganomaly.files import check_writable
-from ganomaly.outputs import MapFolder, check_table_path, open_table, to_8_bit
+from ganomaly.output_checks import REPORT, TABLE, check_outputs
+from ganomaly.outputs import MapFolder, open_table, to_8_bit
 from ganomaly.outputs.maps import maps_root
 from ganomaly.outputs.panels import panels
 from ganomaly.prediction import Predictor, load_predictor
@@ -30,9 +30,7 @@ def score(
     batch_size: int,
 ) -> bool:
     """Predict images and write one row for each; return whether all could be read."""
-    check_table_path(out)
-    if report is not None:
-        check_writable(report)
+    check_outputs({"--out": (out, TABLE), "--report": (report, REPORT)})
     model = load_predictor(model_path)
     dataset = open_images(images)
     map_folder = None if maps is None else _map_folder(maps, model, map_format, images, dataset)

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ganomaly.errors import UsageError, package_needed
-from ganomaly.files import check_writable, written_whole
+from ganomaly.errors import package_needed
+from ganomaly.files import written_whole
+from ganomaly.output_checks import TABLE, check_outputs
 from ganomaly.prediction import Prediction
 
 COLUMNS = ("path", "score", "normalized_score", "p_value", "is_anomaly", "error")
@@ -19,10 +20,7 @@ ROWS_PER_GROUP = 4096  # rows of a Parquet table in memory at once
 
 def check_table_path(path: str | Path) -> None:
     """Raise `UsageError` now if `open_table` would refuse `path` later."""
-    path = Path(path)
-    if path.suffix.lower() not in _WRITERS:
-        raise UsageError(f"cannot tell the format of {path}; name it .csv, .jsonl or .parquet")
-    check_writable(path)
+    check_outputs({"the table": (path, TABLE)})
 
 
 @contextmanager

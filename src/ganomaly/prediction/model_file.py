@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
 from ganomaly.calibration.conformal import Calibration, MapCalibration
-from ganomaly.config import GRAPH_ENDINGS, Preprocessing
+from ganomaly.config import Preprocessing
 from ganomaly.errors import GANomalyError, ModelFileError, UsageError
-from ganomaly.files import check_writable
 from ganomaly.methods import find_method
+from ganomaly.output_checks import MODEL, check_outputs
 from ganomaly.prediction.earlier_formats import upgraded
 from ganomaly.prediction.model import Model
 from ganomaly.tensor_files import write_safetensors
@@ -33,11 +33,7 @@ LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
 def check_model_path(path: str | Path) -> None:
     """Raise `UsageError` now if `save_model` would refuse `path` later."""
-    if Path(path).suffix.lower() in GRAPH_ENDINGS:
-        raise UsageError(
-            f"{path} has the ending of a graph; name a .safetensors file, and `ganomaly export` makes a graph of it"
-        )
-    check_writable(path)
+    check_outputs({"the model": (path, MODEL)})
 
 
 def save_model(model: Model, path: str | Path) -> None:

@@ -1,8 +1,6 @@
 """A whole data set of simulated baggage on disk, in the layout of MVTec AD."""
 
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,11 +19,11 @@ from ganomaly.data.baggage.bag import (
 )
 from ganomaly.data.baggage.packing import THREAT_KINDS
 from ganomaly.errors import OutputError, UsageError
+from ganomaly.locks import locked_file
 
 Kind = Literal["patches", "bags", "whole weapons"]
 
-_UNFINISHED = ".unfinished-"
-_LEFT_BEHIND_AFTER = 300  # seconds
+_UNFINISHED = ".unfinished"
 _PATCH_SIZE = 64  # pixels, as in the publication
 _COARSE_BAG = 100, 143  # pixels; at 4.5 mm each, a patch holds a whole firearm
 _PATCHES_PER_NORMAL_BAG = 9
@@ -171,30 +169,26 @@ def _write(folder: Path, part: str, stem: str, bag: SimulatedBag) -> None:
         Image.fromarray(bag.threat_mask.astype(np.uint8) * 255).save(mask)
 
 
-def _is_left_behind(unfinished: Path) -> bool:
-    """Whether nothing was written there for so long that the run must have been killed."""
-    newest = max(path.stat().st_mtime for path in (unfinished, *unfinished.rglob("*")))
-    return time.time() - newest > _LEFT_BEHIND_AFTER
-
-
 @contextmanager
 def _filled_whole(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder inside a new or empty one; when the block ends well its contents move up."""
+    """Yield a hidden folder that takes the place of a new or empty one when the block ends well."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(f"{_UNFINISHED}*"):
-            if _is_left_behind(unfinished):
+        with locked_file(folder, "the simulation of baggage"):
+            existing = next(folder.iterdir(), None)
+            if existing is not None:
+                raise UsageError(
+                    f"{folder} is not empty (it has {existing.name}); name a new or an empty folder"
+                )
+            unfinished = folder.with_name(f".{folder.name}{_UNFINISHED}")
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed: the lock is ours
+            unfinished.mkdir()
+            try:
+                yield unfinished
+                folder.rmdir()
+                unfinished.rename(folder)
+            finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-        existing = next(folder.iterdir(), None)
-        if existing is not None:
-            raise UsageError(f"{folder} is not empty (it has {existing.name}); name a new or an empty folder")
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-        try:
-            yield unfinished
-            for path in sorted(unfinished.iterdir()):  # `train` is the last
-                path.replace(folder / path.name)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise OutputError(
             f"cannot write to {folder}: {error.strerror or error}; nothing was left half-written"
