@@ -193,7 +193,20 @@ def test_evaluation_without_a_normal_label_says_what_it_needs(
         open_test_images(path)
 
 
-@pytest.mark.parametrize("metadata", [b"{", b"[]", b'{"info": 3}', b'{"info": {"features": {"label": {}}}}'])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"{",
+        b"[]",
+        b'{"info": 3}',
+        b'{"info": {"features": {"label": {}}}}',
+        b'{"info": {"features": {"label": {"names": "ab"}}}}',
+        b'{"info": {"features": {"label": {"names": [["a"], 3]}}}}',
+        b'{"info": ' * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"info": {"features": {"label": {"names": ["\xff"]}}}}',
+    ],
+)
 def test_odd_metadata_are_no_names(tmp_path: Path, metadata: bytes) -> None:
     table = pa.table({"image": binary(2), "label": [0, 1]}).replace_schema_metadata({"huggingface": metadata})
     pq.write_table(table, tmp_path / "x.parquet")
@@ -267,3 +280,25 @@ def test_mnist_has_its_published_numbers(shared_data: Path) -> None:
     assert len(kinds) == 10_000
     assert (kinds.count("0"), kinds.count("1"), kinds.count("2")) == (980, 1135, 1032)
     assert {record.kind for record in test.records if not record.is_anomalous} == {"0"}
+
+
+def test_two_columns_of_images_are_refused_in_words(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([binary(), binary()], names=["image", "image"])
+    pq.write_table(table, tmp_path / "two.parquet")
+    with pytest.raises(DataError, match=r"two\.parquet has 2 columns called image"):
+        open_images(tmp_path / "two.parquet")
+
+
+def test_two_columns_of_labels_are_refused_in_words(tmp_path: Path) -> None:
+    labels = pa.array(["good"] * 10)
+    table = pa.Table.from_arrays([binary(), labels, labels], names=["image", "label", "label"])
+    pq.write_table(table, tmp_path / "two.parquet")
+    with pytest.raises(DataError, match=r"two\.parquet has 2 columns called label"):
+        open_images(tmp_path / "two.parquet")
+
+
+def test_a_column_whose_name_looks_like_a_field_of_the_image_is_not_taken_for_it(tmp_path: Path) -> None:
+    images = pa.array([{"bytes": png(number)} for number in range(10)], pa.struct([("bytes", pa.binary())]))
+    others = pa.array([b"other"] * 10)
+    pq.write_table(pa.table({"image.bytes": others, "image": images}), tmp_path / "a.parquet")
+    assert levels(open_images(tmp_path / "a.parquet")) == list(range(10))

@@ -29,6 +29,7 @@ from ganomaly.data.readers.encoded_image import (
 )
 from ganomaly.data.readers.pillow import PILLOW
 from ganomaly.data.readers.tiff import TIFF
+from ganomaly.data.special_files import special_kind
 from ganomaly.errors import ImageError
 
 FORMAT_FAMILIES = (PILLOW, TIFF)
@@ -124,6 +125,9 @@ class _NamedImage(EncodedImage):
 
 @contextmanager
 def _opened(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
+    kind = None if isinstance(source, bytes) else special_kind(source)
+    if kind is not None:  # opening it could wait forever
+        raise ImageError(f"{name} is a {kind} and no file; name an image")
     try:
         file = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except FileNotFoundError:

@@ -236,7 +236,7 @@ def _mask(image: Path, kind: Path, masks: Path) -> Path | None:
     """The mask file of an anomalous image; None if there is none."""
     folder = masks / image.parent.relative_to(kind.parent)
     candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png")
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if path.exists()), None)
 
 
 def _check_is_one_dataset(root: Path, kinds: Sequence[Path]) -> None:

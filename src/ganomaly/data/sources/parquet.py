@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ganomaly.data.readers.decoding import open_image
 from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, LazySequence
+from ganomaly.data.special_files import special_kind
 from ganomaly.errors import DataError, ImageError
 
 IMAGE_COLUMNS = ("image", "img")
@@ -146,6 +147,9 @@ class _ParquetFile:
 
     @classmethod
     def opened(cls, path: Path) -> "_ParquetFile":
+        kind = special_kind(path)
+        if kind is not None:  # opening it could wait forever
+            raise DataError(f"{path} is a {kind} and no parquet file; name a file")
         try:
             with pq.ParquetFile(path) as file:
                 metadata, schema = file.metadata, file.schema_arrow
@@ -159,6 +163,11 @@ class _ParquetFile:
             raise DataError(
                 f"{path} is damaged: it has {metadata.num_rows} rows, but its parts have {groups[:10]}"
             )
+        for name in (*IMAGE_COLUMNS, LABEL_COLUMN):
+            if schema.names.count(name) > 1:
+                raise DataError(
+                    f"{path} has {schema.names.count(name)} columns called {name}; leave one of them"
+                )
         return cls(path, metadata, schema, _image_column(path, schema), np.cumsum(groups, dtype=np.int64))
 
     @property
@@ -175,7 +184,8 @@ class _ParquetFile:
         with pq.ParquetFile(self.path, metadata=self.metadata) as file:
             # batches, because a struct of more than 2 GiB cannot be read in one piece
             batches = list(file.iter_batches(row_groups=[group], columns=[self.column]))
-        return [_binary(batch.column(0)) for batch in batches]
+        name = self.column.partition(".")[0]  # a column may itself be called image.bytes
+        return [_binary(batch.column(batch.schema.get_field_index(name))) for batch in batches]
 
 
 def _image_column(path: Path, schema: Any) -> str:
@@ -287,6 +297,8 @@ def _class_names(schema: Any) -> list[str]:
     try:
         info = json.loads((schema.metadata or {})[b"huggingface"])
         names = info["info"]["features"][LABEL_COLUMN]["names"]
-        return [str(name) for name in names]
-    except (KeyError, TypeError, ValueError):  # metadata may hold anything
+    except (KeyError, TypeError, ValueError, RecursionError):  # metadata may hold anything
         return []
+    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+        return []
+    return [str(name) for name in names]
