@@ -3,6 +3,7 @@
 The command line catches `GANomalyError` in one place, prints the sentence and exits with `exit_status`.
 """
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
@@ -41,6 +42,21 @@ class ModelFileError(GANomalyError):
 
 class OutputError(GANomalyError):
     """A result cannot be written: no such folder, no permission, a full disk."""
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: control characters of file names, which could move its cursor, are shown escaped.
+
+    >>> printable("\x1b[31mred.png")
+    '\\\\x1b[31mred.png'
+    """
+    return "".join(
+        _escaped(character) if unicodedata.category(character)[0] == "C" else character for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 @contextmanager

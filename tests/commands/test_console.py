@@ -6,6 +6,7 @@ import pytest
 
 from ganomaly.commands import console
 from ganomaly.commands.console import Console
+from shell import ganomaly
 
 
 def test_without_a_terminal_a_count_is_a_line_every_half_minute(
@@ -17,3 +18,23 @@ def test_without_a_terminal_a_count_is_a_line_every_half_minute(
         for done, clock.now in enumerate((5.0, 31.0, 40.0, 62.0), start=1):
             count(done)
     assert capsys.readouterr().err.splitlines() == ["cells: 2 of 4", "cells: 4 of 4"]
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences could clear the screen or forge lines; right-to-left marks could disguise an ending."""
+    terminal = Console()
+    name = "a\x1b[2Jb\nganomaly: all well\u202e.png"
+    terminal.say(f"{name}: cannot be read")
+    terminal.warn(name)
+    terminal.table({"file": name})
+    printed = "".join(capsys.readouterr())
+    assert "\x1b[2J" not in printed
+    assert "\u202e" not in printed
+    assert "\nganomaly: all well" not in printed
+    assert r"a\x1b[2Jb\nganomaly: all well\u202e.png: cannot be read" in printed
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal_in_errors() -> None:
+    done = ganomaly("info", "nothing\x1b[31m.safetensors")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr

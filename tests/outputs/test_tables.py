@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -151,3 +152,17 @@ def test_parquet_holds_more_rows_than_one_group(tmp_path):
     table = pq.read_table(out)
     assert table["path"].to_pylist() == [str(number) for number in range(9000)]
     assert pq.ParquetFile(out).num_row_groups == 3
+
+
+@given(st.text(max_size=20))
+def test_names_reach_no_csv_cell_as_a_formula_and_can_be_had_back(name):
+    with TemporaryDirectory() as folder:
+        table = Path(folder) / "t.csv"
+        with open_table(table) as write:
+            write(Prediction(0, name, error=f"{name} cannot be read"))
+        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            (row,) = csv.DictReader(file)
+    for cell, text in ((row["path"], name), (row["error"], f"{name} cannot be read")):
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        is_quoted = cell[:1] == "'" and cell[1:2] in {*"=+-@'", "\t", "\r"}
+        assert (cell[1:] if is_quoted else cell) == text

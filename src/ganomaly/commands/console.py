@@ -18,6 +18,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ganomaly.errors import printable
+
 if TYPE_CHECKING:
     from ganomaly.training.observers import TrainingProgress
 
@@ -33,11 +35,11 @@ class Console:
 
     def say(self, sentence: str) -> None:
         """Print a sentence."""
-        self._terminal.print(sentence, markup=False)
+        self._terminal.print(printable(sentence), markup=False)
 
     def warn(self, sentence: str) -> None:
         """Print a sentence that the user should not miss, marked as a note."""
-        self._terminal.print(f"note: {sentence}", style="yellow", markup=False)
+        self._terminal.print(f"note: {printable(sentence)}", style="yellow", markup=False)
 
     def table(self, rows: Mapping[str, Any], title: str | None = None) -> None:
         """Print names and values on standard output."""
@@ -48,7 +50,7 @@ class Console:
             # a mapping takes one line per item
             items = value if isinstance(value, Mapping) else {"": value}
             for number, (item_name, item) in enumerate(items.items()):
-                text = "–" if item is None else str(item)
+                text = "–" if item is None else printable(str(item))
                 label = f"{item_name.replace('_', ' ')}: " if item_name else ""
                 table.add_row(name.replace("_", " ") if number == 0 else "", label + text)
         rich.console.Console(highlight=False).print(table)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ganomaly.errors import GANomalyError, package_needed
+from ganomaly.errors import GANomalyError, package_needed, printable
 
 UNREADABLE_IMAGES = 3
 INTERRUPTED = 130  # what shells expect
@@ -94,5 +94,5 @@ def _exit_at_once(*_: object) -> NoReturn:
 def _fail(sentence: str, exit_status: int, error: BaseException | None = None) -> NoReturn:
     if error is not None:
         raise error
-    print(f"ganomaly: {sentence}", file=sys.stderr)
+    print(f"ganomaly: {printable(sentence)}", file=sys.stderr)
     sys.exit(exit_status)

@@ -15,6 +15,8 @@ from ganomaly.prediction import Prediction
 COLUMNS = ("path", "score", "normalized_score", "p_value", "is_anomaly", "error")
 """Of every table, in this order; attributes of `Prediction`."""
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+
 ROWS_PER_GROUP = 4096  # rows of a Parquet table in memory at once
 
 
@@ -56,9 +58,19 @@ def _csv(part: Path) -> Iterator[Callable[[Prediction], None]]:
         words = {None: "", True: "true", False: "false"}
 
         def write(prediction: Prediction) -> None:
-            writer.writerow(_row(prediction) | {"is_anomaly": words[prediction.is_anomaly]})
+            row = _row(prediction) | {"is_anomaly": words[prediction.is_anomaly]}
+            writer.writerow(row | {name: _without_formula(row[name]) for name in ("path", "error")})
 
         yield write
+
+
+def _without_formula(text: str | None) -> str | None:
+    """Prefix a quote to what spreadsheets would run as a formula, and to what has that quote already.
+
+    So removing one quote before `=`, `+`, `-`, `@`, a tab, a carriage return or another quote gives the text back.
+    Source: OWASP, *CSV Injection*.
+    """
+    return f"'{text}" if text is not None and text.startswith(FORMULA_STARTS) else text
 
 
 @contextmanager
