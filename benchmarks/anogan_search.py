@@ -1,8 +1,8 @@
 """AnoGAN's search: a batch of 64 at once against its images one by one.
 
-One by one stands here twice: as the package searches a lone image, in a batch filled up with copies of it so that
-its score is the same in any company, and as a plain loop would, in a batch of one. Of the 64 images only some are
-searched one by one; their median time stands for the others.
+One by one is measured twice: as the package searches a single image, in a batch filled up with copies of it, so that
+its score does not depend on its batch; and as a plain loop would, in a batch of one. Of the 64 images only the first
+are searched one by one; their median time is taken for the others.
 
 Run: python benchmarks/anogan_search.py [--steps 500] [--alone 3]
 """
@@ -22,8 +22,8 @@ from machine import describe_machine
 BATCH = 64
 
 
-def seconds(method: anogan.AnoGAN, x: Tensor) -> float:
-    """Time one search."""
+def time_search(method: anogan.AnoGAN, x: Tensor) -> float:
+    """Seconds of one search."""
     start = time.perf_counter()
     with eval_mode(method):
         method.search(x)
@@ -43,23 +43,23 @@ def main() -> None:
     method = anogan.AnoGAN(options, Preprocessing(image_size=arguments.size, channels=1), random)
     x = torch.rand(BATCH, 1, arguments.size, arguments.size, generator=random) * 2 - 1
     filled = anogan.TOGETHER_ON_PROCESSOR
-    together, alone, plain = [], [], []
+    batch_times, single_times, plain_times = [], [], []
     for _ in range(arguments.rounds):
-        together.append(seconds(method, x))
-        alone += [seconds(method, image) for image in torch.split(x[: arguments.alone], 1)]
+        batch_times.append(time_search(method, x))
+        single_times += [time_search(method, image) for image in torch.split(x[: arguments.alone], 1)]
         anogan.TOGETHER_ON_PROCESSOR = 1  # what a plain loop does
-        plain += [seconds(method, image) for image in torch.split(x[: arguments.alone], 1)]
+        plain_times += [time_search(method, image) for image in torch.split(x[: arguments.alone], 1)]
         anogan.TOGETHER_ON_PROCESSOR = filled
     print(describe_machine())
     print(f"AnoGAN, {arguments.size} px, 1 channel, {arguments.steps} steps, fp32")
-    batch = statistics.median(together)
+    batch = statistics.median(batch_times)
     print(f"64 at once                              {batch:7.1f} s")
     for name, values in (
-        ("one by one, as the package does", alone),
-        ("one by one, in batches of one", plain),
+        ("one by one, as the package does", single_times),
+        ("one by one, in batches of one", plain_times),
     ):
-        once = statistics.median(values)
-        print(f"{name:35} 64 × {once:5.2f} s = {BATCH * once:7.1f} s  {BATCH * once / batch:5.1f}×")
+        single = statistics.median(values)
+        print(f"{name:35} 64 × {single:5.2f} s = {BATCH * single:7.1f} s  {BATCH * single / batch:5.1f}×")
 
 
 if __name__ == "__main__":

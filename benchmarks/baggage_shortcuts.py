@@ -30,7 +30,9 @@ def main() -> None:
         images = [read(task.test, index) for index in range(len(task.test))]
         scores = {
             "brightness": np.array([-image.mean() for image in images]),
-            "distance to the mean image": np.array([np.square(image - mean_image).mean() for image in images]),
+            "distance to the mean image": np.array(
+                [np.square(image - mean_image).mean() for image in images]
+            ),
         }
         for name, labels in task.labels.items():
             used = np.isfinite(labels)

@@ -1,6 +1,6 @@
-"""How far the verdicts of exported graphs are from those of the model: all test images of a data set, judged by each.
+"""How much the predictions of exported graphs differ from those of the model, on all test images of a data set.
 
-With `--int8` graphs in 8 bits too; then DATA must be what the model was fitted on.
+`--int8` compares graphs in 8 bits too; then DATA must be what the model was fitted on.
 
 Run: python benchmarks/export_agreement.py part.safetensors DATA [--int8]
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.data import ImageDataset, open_test_images
-from ganomaly.export import to_onnx, quantise, write_graph
+from ganomaly.export import quantise, to_onnx, write_graph
 from ganomaly.metrics import image_auroc
 from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import load_model
@@ -21,13 +21,14 @@ from ganomaly.training.fit import calibration_images
 from machine import describe_machine
 
 
-def scores(judge: Predictor, dataset: ImageDataset) -> NDArray[np.float64]:
+def scores(predictor: Predictor, dataset: ImageDataset) -> NDArray[np.float64]:
     """A(x) of every image, NaN for one that cannot be read."""
-    return np.array([np.nan if each.score is None else each.score for each in judge.predict(dataset)])
+    predictions = predictor.predict(dataset)
+    return np.array([np.nan if prediction.score is None else prediction.score for prediction in predictions])
 
 
 def main() -> None:
-    """Export, judge, and print a line for each format."""
+    """Export, predict, and print a line for each format."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("data")
@@ -52,14 +53,15 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"graph{ending}"
                 write_graph(graph, path, "onnx" if name == "onnx" else "openvino")
-                judge = load_predictor(path)
-                found = scores(judge, dataset)
-            relative = np.nanmax(np.abs(found / expected - 1))
-            differing = int((judge.calibration.is_anomaly(found) != verdicts)[readable].sum())
+                graph_predictor = load_predictor(path)
+                graph_scores = scores(graph_predictor, dataset)
+            relative = np.nanmax(np.abs(graph_scores / expected - 1))
+            graph_verdicts = graph_predictor.calibration.is_anomaly(graph_scores)
+            differing = int((graph_verdicts != verdicts)[readable].sum())
             print(
-                f"{name + bits:15} scores differ by at most {relative:.1e} of themselves, "
+                f"{name + bits:15} scores differ by at most {relative:.1e}, relatively; "
                 f"{differing} verdicts differ; "
-                f"image AUROC {image_auroc(found[readable], is_anomalous[readable]):.4f}",
+                f"image AUROC {image_auroc(graph_scores[readable], is_anomalous[readable]):.4f}",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""From a folder of photographs to verdicts: how much of the time the processor computes rather than waits.
+"""From a folder of photographs to verdicts: the share of the time that the processor computes rather than waits.
 
 `ganomaly score` runs in a process of its own over JPEG files of 512×512 px. Its share is the processor time of all
 its threads, user and system, over wall time × processors. Threads of the networks that wait for one another sleep
@@ -27,15 +27,15 @@ from machine import describe_machine
 PRESETS = {"paper": 32, "small": 32}  # and the side of the network input
 
 
-class Spent(NamedTuple):
+class Seconds(NamedTuple):
     """Seconds that a process took."""
 
     wall: float
     processor: float
 
 
-def score(model: Path, images: Path, out: Path) -> Spent:
-    """Predictor a folder in a process of its own."""
+def score(model: Path, images: Path, out: Path) -> Seconds:
+    """Score a folder in a process of its own."""
     command = [sys.executable, "-m", "ganomaly", "score", str(model), str(images), "--out", str(out)]
     start = time.perf_counter()
     child = os.posix_spawn(
@@ -47,7 +47,7 @@ def score(model: Path, images: Path, out: Path) -> Spent:
     _, status, usage = os.wait4(child, 0)
     if status:
         raise SystemExit(f"ganomaly score ended with status {os.waitstatus_to_exitcode(status)}")
-    return Spent(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+    return Seconds(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
 
 
 def main() -> None:
@@ -68,16 +68,18 @@ def main() -> None:
             model, out = folder / f"{preset}.safetensors", folder / "verdicts.csv"
             noise = np.random.default_rng(1).integers(0, 255, (200, size, size, 3), dtype=np.uint8)
             GANomalyDetector(preset, epochs=1, image_size=size, false_alarm_rate=0.05).fit(noise).save(model)
-            whole, after_start = [], []
+            shares, shares_after_start = [], []
             for _ in range(arguments.rounds):
                 one = score(model, folder / "1", out)
                 many = score(model, folder / f"{arguments.images}", out)
-                whole.append(many.processor / many.wall / processors)
-                after_start.append((many.processor - one.processor) / (many.wall - one.wall) / processors)
+                shares.append(many.processor / many.wall / processors)
+                shares_after_start.append(
+                    (many.processor - one.processor) / (many.wall - one.wall) / processors
+                )
             rate = arguments.images / many.wall
             print(
-                f"{preset:6} computing {statistics.median(whole):.0%} of the time of {processors} processors, "
-                f"{statistics.median(after_start):.0%} once started; {rate:.0f} images/s",
+                f"{preset:6} computing {statistics.median(shares):.0%} of the time of {processors} processors, "
+                f"{statistics.median(shares_after_start):.0%} once started; {rate:.0f} images/s",
                 flush=True,
             )
 

@@ -1,7 +1,7 @@
-"""How much of the training time is spent waiting for images, at 32, 64 and 128 px.
+"""The share of the training time that is spent waiting for images, at 32, 64 and 128 px.
 
-Images are photographs-to-be: JPEG files of 512×512 px made here. "memory" decodes once and keeps uint8;
-"streamed" decodes each image anew in each epoch, as happens with data that do not fit.
+Images are JPEG files of 512×512 px that are made here. "memory" decodes them once and holds uint8 in memory;
+"streamed" decodes each image in each epoch, as happens with data that do not fit.
 
 Run: python benchmarks/image_loading.py [--images 512] [--epochs 2]
 """
@@ -29,7 +29,7 @@ def write_photographs(folder: Path, n: int) -> None:
 
 
 def wait_share(folder: Path, size: int, epochs: int, memory_limit: int | None) -> float:
-    """Train on the folder and return the share of the time that went to waiting for images."""
+    """Train on the folder; the share of the time spent waiting for images."""
     dataset = open_training_images(folder)
     images = ImageLoader(
         dataset, inspect_images(dataset), image_size=size, channels=3, memory_limit=memory_limit

@@ -1,6 +1,6 @@
 """Scoring one very large image: time, peak memory, and whether tiles leave a seam.
 
-Trains the preset `patches` briefly on woven cloth seen at its own size, then scores a normal image of the same cloth
+Trains the preset `patches` briefly on woven cloth at full size, then scores a normal image of the same cloth
 in a process of its own.
 
 Run: python benchmarks/large_image.py [--width 4000] [--height 3000]
@@ -47,10 +47,10 @@ def main() -> None:
         model, image = Path(folder) / "cloth.safetensors", Path(folder) / "large.png"
         detector.save(model)
         Image.fromarray(cloth(arguments.height, arguments.width, seed=1000)).save(image)
-        said = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", SCORE, model, image], check=True, capture_output=True, text=True
         )
-        print(f"{arguments.width}×{arguments.height} px: {'; '.join(said.stdout.splitlines())}")
+        print(f"{arguments.width}×{arguments.height} px: {'; '.join(process.stdout.splitlines())}")
     print(seams(detector))
 
 
@@ -70,11 +70,11 @@ def seams(detector: GANomalyDetector) -> str:
     image = cloth(1200, 1200, seed=2000)
     tiled = detector.anomaly_map(image)
     tile, scoring.TILE = scoring.TILE, 1200
-    whole = detector.anomaly_map(image)
+    single_pass = detector.anomaly_map(image)
     scoring.TILE = tile
     return (
         f"1200×1200 px in tiles of {tile} px and in one pass: the maps differ by at most "
-        f"{np.abs(tiled - whole).max():.2g}; they run from {whole.min():.2g} to {whole.max():.2g}"
+        f"{np.abs(tiled - single_pass).max():.2g}; they range from {single_pass.min():.2g} to {single_pass.max():.2g}"
     )
 
 

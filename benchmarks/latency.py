@@ -1,6 +1,6 @@
 """How long one image takes from JPEG file to verdict and map, with the default preset: p50 and p99.
 
-The network is that of the preset `patches`, trained for a moment on noise: time does not depend on what it learned.
+The network is that of the preset `patches`, trained briefly on noise: time does not depend on the weights.
 
 Run: python benchmarks/latency.py [--size 256] [--repeats 100]
 """
@@ -15,37 +15,37 @@ from PIL import Image
 
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
-from ganomaly.export import to_onnx, quantise, write_graph
+from ganomaly.export import quantise, to_onnx, write_graph
 from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import load_model
 from machine import describe_machine
 
 
-def models(folder: Path, size: int) -> dict[str, Predictor]:
-    """The model, and the graphs that were exported from it."""
+def load_predictors(folder: Path, size: int) -> dict[str, Predictor]:
+    """A model and its exported graphs, by runtime."""
     images = np.random.default_rng(0).integers(0, 255, (40, size, size), dtype=np.uint8)
     path = folder / "model.safetensors"
     GANomalyDetector("patches", epochs=1, false_alarm_rate=0.1).fit(images).save(path)
     model = load_model(path)
-    whole = to_onnx(model)
-    quantised = quantise(whole, model, open_images(images[:8]))
-    for name, graph in (("whole", whole), ("int8", quantised)):
+    fp32 = to_onnx(model)
+    int8 = quantise(fp32, model, open_images(images[:8]))
+    for name, graph in (("fp32", fp32), ("int8", int8)):
         write_graph(graph, folder / f"{name}.onnx", "onnx")
         write_graph(graph, folder / f"{name}.xml", "openvino")
     return {
         "ganomaly, PyTorch": load_predictor(path),
-        "ONNX Runtime": load_predictor(folder / "whole.onnx"),
+        "ONNX Runtime": load_predictor(folder / "fp32.onnx"),
         "ONNX Runtime, int8": load_predictor(folder / "int8.onnx"),
-        "OpenVINO": load_predictor(folder / "whole.xml"),
+        "OpenVINO": load_predictor(folder / "fp32.xml"),
         "OpenVINO, int8": load_predictor(folder / "int8.xml"),
     }
 
 
-def milliseconds(judge: Predictor, path: Path) -> float:
+def milliseconds(predictor: Predictor, path: Path) -> float:
     """Time one image, from its file on."""
     start = time.perf_counter()
-    (scored,) = judge.predict(open_images([path]), details=True)
-    assert scored.score is not None
+    (prediction,) = predictor.predict(open_images([path]), details=True)
+    assert prediction.score is not None
     return 1000 * (time.perf_counter() - start)
 
 
@@ -55,20 +55,20 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=100)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        judges = models(folder, arguments.size)
-        picture = folder / "image.jpg"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        predictors = load_predictors(folder, arguments.size)
+        image_path = folder / "image.jpg"
         y, x = np.mgrid[: arguments.size, : arguments.size] / 9
         pixels = 127 + 60 * np.sin(x) * np.cos(y) + np.random.default_rng(1).normal(0, 9, x.shape)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(picture, quality=90)
-        times: dict[str, list[float]] = {name: [] for name in judges}
-        for judge in judges.values():
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(image_path, quality=90)
+        times: dict[str, list[float]] = {name: [] for name in predictors}
+        for predictor in predictors.values():
             for _ in range(3):
-                milliseconds(judge, picture)  # warm up
+                milliseconds(predictor, image_path)  # warm up
         for _ in range(arguments.repeats):
-            for name, judge in judges.items():
-                times[name].append(milliseconds(judge, picture))
+            for name, predictor in predictors.items():
+                times[name].append(milliseconds(predictor, image_path))
     print(describe_machine())
     print(
         f"preset patches, one gray JPEG of {arguments.size}×{arguments.size} px, from the file to score, verdict and "

@@ -1,4 +1,4 @@
-"""The machine a figure was measured on, in one line."""
+"""One line about the machine that a benchmark ran on."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +16,8 @@ def describe_machine() -> str:
         lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
         fields = {name.strip(): value.strip() for name, _, value in lines}
         processor = fields.get("model name", processor)
-        known = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
-        flags = ", ".join(flag for flag in known if flag in fields.get("flags", "").split())
+        instructions = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
+        flags = ", ".join(flag for flag in instructions if flag in fields.get("flags", "").split())
     return (
         f"{processor} ({flags}), {torch.get_num_threads()} threads, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}{_version_of('onnxruntime')}{_version_of('openvino')}"

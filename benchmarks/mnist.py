@@ -1,7 +1,7 @@
 """MNIST with one digit anomalous: image AUROC after training on the other nine.
 
 Test: the normal test digits, and every image of the anomalous digit from train and test. Preset paper at 32 px;
-scored in eval mode after the last epoch.
+predicted after the last epoch.
 
 Run: python benchmarks/mnist.py --data DATA/mnist [--digits 2] [--epochs 1] [--seeds 0]
 """
@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.config import Precision, Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader, inspect_images, open_training_images
+from ganomaly.data import ImageLoader, inspect_images, open_images, open_training_images
 from ganomaly.data.sources.parquet import ParquetImages
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.pytorch import eval_mode
-from ganomaly.tensors import network_input
+from ganomaly.prediction.pytorch import predict_dataset
 from ganomaly.training.loop import train
 from machine import describe_machine
 
@@ -56,8 +55,8 @@ def measure(splits: Splits, digit: str, seed: int, epochs: int, precision: Preci
     """Train on the other nine digits and score the test set with both distances."""
     (train_images, train_digits), (test_images, test_digits) = splits["train"], splits["test"]
     preprocessing = Preprocessing(image_size=32, channels=1)
-    normal = loaded(train_images[train_digits != digit])
-    test = loaded(np.concatenate([test_images, train_images[train_digits == digit]]))
+    normal = load_at_32_px(train_images[train_digits != digit])
+    test = open_images(np.concatenate([test_images, train_images[train_digits == digit]]))
     is_anomalous = np.concatenate([test_digits == digit, np.ones(int((train_digits == digit).sum()), bool)])
     training = TrainingOptions(epochs=epochs, seed=seed, precision=precision)
     start = time.perf_counter()
@@ -66,23 +65,17 @@ def measure(splits: Splits, digit: str, seed: int, epochs: int, precision: Preci
     aurocs = []
     for score in ("mean_square", "l1"):
         result.method.options = GANomalyOptions(score=score)
-        with eval_mode(result.method):
-            scores = [
-                result.method.predict(
-                    network_input(pixels, 255, next(result.method.parameters()).device)
-                ).score
-                for pixels in test.batches(np.array_split(test.usable, len(test.usable) // 256 + 1))
-            ]
-        found = image_auroc(np.concatenate([part.cpu().numpy() for part in scores]), is_anomalous)
-        aurocs.append(f"{score} {found:.4f}")
+        predictions = predict_dataset(result.method, preprocessing, test)
+        scores = np.array([prediction.score for prediction in predictions], np.float64)
+        aurocs.append(f"{score} {image_auroc(scores, is_anomalous):.4f}")
     return (
         f"digit {digit} anomalous, {epochs} epoch(s), seed {seed}, {result.precision}: AUROC {', '.join(aurocs)}; "
         f"{int((~is_anomalous).sum())} normal, {int(is_anomalous.sum())} anomalous; training {seconds:.0f} s"
     )
 
 
-def loaded(images: NDArray[np.uint8]) -> ImageLoader:
-    """Images at 32 px in memory."""
+def load_at_32_px(images: NDArray[np.uint8]) -> ImageLoader:
+    """Resize images to 32 px and hold them in memory."""
     dataset = open_training_images(images)
     loader = ImageLoader(dataset, inspect_images(dataset), image_size=32, channels=1)
     loader.load()

@@ -1,6 +1,6 @@
-"""Parts and bags with the default preset: does it find small defects, point at them, and keep its false-alarm rate?
+"""Parts and bags with the default preset: are small defects detected and located, and does the false-alarm rate hold?
 
-Each seed is a row, kept as soon as it is done; a second run goes on where the first stopped.
+Each seed is a row, written as soon as it is done; a second run resumes where the first stopped.
 
 Run: python benchmarks/parts.py --data DATA/magnetic_tile --out rows.jsonl [--seeds 0,1,2]
      python benchmarks/parts.py --simulated-bags --out rows.jsonl
@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
+from ganomaly.config import FitOptions
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images
 from ganomaly.data.baggage import write_simulated_baggage
 from ganomaly.evaluation import evaluate_model
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.model_file import save_model
-from ganomaly.config import FitOptions
-from ganomaly.training.observers import SilentObserver
 from ganomaly.training.fit import fit_model
+from ganomaly.training.observers import SilentObserver
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05
-WORST = 10
+HIGHEST = 10
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--preset", default="auto")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
-    parser.add_argument("--models", type=Path, help="folder to keep the models in")
+    parser.add_argument("--models", type=Path, help="folder to save the models in")
     arguments = parser.parse_args()
     print(describe_machine())
     data = simulated_bags(arguments.out.parent) if arguments.simulated_bags else arguments.data
@@ -48,19 +48,19 @@ def main() -> None:
         if arguments.out.exists()
         else []
     )
-    mine = [row for row in rows if row["data"] == data.name and row["asked"] == arguments.preset]
+    selected = [row for row in rows if row["data"] == data.name and row["asked"] == arguments.preset]
     for seed in map(int, arguments.seeds.split(",")):
-        if any(row["seed"] == seed for row in mine):
+        if any(row["seed"] == seed for row in selected):
             continue
         row = measure(data, arguments.preset, seed, arguments.models)
-        mine.append(row)
+        selected.append(row)
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
-    for figure in ("image_auroc", "pixel_auroc", "aupro", "false_alarm_rate", "fit_seconds", "worst_hit"):
-        values = [row[figure] for row in mine]
+    for metric in ("image_auroc", "pixel_auroc", "aupro", "false_alarm_rate", "fit_seconds", "worst_hit"):
+        values = [row[metric] for row in selected]
         spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        print(f"{data.name} {figure}: {statistics.mean(values):.3f}{spread} over {len(values)} seed(s)")
+        print(f"{data.name} {metric}: {statistics.mean(values):.3f}{spread} over {len(values)} seed(s)")
 
 
 def simulated_bags(folder: Path) -> Path:
@@ -74,30 +74,30 @@ def simulated_bags(folder: Path) -> Path:
 
 
 @dataclass
-class Worst:
-    """The anomalous images that score highest, and whether their top_k_mean spot lies on the mask."""
+class HighestScores:
+    """The images that score highest, and whether the maximum of their map is on the mask."""
 
     dataset: ImageDataset
     hits: list[tuple[float, bool]] = field(default_factory=list)
 
-    def consider(self, scored: Prediction, record: ImageRecord) -> None:
-        """Look at one image; normal ones among the worst are misses."""
-        anomaly_map = scored.map_at_image_size()
-        if scored.score is None or anomaly_map is None:
+    def add(self, prediction: Prediction, record: ImageRecord) -> None:
+        """Add one image; a normal one is a miss."""
+        anomaly_map = prediction.map_at_image_size()
+        if prediction.score is None or anomaly_map is None:
             return
-        mask = self.dataset.read_mask(scored.index) if record.is_anomalous else None
+        mask = self.dataset.read_mask(prediction.index) if record.is_anomalous else None
         hit = False
         if mask is not None:
             hit = bool(mask[np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)])
-        self.hits.append((scored.score, hit))
+        self.hits.append((prediction.score, hit))
 
     def count(self) -> int:
-        """How many of the ten worst are hit."""
-        return sum(hit for _, hit in sorted(self.hits, reverse=True)[:WORST])
+        """How many of the ten highest scores are hits."""
+        return sum(hit for _, hit in sorted(self.hits, reverse=True)[:HIGHEST])
 
 
 def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str, Any]:
-    """Fit as a user would, evaluate, and look where the heat is."""
+    """Fit as a user would, and evaluate scores and maps."""
     start = time.perf_counter()
     fitted = fit_model(
         str(data),
@@ -110,9 +110,9 @@ def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str
         models.mkdir(parents=True, exist_ok=True)
         save_model(model, models / f"{data.name}_{model.preset}_{seed}.safetensors")
     dataset = open_test_images(str(data))
-    worst = Worst(dataset)
+    highest = HighestScores(dataset)
     start = time.perf_counter()
-    evaluation = evaluate_model(model, dataset, on_prediction=worst.consider).evaluation
+    evaluation = evaluate_model(model, dataset, on_prediction=highest.add).evaluation
     low, high = binom.interval(0.95, evaluation.n_normal, FALSE_ALARM_RATE)
     alarms = round((evaluation.false_alarm_rate or 0) * evaluation.n_normal)
     return {
@@ -123,7 +123,7 @@ def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str
         **{name: model.provenance[name] for name in ("steps", "precision", "threads")},
         "fit_seconds": round(fit_seconds, 1),
         "evaluate_seconds": round(time.perf_counter() - start, 1),
-        "worst_hit": worst.count(),
+        "worst_hit": highest.count(),
         "alarms": alarms,
         "alarms_band": [int(low), int(high)],
         **evaluation.to_json_dict(),

@@ -1,7 +1,7 @@
 """All benchmarks of docs/performance.md, one after the other, in at most a quarter of an hour on two idle processors.
 
-Repeats are fewer here than the scripts take by themselves. With `--data`, a folder that holds `mnist` or
-`magnetic_tile`, what needs data runs too, on a part of it.
+The scripts repeat less here than by default. With `--data`, a folder that holds `mnist` or `magnetic_tile`, the
+benchmarks that need data run too, on a part of it.
 
 Run: make bench [DATA=folder]
 """
@@ -29,17 +29,27 @@ WITHOUT_DATA: tuple[Command, ...] = (
 
 
 def with_data(data: Path, rows: Path) -> list[Command]:
-    """What runs on the data sets that are there."""
+    """The benchmarks that run on the data sets that are there."""
     commands: list[Command] = []
     mnist, parts = data / "mnist", data / "magnetic_tile"
     if mnist.is_dir():
         part: Command = ("--train-images", 6_400, "--test-images", 1_000)
         commands.append(("time_to_auroc.py", "--data", mnist, "--out", rows / "time_to_auroc.jsonl", *part))
         part = ("--train-images", 1_280, "--test-images", 1_000, "--seeds", 0)
-        commands.append(("accuracy_kept.py", "--mnist", mnist, "--out", rows / "accuracy_kept.jsonl", *part))
+        commands.append(
+            ("accuracy_retained.py", "--mnist", mnist, "--out", rows / "accuracy_retained.jsonl", *part)
+        )
     if parts.is_dir():
         commands.append(
-            ("accuracy_kept.py", "--parts", parts, "--out", rows / "accuracy_kept.jsonl", "--seeds", 0)
+            (
+                "accuracy_retained.py",
+                "--parts",
+                parts,
+                "--out",
+                rows / "accuracy_retained.jsonl",
+                "--seeds",
+                0,
+            )
         )
     return commands
 
@@ -50,16 +60,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder that holds mnist or magnetic_tile")
     arguments = parser.parse_args()
     print(describe_machine(), flush=True)
-    began = time.perf_counter()
+    first_start = time.perf_counter()
     with tempfile.TemporaryDirectory() as rows:
-        asked = [] if arguments.data is None else with_data(arguments.data, Path(rows))
-        for script, *options in (*WITHOUT_DATA, *asked):
+        data_commands = [] if arguments.data is None else with_data(arguments.data, Path(rows))
+        for script, *options in (*WITHOUT_DATA, *data_commands):
             print(f"\n== {script} {' '.join(map(str, options))}", flush=True)
             start = time.perf_counter()
             path = str(Path(__file__).parent / str(script))
             subprocess.run([sys.executable, path, *map(str, options)], check=True)
             print(f"({time.perf_counter() - start:.0f} s)", flush=True)
-    print(f"\nall of it took {(time.perf_counter() - began) / 60:.1f} minutes")
+    print(f"\nall benchmarks took {(time.perf_counter() - first_start) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

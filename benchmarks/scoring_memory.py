@@ -22,8 +22,8 @@ import resource, sys
 from ganomaly.cli import app
 try:
     app(["score", sys.argv[1], sys.argv[2], "--out", sys.argv[3]])
-except SystemExit as leaving:
-    assert not leaving.code, leaving.code
+except SystemExit as stop:
+    assert not stop.code, stop.code
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -32,10 +32,10 @@ def write_images(folder: Path, n: int) -> Path:
     """Write n gray PNG files of 64×64 px; there are 200 different ones."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 255, (64, 64), dtype=np.uint8) for _ in range(200)]
-    for number, picture in enumerate(pictures):
-        Image.fromarray(picture).save(folder / f"{number:06}.png")
-    for number in range(len(pictures), n):
+    images = [rng.integers(0, 255, (64, 64), dtype=np.uint8) for _ in range(200)]
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:06}.png")
+    for number in range(len(images), n):
         (folder / f"{number:06}.png").hardlink_to(folder / f"{number % 200:06}.png")
     return folder
 
@@ -43,8 +43,8 @@ def write_images(folder: Path, n: int) -> Path:
 def peak_megabytes(model: Path, images: Path, out: Path) -> float:
     """Score in a process of its own and return its peak resident memory."""
     command = [sys.executable, "-c", SCORE, str(model), str(images), str(out)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1]) / 1024
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(process.stdout.split()[-1]) / 1024
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Scoring speed: the package and its exported graphs against the plain loop, alternating in one process.
 
 The plain loop is fp32, eager and channels first, with PyTorch's own convolutions. All take `uint8` pixels of the size
-of the network and give scores; the networks are those of the preset `paper`, trained for a moment.
+of the network and give scores; the networks are those of the preset `paper`, trained briefly.
 
 Run: python benchmarks/scoring_speed.py [--size 32] [--rounds 5]
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
-from ganomaly.export import to_onnx, quantise, write_graph
+from ganomaly.export import quantise, to_onnx, write_graph
 from ganomaly.methods.ganomaly import GANomaly
 from ganomaly.prediction.exported import ExportedModel, load_exported
 from ganomaly.prediction.model import Model
@@ -33,7 +33,7 @@ BATCH = 64
 Score = Callable[[NDArray[np.uint8]], object]
 
 
-def trained(folder: Path, size: int) -> Path:
+def fit_on_noise(folder: Path, size: int) -> Path:
     """A model of the preset `paper`, trained on noise for an epoch."""
     images = np.random.default_rng(0).integers(0, 255, (200, size, size), dtype=np.uint8)
     path = folder / "model.safetensors"
@@ -71,29 +71,28 @@ def graph(exported: ExportedModel) -> Score:
     return exported.graph.run
 
 
-def loops(folder: Path, size: int) -> dict[str, Score]:
-    """What is compared, by name."""
-    path = trained(folder, size)
+def score_functions(folder: Path, size: int) -> dict[str, Score]:
+    """The functions to compare, by name."""
+    path = fit_on_noise(folder, size)
     model = load_model(path)
     calibration = np.random.default_rng(1).integers(0, 255, (64, size, size), dtype=np.uint8)
-    whole = to_onnx(model)
-    write_graph(whole, folder / "whole.onnx", "onnx")
-    write_graph(whole, folder / "whole.xml", "openvino")
-    quantised = quantise(whole, model, open_images(calibration))
-    write_graph(quantised, folder / "int8.onnx", "onnx")
-    write_graph(quantised, folder / "int8.xml", "openvino")
+    fp32 = to_onnx(model)
+    int8 = quantise(fp32, model, open_images(calibration))
+    for name, proto in (("fp32", fp32), ("int8", int8)):
+        write_graph(proto, folder / f"{name}.onnx", "onnx")
+        write_graph(proto, folder / f"{name}.xml", "openvino")
     return {
         "plain loop": plain(path),
         "ganomaly, PyTorch": package(load_model(path)),
-        "ONNX Runtime": graph(load_exported(folder / "whole.onnx")),
+        "ONNX Runtime": graph(load_exported(folder / "fp32.onnx")),
         "ONNX Runtime, int8": graph(load_exported(folder / "int8.onnx")),
-        "OpenVINO": graph(load_exported(folder / "whole.xml")),
+        "OpenVINO": graph(load_exported(folder / "fp32.xml")),
         "OpenVINO, int8": graph(load_exported(folder / "int8.xml")),
     }
 
 
 def images_per_second(score: Score, images: NDArray[np.uint8], steps: int) -> float:
-    """Time some batches."""
+    """Time `steps` batches."""
     start = time.perf_counter()
     for _ in range(steps):
         score(images)
@@ -111,7 +110,7 @@ def main() -> None:
         0, 255, (BATCH, arguments.size, arguments.size, 1), dtype=np.uint8
     )
     with tempfile.TemporaryDirectory() as folder:
-        scores = loops(Path(folder), arguments.size)
+        scores = score_functions(Path(folder), arguments.size)
         speeds: dict[str, list[float]] = {name: [] for name in scores}
         for score in scores.values():
             images_per_second(score, images, 3)  # warm up

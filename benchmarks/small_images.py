@@ -1,10 +1,10 @@
 """Small images with one class anomalous: image AUROC after training on the other classes, without their labels.
 
 Test: the normal test images, and every image of the anomalous class from train and test. Each run is a plain `fit`
-with `--false-alarm-rate 0.05`, calibration included, so its false alarms on the normal test images are told too.
+with `--false-alarm-rate 0.05`, calibration included, so the false alarms on the normal test images are measured too.
 
 Run: python benchmarks/small_images.py --data DATA/mnist --out mnist.jsonl [--classes 0,1] [--seeds 0,1,2]
-A run that stands in the file already is not done again.
+Runs that are in the file already are skipped.
 """
 
 import argparse
@@ -18,15 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganomaly.config import BATCH_SIZE
-from ganomaly.data import ImageLoader, inspect_images, open_training_images
+from ganomaly.config import FitOptions
+from ganomaly.data import open_images
 from ganomaly.data.sources.parquet import ParquetImages
 from ganomaly.methods import find_preset
 from ganomaly.metrics import image_auroc
-from ganomaly.prediction.model import Model
-from ganomaly.prediction.pytorch import eval_mode
-from ganomaly.tensors import network_input
-from ganomaly.config import FitOptions
 from ganomaly.training.fit import fit_model
 from machine import describe_machine
 
@@ -51,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--checkpoints",
         type=Path,
-        help="folder for states of training; what is done there is not done again",
+        help="folder for checkpoints of training, from which a stopped run resumes",
     )
     arguments = parser.parse_args()
     if arguments.threads:
@@ -68,21 +64,21 @@ def main() -> None:
         parser.error(f"{arguments.data.name} has no class {', '.join(unknown)}")
     preset = find_preset(arguments.preset)[1]
     channels = splits["train"][0].shape[3]
-    known = {_identity(row): row for row in _read(arguments.out)}
+    done = {_identity(row): row for row in _read(arguments.out)}
     rows = []
     for seed in map(int, arguments.seeds.split(",")):
         for anomalous in classes:
-            asked = {
+            identity = {
                 "data": arguments.data.name,
                 "preset": arguments.preset,
                 "class": anomalous,
                 "seed": seed,
                 "steps": preset.training_for(channels).steps,
             }
-            row = known.get(_identity(asked))
+            row = done.get(_identity(identity))
             if row is None:
-                checkpoint = arguments.checkpoints and arguments.checkpoints / _file_name(asked)
-                row = asked | measure(splits, anomalous, seed, arguments.preset, checkpoint)
+                checkpoint = arguments.checkpoints and arguments.checkpoints / _file_name(identity)
+                row = identity | measure(splits, anomalous, seed, arguments.preset, checkpoint)
                 row["threads"] = torch.get_num_threads()
                 with arguments.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
@@ -111,10 +107,11 @@ def measure(
         checkpoint=checkpoint,
     )
     fit_seconds = time.perf_counter() - start
-    more = train_images[train_classes == anomalous]
-    is_anomalous = np.concatenate([test_classes == anomalous, np.ones(len(more), bool)])
+    from_train = train_images[train_classes == anomalous]
+    is_anomalous = np.concatenate([test_classes == anomalous, np.ones(len(from_train), bool)])
     start = time.perf_counter()
-    scores = score(fitted.model, np.concatenate([test_images, more]))
+    predictions = fitted.model.predict(open_images(np.concatenate([test_images, from_train])))
+    scores = np.array([prediction.score for prediction in predictions], np.float64)
     score_seconds = time.perf_counter() - start
     threshold = fitted.model.calibration.threshold
     return {
@@ -131,33 +128,9 @@ def measure(
     }
 
 
-def score(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Anomaly scores `float[N]`, as `ganomaly score` has them."""
-    preprocessing = model.preprocessing
-    dataset = open_training_images(images)
-    loader = ImageLoader(
-        dataset,
-        inspect_images(dataset),
-        image_size=preprocessing.image_size,
-        scale=preprocessing.scale,
-        channels=preprocessing.channels,
-    )
-    loader.load()
-    device = next(model.method.parameters()).device
-    batches = np.array_split(loader.usable, range(BATCH_SIZE, len(loader.usable), BATCH_SIZE))
-    with eval_mode(model.method):
-        scores = [
-            model.method.predict(network_input(pixels, preprocessing.white_level, device))
-            .score.double()
-            .cpu()
-            for pixels in loader.batches(iter(batches))
-        ]
-    return np.concatenate([part.numpy() for part in scores])
-
-
 def _line(row: Mapping[str, Any]) -> str:
     fit = (
-        "went on from a checkpoint"
+        "resumed from a checkpoint"
         if row["fit_seconds"] is None
         else f"fit in all {row['fit_seconds']:.0f} s"
     )
@@ -173,10 +146,10 @@ def _line(row: Mapping[str, Any]) -> str:
 def _summary(rows: list[dict[str, Any]]) -> str:
     """Mean over the classes, and the worst, each as the mean over its seeds."""
     means = {
-        each: float(np.mean([row["auroc"] for row in rows if row["class"] == each]))
-        for each in {row["class"] for row in rows}
+        name: float(np.mean([row["auroc"] for row in rows if row["class"] == name]))
+        for name in {row["class"] for row in rows}
     }
-    worst = min(means, key=lambda each: means[each])
+    worst = min(means, key=lambda name: means[name])
     alarms = float(np.mean([row["false_alarms"] for row in rows]))
     return (
         f"mean of {len(means)} classes {np.mean(list(means.values())):.4f}, worst {means[worst]:.4f} ({worst}); "

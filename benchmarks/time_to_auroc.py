@@ -1,10 +1,10 @@
-"""How long the package trains until it finds as much as the plain loop does after an epoch of MNIST.
+"""How long the package trains until its AUROC is that of the plain loop after an epoch of MNIST.
 
 Both loops start from the same weights and see the same batches in the same order, one digit left out, preset paper
-at 32 px; they take turns every few steps, so that both meet the same machine. The image AUROC is taken after each
+at 32 px; they alternate every few steps, so that both run under the same load. The image AUROC is measured after each
 turn, in eval mode and fp32, on a fixed random part of the test set (normal test digits, and every image of the
-anomalous digit); the time for that does not count, the time to bring pixels to the networks does. What the plain
-loop has after its epoch is the aim; it may have been there before, so that is told too.
+anomalous digit); its time is not counted, that of bringing pixels to the networks is. The target is the AUROC of the
+plain loop after its epoch; the plain loop may reach it earlier, which is printed too.
 
 Run: python benchmarks/time_to_auroc.py --data DATA/mnist --out rows.jsonl [--digit 2] [--seeds 0]
 """
@@ -28,7 +28,7 @@ from ganomaly.metrics import image_auroc
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
 from machine import describe_machine
-from mnist import Splits, load, loaded
+from mnist import Splits, load, load_at_32_px
 from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
 
 BATCH = 64
@@ -39,7 +39,7 @@ Loop = tuple[GANomaly, Callable[[Tensor], object]]  # networks, and a step that 
 
 
 def main() -> None:
-    """Train both loops for each seed, print and keep a row."""
+    """Train both loops for each seed; print and write a row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with the train and test parquet files"
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
     parser.add_argument("--digit", default="2", help="the anomalous digit")
     parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
-    parser.add_argument("--every", type=int, default=25, help="steps between two looks at the AUROC")
+    parser.add_argument("--every", type=int, default=25, help="steps between two measurements of the AUROC")
     parser.add_argument("--train-images", type=int, help="a part of the normal images; all if left out")
     parser.add_argument("--test-images", type=int, default=2000)
     arguments = parser.parse_args()
@@ -60,20 +60,20 @@ def main() -> None:
             curve(*loop, normal, test, seed, arguments.every)
             for loop in (plain_loop(seed), package_loop(seed))
         )
-        plain, package = zip(*zip(*loops, strict=True), strict=True)  # taking turns
-        aim = plain[-1][2]
-        found = {
+        plain, package = zip(*zip(*loops, strict=True), strict=True)  # in turns
+        target = plain[-1][2]
+        points = {
             "plain loop, epoch": plain[-1],
-            "plain loop, first": next(point for point in plain if point[2] >= aim),
-            "ganomaly, first": next((point for point in package if point[2] >= aim), None),
+            "plain loop, first": next(point for point in plain if point[2] >= target),
+            "ganomaly, first": next((point for point in package if point[2] >= target), None),
             "ganomaly, epoch": package[-1],
         }
         row = {"digit": arguments.digit, "seed": seed, "train_images": len(normal)}
-        row |= {"test_images": arguments.test_images, **found}
+        row |= {"test_images": arguments.test_images, **points}
         row |= {"plain loop": plain, "ganomaly": package, "machine": describe_machine()}
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        for name, point in found.items():
+        for name, point in points.items():
             if point is None:
                 print(f"seed {seed}: {name:17} not reached")
                 continue
@@ -86,20 +86,21 @@ def main() -> None:
 
 
 def normal_and_test(splits: Splits, digit: str, n: int) -> tuple[Pixels, Test]:
-    """Pixels to train on, and n images to judge with whether each is anomalous."""
+    """Training pixels, and n test images with their labels."""
     (train_images, train_digits), (test_images, test_digits) = splits["train"], splits["test"]
     anomalous = train_digits == digit
     is_anomalous = np.concatenate([test_digits == digit, np.ones(int(anomalous.sum()), bool)])
-    some = np.random.default_rng(0).permutation(len(is_anomalous))[:n]
-    everything = np.concatenate([test_images, train_images[anomalous]])
-    test = network_input(at_32_px(everything[some]), 255, torch.device("cpu"))
-    return at_32_px(train_images[~anomalous]), (test, is_anomalous[some])
+    sample = np.random.default_rng(0).permutation(len(is_anomalous))[:n]
+    images = np.concatenate([test_images, train_images[anomalous]])
+    test = network_input(at_32_px(images[sample]), 255, torch.device("cpu"))
+    return at_32_px(train_images[~anomalous]), (test, is_anomalous[sample])
 
 
 def at_32_px(images: Pixels) -> Pixels:
     """Resize as `ganomaly fit` does."""
-    kept = loaded(images)
-    return np.concatenate(list(kept.batches(np.array_split(kept.usable, len(kept.usable) // 256 + 1))))
+    loader = load_at_32_px(images)
+    batches = np.array_split(loader.usable, len(loader.usable) // 256 + 1)
+    return np.concatenate(list(loader.batches(batches)))
 
 
 def plain_loop(seed: int, size: int = 32) -> Loop:
@@ -121,7 +122,7 @@ def package_loop(seed: int, size: int = 32, precision: Precision = "auto") -> Lo
 def curve(
     method: GANomaly, step: Callable[[Tensor], object], normal: Pixels, test: Test, seed: int, every: int
 ) -> Iterator[Point]:
-    """Train for an epoch and look every few steps, and at the end."""
+    """Train for an epoch; yield the AUROC every few steps, and at the end."""
     steps = len(normal) // BATCH
     order = np.random.default_rng(seed).permutation(len(normal))[: steps * BATCH].reshape(steps, BATCH)
     seconds = 0.0
@@ -138,7 +139,7 @@ def _auroc(method: GANomaly, test: Test) -> float:
     with eval_mode(method):
         scores = torch.cat([method.predict(x).score for x in torch.split(images, 250)])
     auroc = image_auroc(scores.numpy(), is_anomalous)
-    assert auroc is not None  # both kinds are there
+    assert auroc is not None  # both classes are there
     return auroc
 
 

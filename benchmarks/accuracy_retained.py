@@ -1,13 +1,13 @@
-"""Whether accuracy stays at each speed-up: image AUROC after the plain loop, after the package's, and in its graphs.
+"""Whether each speed-up retains accuracy: image AUROC of the plain loop, of the package's loop, and of its graphs.
 
 All loops start from the same weights and see the same batches in the same order, preset paper at the size of the
 networks: MNIST with one digit left out, at 32 px, or parts in MVTec AD layout, at 64 px. bf16 is trained where the
-processor computes in it, and elsewhere if asked for, imitated in fp32: as accurate, and slower. Graphs are exported
-from what the package trained in each precision, in 32 bits and in 8, and judge the same test images. Each seed is a
-row, kept as soon as it is done; a second run adds what is not there yet.
+processor computes in it; with --imitate-bf16 it is imitated in fp32 elsewhere, which is as accurate and slower. The
+models that the package trains in each precision are exported to graphs in 32 bits and in 8, which score the same test
+images. Each seed is a row, written as soon as it is done; a second run adds the rows that are missing.
 
-Run: python benchmarks/accuracy_kept.py --mnist DATA/mnist --out rows.jsonl [--seeds 0,1,2] [--imitate-bf16]
-     python benchmarks/accuracy_kept.py --parts DATA/magnetic_tile --epochs 5 --out rows.jsonl
+Run: python benchmarks/accuracy_retained.py --mnist DATA/mnist --out rows.jsonl [--seeds 0,1,2] [--imitate-bf16]
+     python benchmarks/accuracy_retained.py --parts DATA/magnetic_tile --epochs 5 --out rows.jsonl
 """
 
 import argparse
@@ -36,7 +36,7 @@ from ganomaly.data import (
     open_training_images,
 )
 from ganomaly.devices import choose_device, choose_precision
-from ganomaly.export import to_onnx, quantise, write_graph
+from ganomaly.export import quantise, to_onnx, write_graph
 from ganomaly.metrics import image_auroc
 from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model import Model
@@ -53,7 +53,7 @@ IMITATED = "imitated bf16"
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Task:
     """Images at the size of the networks, `uint8[n, S, S, 1]`, and which of the test images are anomalous."""
 
     name: str
@@ -84,80 +84,80 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     print(describe_machine())
-    problem = (
+    task = (
         mnist(arguments.mnist, arguments.train_images, arguments.test_images)
         if arguments.mnist
         else parts(arguments.parts)
     )
-    trainings = ["fp32"]
+    precisions = ["fp32"]
     if choose_precision("auto", choose_device("cpu")) == "bf16":
-        trainings.append("bf16")
+        precisions.append("bf16")
     elif arguments.imitate_bf16:
-        trainings.append(IMITATED)
+        precisions.append(IMITATED)
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    budget = {"problem": problem.name, "images": len(problem.training), "epochs": arguments.epochs}
+    budget = {"problem": task.name, "images": len(task.training), "epochs": arguments.epochs}
     rows = [row for row in map(json.loads, lines) if budget.items() <= row.items()]
     for seed in map(int, arguments.seeds.split(",")):
-        known = {name for row in rows if row["seed"] == seed for name in row["auroc"]}
+        done = {name for row in rows if row["seed"] == seed for name in row["auroc"]}
         start = time.perf_counter()
-        found = aurocs(problem, seed, arguments.epochs, trainings, known)
+        aurocs = measure(task, seed, arguments.epochs, precisions, done)
         seconds = round(time.perf_counter() - start, 1)
-        if not found:
+        if not aurocs:
             continue
-        row = budget | {"seed": seed, "auroc": found, "seconds": seconds, "machine": describe_machine()}
+        row = budget | {"seed": seed, "auroc": aurocs, "seconds": seconds, "machine": describe_machine()}
         rows.append(row)
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
-    print_means(problem, arguments.epochs, rows)
+    print_means(task, arguments.epochs, rows)
 
 
-def print_means(problem: Problem, epochs: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each loop and graph, over the seeds; a seed's figures may stand in several rows."""
+def print_means(task: Task, epochs: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each loop and graph, over the seeds; a seed may have several rows."""
     by_seed: dict[int, dict[str, float]] = {}
     for row in rows:
         by_seed.setdefault(row["seed"], {}).update(row["auroc"])
     print(
-        f"{problem.name}, {problem.size} px, preset paper: {epochs} epoch(s) of {len(problem.training)} "
-        f"images, {len(problem.test)} test images; image AUROC, {len(by_seed)} seed(s)"
+        f"{task.name}, {task.size} px, preset paper: {epochs} epoch(s) of {len(task.training)} "
+        f"images, {len(task.test)} test images; image AUROC, {len(by_seed)} seed(s)"
     )
-    for name in dict.fromkeys(name for found in by_seed.values() for name in found):
-        found = [each for each in by_seed.values() if name in each]
-        values = [each[name] for each in found]
-        differences = [each[name] - each[PLAIN] for each in found]
+    for name in dict.fromkeys(name for aurocs in by_seed.values() for name in aurocs):
+        complete = [aurocs for aurocs in by_seed.values() if name in aurocs]
+        values = [aurocs[name] for aurocs in complete]
+        differences = [aurocs[name] - aurocs[PLAIN] for aurocs in complete]
         print(
             f"{name:36} {', '.join(f'{value:.4f}' for value in values)}; mean {statistics.mean(values):.4f}, "
-            f"{statistics.mean(differences):+.4f} beside the plain loop, "
+            f"{statistics.mean(differences):+.4f} against the plain loop, "
             f"at most {max(map(abs, differences)):.4f} from it"
         )
 
 
-def mnist(folder: Path, n_train: int, n_test: int) -> Problem:
+def mnist(folder: Path, n_train: int, n_test: int) -> Task:
     """Digit 2 anomalous; a fixed random part of the other digits, and of the test images."""
     (train_images, train_digits), (test_images, test_digits) = (
         load(folder, name) for name in ("train", "test")
     )
     normal = train_images[train_digits != "2"]
     order = np.random.default_rng(0).permutation(len(normal))
-    everything = np.concatenate([test_images, train_images[train_digits == "2"]])
-    is_anomalous = np.arange(len(everything)) >= len(test_images)
+    images = np.concatenate([test_images, train_images[train_digits == "2"]])
+    is_anomalous = np.arange(len(images)) >= len(test_images)
     is_anomalous[: len(test_images)] = test_digits == "2"
-    some = np.random.default_rng(0).permutation(len(everything))[:n_test]
-    return Problem(
+    sample = np.random.default_rng(0).permutation(len(images))[:n_test]
+    return Task(
         "MNIST digit 2",
         at_32_px(normal[order[CALIBRATION_IMAGES:][:n_train]]),
         at_32_px(normal[order[:CALIBRATION_IMAGES]]),
-        at_32_px(everything[some]),
-        is_anomalous[some],
+        at_32_px(images[sample]),
+        is_anomalous[sample],
     )
 
 
-def parts(folder: Path) -> Problem:
-    """All images of a data set at 64 px; some of the normal ones are kept out of training."""
+def parts(folder: Path) -> Task:
+    """All images of a data set at 64 px; some of the normal ones are held out of training for calibration."""
     normal = at_64_px(open_training_images(str(folder)))
     order = np.random.default_rng(0).permutation(len(normal))
     test = open_test_images(str(folder))
-    return Problem(
+    return Task(
         folder.name,
         normal[order[CALIBRATION_IMAGES:]],
         normal[order[:CALIBRATION_IMAGES]],
@@ -174,63 +174,63 @@ def at_64_px(dataset: ImageDataset) -> Pixels:
     return np.concatenate(list(loader.batches([loader.usable]))).astype(np.uint8, copy=False)
 
 
-def aurocs(
-    problem: Problem, seed: int, epochs: int, trainings: Sequence[str], known: Container[str]
+def measure(
+    task: Task, seed: int, epochs: int, precisions: Sequence[str], done: Container[str]
 ) -> Mapping[str, float]:
-    """Image AUROC by what trained and what judged, of what is not known yet."""
-    found: dict[str, float] = {}
-    if PLAIN not in known:
-        found[PLAIN] = auroc(trained(plain_loop(seed, problem.size), problem, seed, epochs), problem)
-    for training in trainings:
-        if f"ganomaly, {training}" in known:
+    """Image AUROC by loop and predictor; those that are done are left out."""
+    aurocs: dict[str, float] = {}
+    if PLAIN not in done:
+        aurocs[PLAIN] = auroc(fit(plain_loop(seed, task.size), task, seed, epochs), task)
+    for name in precisions:
+        if f"ganomaly, {name}" in done:
             continue
-        precision: Precision = "fp32" if training == "fp32" else "bf16"
-        with ImitatedBf16() if training == IMITATED else nullcontext():
-            package = trained(package_loop(seed, problem.size, precision), problem, seed, epochs)
-        found[f"ganomaly, {training}"] = auroc(package, problem)
+        precision: Precision = "fp32" if name == "fp32" else "bf16"
+        with ImitatedBf16() if name == IMITATED else nullcontext():
+            model = fit(package_loop(seed, task.size, precision), task, seed, epochs)
+        aurocs[f"ganomaly, {name}"] = auroc(model, task)
         with tempfile.TemporaryDirectory() as folder:
-            for name, judge in graphs(package, problem, Path(folder)).items():
-                found[f"{name} of {training}"] = auroc(judge, problem)
-    return found
+            for runtime, predictor in load_graphs(model, task, Path(folder)).items():
+                aurocs[f"{runtime} of {name}"] = auroc(predictor, task)
+    return aurocs
 
 
-def trained(loop: Loop, problem: Problem, seed: int, epochs: int) -> Model:
-    """Train for some epochs and calibrate."""
+def fit(loop: Loop, task: Task, seed: int, epochs: int) -> Model:
+    """Train and calibrate."""
     method, step = loop
-    steps = len(problem.training) // BATCH
+    steps = len(task.training) // BATCH
     for epoch in range(epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(problem.training))
+        order = np.random.default_rng([seed, epoch]).permutation(len(task.training))
         for indices in order[: steps * BATCH].reshape(steps, BATCH):
-            step(network_input(problem.training[indices], 255, torch.device("cpu")))
-    preprocessing = Preprocessing(image_size=problem.size, channels=1)
+            step(network_input(task.training[indices], 255, torch.device("cpu")))
+    preprocessing = Preprocessing(image_size=task.size, channels=1)
     model = Model(method.eval(), "paper", preprocessing, Calibration(np.ones(1), FALSE_ALARM_RATE), {})
-    calibration = Calibration(scores(model, problem.calibration), FALSE_ALARM_RATE)
+    calibration = Calibration(scores(model, task.calibration), FALSE_ALARM_RATE)
     return Model(model.method, model.preset, preprocessing, calibration, {})
 
 
-def graphs(model: Model, problem: Problem, folder: Path) -> Mapping[str, Predictor]:
-    """The graphs that are exported from a model."""
-    whole = to_onnx(model)
-    quantised = quantise(whole, model, open_images(problem.calibration))
-    judges: dict[str, Predictor] = {}
-    for bits, graph in (("", whole), (", int8", quantised)):
+def load_graphs(model: Model, task: Task, folder: Path) -> Mapping[str, Predictor]:
+    """Export a model to graphs and load them, by runtime and bits."""
+    fp32 = to_onnx(model)
+    int8 = quantise(fp32, model, open_images(task.calibration))
+    predictors: dict[str, Predictor] = {}
+    for bits, graph in (("", fp32), (", int8", int8)):
         write_graph(graph, folder / f"graph{bits}.onnx", "onnx")
         write_graph(graph, folder / f"graph{bits}.xml", "openvino")
-        judges[f"ONNX Runtime{bits}"] = load_predictor(folder / f"graph{bits}.onnx")
-        judges[f"OpenVINO{bits}"] = load_predictor(folder / f"graph{bits}.xml")
-    return judges
+        predictors[f"ONNX Runtime{bits}"] = load_predictor(folder / f"graph{bits}.onnx")
+        predictors[f"OpenVINO{bits}"] = load_predictor(folder / f"graph{bits}.xml")
+    return predictors
 
 
-def auroc(judge: Predictor, problem: Problem) -> float:
+def auroc(predictor: Predictor, task: Task) -> float:
     """Image AUROC on the test images."""
-    found = image_auroc(scores(judge, problem.test), problem.is_anomalous)
-    assert found is not None  # both kinds are there
-    return round(found, 5)
+    value = image_auroc(scores(predictor, task.test), task.is_anomalous)
+    assert value is not None  # both classes are there
+    return round(value, 5)
 
 
-def scores(judge: Predictor, images: Pixels) -> NDArray[np.float64]:
+def scores(predictor: Predictor, images: Pixels) -> NDArray[np.float64]:
     """A(x) of each image."""
-    return np.array([each.score for each in judge.predict(open_images(images))], np.float64)
+    return np.array([prediction.score for prediction in predictor.predict(open_images(images))], np.float64)
 
 
 if __name__ == "__main__":
