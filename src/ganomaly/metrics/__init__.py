@@ -1,5 +1,6 @@
 """Metrics of anomaly scores and anomaly maps against labels and masks."""
 
+from ganomaly.metrics.audit import Audit, KindAudit, audit_metrics
 from ganomaly.metrics.images import (
     Evaluation,
     KindEvaluation,
@@ -11,9 +12,12 @@ from ganomaly.metrics.images import (
 from ganomaly.metrics.pixels import PixelTally, aupro, pixel_auroc
 
 __all__ = [
+    "Audit",
     "Evaluation",
+    "KindAudit",
     "KindEvaluation",
     "PixelTally",
+    "audit_metrics",
     "aupro",
     "equal_error_rate",
     "fpr_at_tpr",
