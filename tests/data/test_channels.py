@@ -24,6 +24,7 @@ from ganomaly.data import (
 )
 from ganomaly.data.colours import MAX_SAMPLE, MIN_SAMPLE, has_equal_channels
 from ganomaly.data.readers.encoded_image import EncodedImage
+from ganomaly.data.sources.dataset import StoredImage
 from ganomaly.errors import DataError, UsageError
 from images import SMALL, textures
 from shell import ganomaly
@@ -178,6 +179,12 @@ class CountingDataset(ImageDataset):
     def read(self, index: int, *, smallest_side: int | None = None) -> Any:
         self.decoded.append(index)
         return self._dataset.read(index, smallest_side=smallest_side)
+
+    def stored(self, index: int) -> StoredImage:
+        return self._dataset.stored(index)
+
+    def content_digest(self, index: int) -> bytes:
+        return self._dataset.content_digest(index)
 
     def identity(self, index: int) -> bytes:
         return self._dataset.identity(index)

@@ -70,34 +70,3 @@ def test_no_readable_image_is_refused_with_the_first_reason(tmp_path: Path) -> N
         DataError, match=r"0 normal images that can be read among the 1 in .*a\.png is not an image"
     ):
         inspect_images(open_training_images(tmp_path))
-
-
-def test_the_fingerprint_follows_names_and_sizes_of_files_but_not_their_folder_or_time(
-    tmp_path: Path,
-) -> None:
-    def fingerprint(folder: str, names: tuple[str, ...] = ("a.png", "b.png"), size: int = 8) -> str:
-        (tmp_path / folder).mkdir()
-        for name in names:
-            Image.effect_noise((size, 8), 90).save(tmp_path / folder / name)
-            noise = (tmp_path / folder / name).read_bytes()
-            (tmp_path / folder / name).write_bytes(noise + bytes(500 + size - len(noise)))
-        return inspect_images(open_training_images(tmp_path / folder)).fingerprint
-
-    first = fingerprint("first")
-    assert fingerprint("second") == first
-    assert fingerprint("renamed", ("a.png", "c.png")) != first
-    assert fingerprint("fewer", ("a.png",)) != first
-    assert fingerprint("resized", size=9) != first
-
-
-def test_the_fingerprint_of_arrays_follows_their_pixels_and_order() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)
-
-    def fingerprint(arrays: object) -> str:
-        return inspect_images(open_images(arrays)).fingerprint
-
-    assert fingerprint(images) == fingerprint(list(images.copy()))
-    assert fingerprint(images) != fingerprint(images[::-1])
-    changed = images.copy()
-    changed[2, 3, 4] ^= 1
-    assert fingerprint(images) != fingerprint(changed)

@@ -26,6 +26,7 @@ from ganomaly.data import (
     resize_image,
 )
 from ganomaly.data.readers.encoded_image import EncodedImage, ImageHeader
+from ganomaly.data.sources.dataset import StoredImage
 from ganomaly.errors import DataError, ImageError
 
 SIZE = 8
@@ -43,6 +44,12 @@ class CountingImages(ImageDataset):
     @contextmanager
     def open(self, index: int) -> Iterator[EncodedImage]:
         yield _Numbered(self, index)
+
+    def stored(self, index: int) -> StoredImage:
+        return StoredImage(str(index), 1, 0)
+
+    def content_digest(self, index: int) -> bytes:
+        return str(index).encode()
 
     def identity(self, index: int) -> bytes:
         return str(index).encode()

@@ -19,6 +19,7 @@ from ganomaly.benchmark.speed import SLOW_MS, milliseconds_per_batch
 from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.data import ImageDataset, ImageLoader, Subset, choose_channels, inspect_images
 from ganomaly.methods import Method, Preset
+from ganomaly.training.checkpoint import recorded_data
 from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.plan import plan_preprocessing, read_training_images
 from ganomaly.version import __version__
@@ -38,8 +39,6 @@ class CellImages:
         `int[n]`, the training images that are used.
     preprocessing : Preprocessing
         The network input.
-    fingerprint : str
-        Of the training images.
     test : ImageDataset
         The N test images that are used.
     labels : mapping of str to ndarray
@@ -49,7 +48,6 @@ class CellImages:
     loader: ImageLoader
     train: NDArray[np.int64]
     preprocessing: Preprocessing
-    fingerprint: str
     test: ImageDataset
     labels: Mapping[str, NDArray[np.float64]]
 
@@ -89,7 +87,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, out: Path | None = None
         images.train,
         training,
         checkpoint=checkpoint,
-        fingerprint=images.fingerprint,
+        fingerprint=images.loader.fingerprint(recorded_data(checkpoint)),
         on_epoch=_do_nothing if published is None else published.evaluate_epoch,
     )
     if checkpoint is not None:
@@ -116,7 +114,6 @@ def _load_images(cell: Cell, preset: Preset) -> CellImages:
         loader,
         draw(inspection.openable, cell.budget.train_images, cell.seed),
         preprocessing,
-        inspection.fingerprint,
         Subset(task.test, test),
         {name: labels[test] for name, labels in task.labels.items()},
     )

@@ -1,6 +1,5 @@
 """What the headers say of a dataset (sizes, channels, bits, what cannot be opened), and what follows from it."""
 
-import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -40,9 +39,6 @@ class Inspection:
         Path of the first image by channels and bits.
     failures : mapping of int to str
         Index of each image that cannot be opened, and why.
-    fingerprint : str
-        SHA-256, in hexadecimal, over all images in their order: for files their names below the folder that was
-        given and their sizes in bytes, for parquet and arrays their content. Times and parent folders do not count.
     """
 
     sizes: Mapping[tuple[int, int], int]
@@ -51,7 +47,6 @@ class Inspection:
     colours: ColourSample
     examples: Mapping[tuple[int, int], str]
     failures: Mapping[int, str]
-    fingerprint: str
 
     @property
     def openable(self) -> NDArray[np.int64]:
@@ -84,8 +79,8 @@ def inspect_images(dataset: ImageDataset) -> Inspection:
         If none can be opened.
     """
 
-    def read_headers(chunk: range) -> list[tuple[int, ImageHeader | str, bytes]]:
-        return [(index, _header_or_failure(dataset, index), dataset.identity(index)) for index in chunk]
+    def read_headers(chunk: range) -> list[tuple[int, ImageHeader | str]]:
+        return [(index, _header_or_failure(dataset, index)) for index in chunk]
 
     workers = usable_processors()
     chunks = (range(start, min(start + _CHUNK, len(dataset))) for start in range(0, len(dataset), _CHUNK))
@@ -94,10 +89,8 @@ def inspect_images(dataset: ImageDataset) -> Inspection:
     rgb_indices = array("q")  # a list of millions would take four times as much memory
     examples: dict[tuple[int, int], str] = {}
     failures: dict[int, str] = {}
-    digest = hashlib.sha256()
     for chunk in in_order(read_headers, chunks, workers=workers, ahead=4 * workers):
-        for index, header, identity in chunk:
-            digest.update(len(identity).to_bytes(8, "little") + identity)
+        for index, header in chunk:
             if isinstance(header, str):
                 failures[index] = header
                 continue
@@ -122,7 +115,6 @@ def inspect_images(dataset: ImageDataset) -> Inspection:
         colours=colours,
         examples=examples,
         failures=failures,
-        fingerprint=digest.hexdigest(),
     )
 
 

@@ -18,6 +18,12 @@ from ganomaly.data.batch_decoding import (
     InputFormat,
     decode_batches,
 )
+from ganomaly.data.fingerprint import (
+    HashedOnOpening,
+    content_fingerprint,
+    fingerprint_like,
+    sample_fingerprint,
+)
 from ganomaly.data.inspect import Inspection, agreed_bits
 from ganomaly.data.readers.encoded_image import Pixels
 from ganomaly.data.resources import available_memory
@@ -147,6 +153,7 @@ class ImageLoader:
         workers: int | None = None,
     ) -> None:
         self._dataset = dataset
+        self._hashed = HashedOnOpening(dataset)
         self._format = input_format = InputFormat(image_size, channels, agreed_bits(inspection), scale)
         self._workers = workers
         self.failures = dict(inspection.failures)
@@ -180,7 +187,8 @@ class ImageLoader:
             loaded = np.zeros((len(self._dataset), *input_format.shape(1, 1)), input_format.dtype)
         brightest = n_decoded = 0
         index_batches = np.array_split(self.usable, range(_LOADING_CHUNK, len(self.usable), _LOADING_CHUNK))
-        for batch in self._decoded(index_batches, chunk=_LOADING_CHUNK):
+        dataset = self._hashed if self.in_memory else self._dataset  # each file is read once
+        for batch in self._decoded(index_batches, _LOADING_CHUNK, dataset):
             if self.in_memory:
                 for index, image in zip(batch.indices, batch.images, strict=True):
                     loaded[index] = image
@@ -194,6 +202,19 @@ class ImageLoader:
             self._loaded = loaded
         if self._white_level is None:
             self._white_level = next(level for level in _WHITE_LEVELS if brightest <= level)
+
+    def fingerprint(self, recorded: str | None = None) -> str:
+        """What tells these images from others, after `load`; see `ganomaly.data.fingerprint`.
+
+        Parameters
+        ----------
+        recorded : str, optional
+            An earlier fingerprint, perhaps of other images, to compare with: that of these images is then of the
+            same kind. Otherwise all content counts where memory holds the images, else that of a sample.
+        """
+        if recorded is not None:
+            return fingerprint_like(recorded, self._hashed)
+        return content_fingerprint(self._hashed) if self.in_memory else sample_fingerprint(self._dataset)
 
     @property
     def white_level(self) -> int:
@@ -290,9 +311,14 @@ class ImageLoader:
                     yield batch.stacked() if self._format.scale is None else batch.images
 
     def _decoded(
-        self, index_batches: Iterable[NDArray[np.int64]], chunk: int = CHUNK
+        self,
+        index_batches: Iterable[NDArray[np.int64]],
+        chunk: int = CHUNK,
+        dataset: ImageDataset | None = None,
     ) -> Generator[DecodedImages, None, None]:
-        return decode_batches(self._dataset, index_batches, self._format, workers=self._workers, chunk=chunk)
+        return decode_batches(
+            dataset or self._dataset, index_batches, self._format, workers=self._workers, chunk=chunk
+        )
 
 
 def _image_batch(decoded: DecodedImages, input_format: InputFormat) -> ImageBatch:

@@ -83,6 +83,18 @@ class Checkpoint:
         return state
 
 
+def recorded_data(path: Path | None) -> str | None:
+    """The fingerprint of the images in a checkpoint; None if there is none that can be read."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            data = json.loads((file.metadata() or {})["identity"])["data"]
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+        return None  # loading the checkpoint will say why
+    return str(data)
+
+
 def _check_identity(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
     different = sorted(name for name in expected if found.get(name) != expected[name])
     if different:

@@ -19,12 +19,14 @@ from ganomaly.data import (
     inspect_images,
     open_training_images,
 )
+from ganomaly.data.fingerprint import has_fingerprint
 from ganomaly.devices import choose_device, precision_warning
 from ganomaly.errors import DataError, UsageError
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.calibrate import calibrate
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import predict_dataset
+from ganomaly.training.checkpoint import recorded_data
 from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.observers import Observer, SilentObserver
 from ganomaly.training.plan import (
@@ -94,6 +96,7 @@ def fit_model(
         dataset, inspection, plan.preprocessing, lambda done: observer.decoded(done, len(dataset))
     )
     _check_readable(plan, loader)
+    fingerprint = loader.fingerprint(recorded_data(checkpoint) if resume else None)
     observer.say(plan.describe(loader, preprocessing))
     slow = precision_warning(plan.training.precision, choose_device(plan.training.device))
     if slow is not None:
@@ -107,7 +110,7 @@ def fit_model(
         plan.training,
         checkpoint=checkpoint,
         resume=resume,
-        fingerprint=inspection.fingerprint,
+        fingerprint=fingerprint,
         on_progress=observer.trained,
         say=observer.say,
     )
@@ -128,7 +131,9 @@ def fit_model(
     shortfall = calibration.shortfall()
     if shortfall is not None:
         observer.warn(shortfall)
-    provenance = _provenance(plan, loader, options, result, n_calibration=len(calibration.scores))
+    provenance = _provenance(
+        plan, loader, options, result, fingerprint, n_calibration=len(calibration.scores)
+    )
     model = Model(
         result.method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration
     )
@@ -152,11 +157,10 @@ def calibration_images(model: Model, data: Any) -> ImageDataset:
         If these are other images.
     """
     dataset = open_training_images(data)
-    inspection = inspect_images(dataset)
-    if inspection.fingerprint != model.provenance.get("data_fingerprint"):
+    if not has_fingerprint(dataset, str(model.provenance.get("data_fingerprint"))):
         raise UsageError(f"{dataset.name} does not hold the images that the model was fitted on; name those")
     options = CalibrationOptions.checked(false_alarm_rate=model.calibration.false_alarm_rate)
-    split = plan_split(inspection, options, model.provenance["seed"])
+    split = plan_split(inspect_images(dataset), options, model.provenance["seed"])
     return Subset(dataset, split.calibration)
 
 
@@ -190,6 +194,7 @@ def _provenance(
     loader: ImageLoader,
     options: FitOptions,
     result: TrainingResult,
+    fingerprint: str,
     *,
     n_calibration: int,
 ) -> dict[str, Any]:
@@ -212,6 +217,6 @@ def _provenance(
         "calibration_images": n_calibration,
         "training_seconds": round(result.seconds, 1),
         "recoveries": list(result.messages),
-        "data_fingerprint": plan.inspection.fingerprint,
+        "data_fingerprint": fingerprint,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -30,6 +30,7 @@ from ganomaly.data import (
     split_normal_images,
     suggested_image_size,
 )
+from ganomaly.data.fingerprint import SAMPLE_SIZE
 from ganomaly.data.inspect import agreed_bits, choose_channels
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
@@ -115,11 +116,17 @@ class TrainingPlan:
         n_train, n_calibrate = (
             readable(part, loader) for part in (self.split.training, self.split.calibration)
         )
+        streamed = (
+            ""
+            if loader.in_memory
+            else " They do not fit in memory and are read in each epoch; a run that is resumed checks names, sizes "
+            f"and times of all of them, but the content of {min(SAMPLE_SIZE, len(self.dataset)):,}."
+        )
         return (
             f"{n_train + n_calibrate} normal images in {self.dataset.name}{unreadable}, "
             f"{self.channels}, {bits}, "
             f"median size {self.inspection.median_width}×{self.inspection.median_height} px; "
-            f"{n_train} train, {n_calibrate} calibrate the threshold. "
+            f"{n_train} train, {n_calibrate} calibrate the threshold.{streamed} "
             f"Preset {self.method.preset_name}: {self.method.preset.description}. {self._input_in_words()}; "
             f"{length_in_words(training.epochs, training.steps)} of training."
         )

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from ganomaly.data.readers.encoded_image import MAX_CHANNELS, EncodedImage, ImageHeader, Pixels
-from ganomaly.data.sources.dataset import ImageDataset, ImageRecord
+from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, StoredImage
 from ganomaly.errors import DataError, ImageError, UsageError
 
 
@@ -45,6 +46,17 @@ class ImageArrays(ImageDataset):
     def open(self, index: int) -> Iterator[EncodedImage]:
         """Give the array itself, not a copy."""
         yield _ArrayImage(self._images[index], self.records[index].path)
+
+    def stored(self, index: int) -> StoredImage:
+        """Size of the pixels; arrays have neither names nor times."""
+        return StoredImage("", self._images[index].nbytes, 0)
+
+    def content_digest(self, index: int) -> bytes:
+        """Hash shape, type and pixels."""
+        image = self._images[index]
+        digest = xxhash.xxh3_128(f"{image.shape}{image.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(image).data)
+        return digest.digest()
 
     def identity(self, index: int) -> bytes:
         """Hash shape, type and pixels."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Generic, TypeVar, overload
 
 import numpy as np
@@ -33,6 +34,34 @@ class ImageRecord:
     path: str
     kind: str | None = None
     is_anomalous: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """What is known of an image without reading it, for the fingerprint of its dataset.
+
+    Attributes
+    ----------
+    name : str
+        Of the image in its dataset, wherever that is; empty where images have none.
+    size : int
+        Bytes of the file that holds it; −1 if there is none.
+    time : int
+        When this file was modified, in nanoseconds; 0 if that is not known.
+    """
+
+    name: str
+    size: int
+    time: int
+
+    @classmethod
+    def of(cls, name: str, path: Path) -> "StoredImage":
+        """That of an image in a file, which may be missing."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return cls(name, -1, 0)
+        return cls(name, status.st_size, status.st_mtime_ns)
 
 
 class ImageDataset(ABC):
@@ -64,8 +93,16 @@ class ImageDataset(ABC):
         """
 
     @abstractmethod
+    def stored(self, index: int) -> StoredImage:
+        """Name, size and time of an image."""
+
+    @abstractmethod
+    def content_digest(self, index: int) -> bytes:
+        """Hash the encoded image, all of its bytes; empty if they cannot be read."""
+
+    @abstractmethod
     def identity(self, index: int) -> bytes:
-        """Bytes that differ between different images; the fingerprint of a dataset is made of them."""
+        """What the fingerprints of earlier versions are made of."""
 
     def read(self, index: int, *, smallest_side: int | None = None) -> Pixels:
         """Decode an image.
@@ -156,6 +193,16 @@ class JoinedImages(ImageDataset):
         part, index_in_part = self._located(index)
         return part.open(index_in_part)
 
+    def stored(self, index: int) -> StoredImage:
+        """Name, size and time of the image in its part."""
+        part, index_in_part = self._located(index)
+        return part.stored(index_in_part)
+
+    def content_digest(self, index: int) -> bytes:
+        """Hash the image in its part."""
+        part, index_in_part = self._located(index)
+        return part.content_digest(index_in_part)
+
     def identity(self, index: int) -> bytes:
         """Identity of the image in its part."""
         part, index_in_part = self._located(index)
@@ -195,6 +242,14 @@ class Subset(ImageDataset):
     def open(self, index: int) -> AbstractContextManager[EncodedImage]:
         """Open an image of the dataset."""
         return self._dataset.open(self._indices[index])
+
+    def stored(self, index: int) -> StoredImage:
+        """Name, size and time of the image in the dataset."""
+        return self._dataset.stored(self._indices[index])
+
+    def content_digest(self, index: int) -> bytes:
+        """Hash the image in the dataset."""
+        return self._dataset.content_digest(self._indices[index])
 
     def identity(self, index: int) -> bytes:
         """Identity of the image in the dataset."""

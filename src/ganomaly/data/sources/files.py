@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from ganomaly.data.readers.decoding import decode_image, open_image, read_header
 from ganomaly.data.readers.encoded_image import EncodedImage
-from ganomaly.data.sources.dataset import ImageDataset, ImageRecord
+from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, StoredImage
+from ganomaly.data.special_files import special_kind
 from ganomaly.errors import ImageError
+
+_READ_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,27 @@ class ImageFiles(ImageDataset):
         """Open the file."""
         return open_image(self._files[index].path)
 
+    def stored(self, index: int) -> StoredImage:
+        """Name, size and time of the file."""
+        file = self._files[index]
+        return StoredImage.of(file.label, file.path)
+
+    def content_digest(self, index: int) -> bytes:
+        """Hash the file."""
+        path = self._files[index].path
+        if special_kind(path) is not None:
+            return b""
+        digest = xxhash.xxh3_128()
+        try:
+            with path.open("rb", buffering=0) as file:
+                while part := file.read(_READ_BYTES):
+                    digest.update(part)
+        except (OSError, ValueError):
+            return b""
+        return digest.digest()
+
     def identity(self, index: int) -> bytes:
-        """Name and size of the file; reading all files would take as long as an epoch of training."""
+        """Name and size of the file."""
         file = self._files[index]
         try:
             size = file.path.stat().st_size

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
 from ganomaly.data.readers.decoding import open_image
 from ganomaly.data.readers.encoded_image import EncodedImage
-from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, LazySequence
+from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, LazySequence, StoredImage
 from ganomaly.data.special_files import special_kind
 from ganomaly.errors import DataError, ImageError
 
@@ -92,6 +93,18 @@ class ParquetImages(ImageDataset):
         path, content = self._content(index)
         with open_image(content, name=path) as image:
             yield image
+
+    def stored(self, index: int) -> StoredImage:
+        """Size and time of the parquet file; rows have no names."""
+        number, _ = self._located(self._rows[index])
+        return StoredImage.of("", self._files[number].path)
+
+    def content_digest(self, index: int) -> bytes:
+        """Hash the bytes of a row."""
+        try:
+            return xxhash.xxh3_128_digest(self._content(index)[1])
+        except ImageError:
+            return b""
 
     def identity(self, index: int) -> bytes:
         """Hash the bytes of a row."""
