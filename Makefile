@@ -1,10 +1,11 @@
 # make demo · make test · make docs · make bench: each sets everything up if it is missing.
+# make faults N=50 SEED=0: the fault table of docs/reliability.md with so many tries; `make test` makes a few of them.
 # make bench DATA=folder: what needs data runs too; the folder holds mnist or magnetic_tile.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint docs figures bench clean
+.PHONY: setup demo test faults lint docs figures bench clean
 
 setup: $(VENV)/.installed
 
@@ -22,6 +23,11 @@ demo: setup
 
 test: setup lint docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+N ?= 50
+SEED ?= 0
+faults: setup
+	GANOMALY_FAULTS=$(N) GANOMALY_FAULTS_SEED=$(SEED) OMP_NUM_THREADS=1 $(BIN)/pytest -m faults -s tests/faults
 
 lint: setup
 	$(BIN)/ruff check .

@@ -113,6 +113,35 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks that end with their process")
+def test_what_two_killed_writers_of_one_file_left_is_gone_after_the_next_run(tmp_path: Path):
+    target = tmp_path / "out.txt"
+    with written_whole(target) as first:
+        first.write_text("first")
+        killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, target], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert len(list(tmp_path.iterdir())) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_writer_that_ends_leaves_the_temporary_file_of_the_next_one(tmp_path: Path, monkeypatch):
+    target = tmp_path / "out.txt"
+    replace, second = Path.replace, written_whole(target)
+
+    def replace_and_let_the_other_begin(self: Path, path: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        moved = replace(self, path)
+        second.__enter__().write_text("second")
+        return moved
+
+    monkeypatch.setattr(Path, "replace", replace_and_let_the_other_begin)
+    with written_whole(target) as first:
+        first.write_text("first")
+    assert target.read_text() == "first"
+    second.__exit__(None, None, None)
+    assert target.read_text() == "second"
+
+
 def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path):
     precious = tmp_path / "precious.txt"
     precious.write_text("precious")

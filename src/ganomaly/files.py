@@ -3,13 +3,15 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from ganomaly.errors import OutputError, UsageError
 
 PART = ".part"
+_HAS_LOCKS = find_spec("fcntl") is not None  # not on Windows, which does not rename or remove open files
+_WRITERS = 4  # processes that may write one file at once and leave nothing behind when they are killed
 
 
 @contextmanager
@@ -41,29 +43,57 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         handle, part = _open_part(path)
     except OSError as error:
         raise OutputError(_cannot_write(path, error)) from error
+    replaced = False
     try:
         yield part
         _flush_to_disk(part)
         part.chmod(0o666 & ~_umask())
         part.replace(path)
+        replaced = True
     except OSError as error:
         raise OutputError(_cannot_write(path, error)) from error
     finally:
+        with suppress(OSError):
+            if not replaced:  # else the name may be another process's by now
+                part.unlink(missing_ok=True)
         if handle is not None:
             os.close(handle)
-        part.unlink(missing_ok=True)
+        _remove_abandoned_parts(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that `written_whole` wrote, if it exists, and what killed processes left of it."""
+    path.unlink(missing_ok=True)
+    _remove_abandoned_parts(path)
+
+
+def _remove_abandoned_parts(path: Path) -> None:
+    """Remove the temporary files of an output that no living process writes."""
+    if not _HAS_LOCKS:
+        return
+    for part in _part_names(path):
+        handle = _reopened(part) if part.exists() else None
+        if handle is not None:
+            with suppress(OSError):
+                part.unlink()
+            os.close(handle)
+
+
+def _part_names(path: Path) -> list[Path]:
+    """Names of the temporary files of an output; a process takes the first that no other one writes."""
+    return [path.with_name(f".{path.name}{'' if n == 0 else f'.{n}'}{PART}") for n in range(_WRITERS)]
 
 
 def _open_part(path: Path) -> tuple[int | None, Path]:
     """An empty temporary file, and the handle that locks it while this process lives, where the system has locks."""
-    if find_spec("fcntl") is None:  # on Windows, which does not rename or remove open files
+    if not _HAS_LOCKS:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
         os.close(handle)
         return None, Path(name)
-    part = path.with_name(f".{path.name}{PART}")
-    reopened = _reopened(part)
-    if reopened is not None:
-        return reopened, part
+    for part in _part_names(path):
+        reopened = _reopened(part)
+        if reopened is not None:
+            return reopened, part
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
     return handle, Path(name)
 

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from ganomaly.errors import OutputError
 from ganomaly.files import written_whole
 
 
@@ -20,8 +18,7 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
         If it cannot be written.
     """
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    # not `save_file`, which writes a temporary file of its own that a killed process leaves behind
+    content = save(contiguous, dict(metadata))
     with written_whole(path) as part:
-        try:
-            save_file(contiguous, part, dict(metadata))
-        except SafetensorError as error:  # what safetensors makes of an error of the system
-            raise OutputError(f"cannot write {path}: {error}; nothing was left half-written") from error
+        part.write_bytes(content)
