@@ -6,19 +6,27 @@ protocol of the authors' code is in `published`, and nowhere else.
 """
 
 from ganomaly.benchmark.cells import Budget, Cell, Protocol
-from ganomaly.benchmark.figures import write_figures
+from ganomaly.benchmark.figures import check_figure_files, write_figures
 from ganomaly.benchmark.grid import grid, run_grid
 from ganomaly.benchmark.method_spec import MethodSpec, parse_methods
 from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.benchmark.run import run_cell
-from ganomaly.benchmark.tables import ResultTable, as_latex, as_markdown, result_table, write_tables
-from ganomaly.benchmark.tasks import ARRAYS, BAGGAGE, OVERALL, BenchmarkDataset, Task
+from ganomaly.benchmark.tables import (
+    ResultTable,
+    as_latex,
+    as_markdown,
+    check_table_files,
+    result_table,
+    write_tables,
+)
+from ganomaly.benchmark.tasks import ARRAYS, BAGGAGE, OVERALL, WITHOUT_FOLDER, BenchmarkDataset, Task
 
 __all__ = [
     "ARRAYS",
     "BAGGAGE",
     "ERROR",
     "OVERALL",
+    "WITHOUT_FOLDER",
     "BenchmarkDataset",
     "Budget",
     "Cell",
@@ -29,6 +37,8 @@ __all__ = [
     "Task",
     "as_latex",
     "as_markdown",
+    "check_figure_files",
+    "check_table_files",
     "grid",
     "parse_methods",
     "result_table",

@@ -18,6 +18,7 @@ from ganomaly.benchmark.sampling import draw, draw_stratified
 from ganomaly.benchmark.speed import SLOW_MS, milliseconds_per_batch
 from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.data import ImageDataset, ImageLoader, Subset, choose_channels, inspect_images
+from ganomaly.files import remove_file
 from ganomaly.methods import Method, Preset
 from ganomaly.training.checkpoint import recorded_data
 from ganomaly.training.loop import TrainingResult, train
@@ -91,7 +92,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, out: Path | None = None
         on_epoch=_do_nothing if published is None else published.evaluate_epoch,
     )
     if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        remove_file(checkpoint)
     columns = _shared_columns(cell, training, images, result)
     if published is None:
         return _clean_rows(cell, columns, images, result, out)
@@ -104,7 +105,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, out: Path | None = None
 
 def _load_images(cell: Cell, preset: Preset) -> CellImages:
     """Plan from the headers as `fit` does, then decode the training images."""
-    task = cell.dataset.task(cell.classes)
+    task = cell.dataset.task(cell.classes, cell.seed)
     inspection = inspect_images(task.train)
     channels = choose_channels(inspection, None).channels
     planned = plan_preprocessing(preset, inspection, image_size=cell.image_size, channels=channels)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ganomaly.benchmark.elpv import find_elpv, split_elpv
+from ganomaly.config import SEED
 from ganomaly.data import (
     CIFAR10_NAMES,
     ImageArrays,
@@ -22,9 +24,13 @@ from ganomaly.data import (
 )
 from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
 from ganomaly.errors import UsageError
+from ganomaly.locks import locked_file
 
 ARRAYS = ("mnist", "cifar10")
 BAGGAGE = "baggage"
+ELPV = "elpv"
+WITHOUT_FOLDER = (BAGGAGE, ELPV)
+"""Data sets that are simulated, or come with a package."""
 OVERALL = "overall"
 WHOLE_WEAPON = "whole weapon"
 _BAGGAGE_TRAIN, _BAGGAGE_TEST_NORMAL, _BAGGAGE_TEST_PER_THREAT = 4000, 1000, 500  # images
@@ -57,10 +63,11 @@ class BenchmarkDataset:
     Parameters
     ----------
     name : str
-        `mnist`, `cifar10`, `baggage`, or what to call a folder in MVTec AD layout.
+        `mnist`, `cifar10`, `baggage`, `elpv`, or what to call a folder in MVTec AD layout.
     folder : Path
-        Where it is. For `baggage` the folder for the simulated images, unless it is a data set folder itself. Both of
-        the publication's data sets are simulated: UBA with its kinds of threat, and FFOB with whole weapons.
+        Where it is; not used for `elpv`, which is found where its package is installed. For `baggage` the folder for
+        the simulated images, unless it is a data set folder itself. Both of the publication's data sets are
+        simulated: UBA with its kinds of threat, and FFOB with whole weapons.
     """
 
     name: str
@@ -87,13 +94,28 @@ class BenchmarkDataset:
                 tuple(name for name in selected if (name == WHOLE_WEAPON) is whole) for whole in (False, True)
             ]
             return [group for group in groups if group]
+        if self.name == ELPV:
+            find_elpv()
+            return [tuple(self._select(classes, [OVERALL]))]
         kinds = [*sorted(_folder_kinds(self.folder)), OVERALL]
         return [tuple(self._select(classes, kinds))]
 
-    def task(self, classes: Sequence[str]) -> Task:
-        """The images and labels for a group of classes."""
+    def task(self, classes: Sequence[str], seed: int = SEED) -> Task:
+        """The images and labels for a group of classes.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            One of `class_groups`.
+        seed : int
+            Splits the normal images of a data set that has no split of its own.
+        """
         if self.name in ARRAYS:
             return _one_against_rest(self.name, self.folder, classes[0])
+        if self.name == ELPV:
+            train, cells = split_elpv(find_elpv(), seed)
+            is_defective = np.array([bool(record.is_anomalous) for record in cells.records])
+            return Task(train, cells, {OVERALL: is_defective.astype(np.float64)})
         folder = self._simulate(classes) if self._is_simulated else self.folder
         test = open_test_images(str(folder))
         kinds = np.array([record.kind or "" for record in test.records])
@@ -112,6 +134,9 @@ class BenchmarkDataset:
         """Simulate the images for a group of classes, if they are simulated and not on disk yet."""
         if self._is_simulated:
             self._simulate(classes)
+            # removes the lock of a run that was killed when the images were complete
+            with locked_file(self._simulated_folder(classes), "ganomaly benchmark"):
+                pass
 
     @property
     def _is_simulated(self) -> bool:
@@ -119,19 +144,21 @@ class BenchmarkDataset:
 
     def _simulate(self, classes: Sequence[str]) -> Path:
         """The folder with the simulated images for a group of classes, which the first call makes."""
-        whole = WHOLE_WEAPON in classes
-        folder = self.folder / ("simulated_whole_weapons" if whole else "simulated_baggage")
+        folder = self._simulated_folder(classes)
         if not (folder / "train").is_dir():  # written last
             self.folder.mkdir(parents=True, exist_ok=True)
             write_simulated_baggage(
                 folder,
-                kind="whole weapons" if whole else "patches",
+                kind="whole weapons" if WHOLE_WEAPON in classes else "patches",
                 n_train=_BAGGAGE_TRAIN,
                 n_test_normal=_BAGGAGE_TEST_NORMAL,
                 n_test_per_threat=_BAGGAGE_TEST_PER_THREAT,
                 seed=0,
             )
         return folder
+
+    def _simulated_folder(self, classes: Sequence[str]) -> Path:
+        return self.folder / ("simulated_whole_weapons" if WHOLE_WEAPON in classes else "simulated_baggage")
 
     def _select(self, classes: Sequence[str] | None, available: Sequence[str]) -> list[str]:
         if classes is None:

@@ -7,13 +7,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ganomaly.benchmark import (
-    BAGGAGE,
     ERROR,
+    WITHOUT_FOLDER,
     BenchmarkDataset,
     Budget,
     Protocol,
     ResultTable,
     RowFile,
+    check_figure_files,
+    check_table_files,
     grid,
     parse_methods,
     result_table,
@@ -48,7 +50,7 @@ def benchmark(
     json_path: Path | None,
 ) -> None:
     """Compare methods; a second call with the same options resumes after the rows that are done."""
-    if data is None and name != BAGGAGE:
+    if data is None and name not in WITHOUT_FOLDER:
         raise UsageError(f"the dataset {name} needs --data FOLDER")
     check_outputs({"--json": (json_path, FIGURES_JSON)})
     specs = parse_methods(methods)
@@ -63,6 +65,8 @@ def benchmark(
         image_size=image_size,
         precision=precision,
     )
+    check_table_files(out)
+    check_figure_files(out)
     with locked_folder(out, "ganomaly benchmark"):
         row_file = RowFile(out)
         with console.counting(len(cells), "cells") as count:
