@@ -42,14 +42,14 @@ def main() -> None:
     options = anogan.AnoGANOptions(search_steps=arguments.steps)
     method = anogan.AnoGAN(options, Preprocessing(image_size=arguments.size, channels=1), random)
     x = torch.rand(BATCH, 1, arguments.size, arguments.size, generator=random) * 2 - 1
-    filled = anogan.TOGETHER_ON_PROCESSOR
+    filled = anogan.SEARCH_BATCH_ON_PROCESSOR
     batch_times, single_times, plain_times = [], [], []
     for _ in range(arguments.rounds):
         batch_times.append(time_search(method, x))
         single_times += [time_search(method, image) for image in torch.split(x[: arguments.alone], 1)]
-        anogan.TOGETHER_ON_PROCESSOR = 1  # what a plain loop does
+        anogan.SEARCH_BATCH_ON_PROCESSOR = 1  # what a plain loop does
         plain_times += [time_search(method, image) for image in torch.split(x[: arguments.alone], 1)]
-        anogan.TOGETHER_ON_PROCESSOR = filled
+        anogan.SEARCH_BATCH_ON_PROCESSOR = filled
     print(describe_machine())
     print(f"AnoGAN, {arguments.size} px, 1 channel, {arguments.steps} steps, fp32")
     batch = statistics.median(batch_times)

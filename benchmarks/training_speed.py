@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ganomaly.config import Preprocessing
 from ganomaly.devices import choose_device, choose_precision, make_fabric
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.tensors import in_channels_last
 from machine import describe_machine
@@ -49,7 +49,7 @@ def direct(size: int, channels: int) -> Callable[[], object]:
     """The package's step on PyTorch's own convolutions."""
     method, x = with_plain_convolutions(_method(size, channels)), _images(size, channels)
     optimizers = method.optimizers()
-    return lambda: method.training_step(x, optimizers, autocast_off(), Step(0, 1))
+    return lambda: method.training_step(x, optimizers, without_autocast(), Step(0, 1))
 
 
 def flop(step: Callable[[], object]) -> int:

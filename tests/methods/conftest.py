@@ -11,7 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @pytest.fixture
-def awake() -> Callable[[M], M]:
+def enlarge_weights() -> Callable[[M], M]:
     """Enlarge a method's first weights to the size of trained ones.
 
     As they are drawn, latents and logits are so near to 0 that a wrong sign or a missing factor would not show.

@@ -7,7 +7,7 @@ from torch.optim import SGD
 from ganomaly.config import Preprocessing
 from ganomaly.methods import anogan
 from ganomaly.methods.anogan import AnoGAN, AnoGANOptions
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.prediction.pytorch import eval_mode
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
@@ -28,7 +28,7 @@ def trained() -> AnoGAN:
     method = small()
     optimizers = method.optimizers()
     for seed in range(20):
-        method.training_step(batch(seed=seed), optimizers, autocast_off(), Step(0, 1))
+        method.training_step(batch(seed=seed), optimizers, without_autocast(), Step(0, 1))
     return method.eval()
 
 
@@ -58,7 +58,7 @@ def test_published_defaults():
 def test_a_step_moves_generator_and_discriminator_along_the_gan_s_two_losses():
     ours, literal = small(), small()
     # plain gradient descent, since Adam would blow up the rounding of gradients that nearly cancel
-    ours.training_step(batch(), descents(ours), autocast_off(), Step(0, 1))
+    ours.training_step(batch(), descents(ours), without_autocast(), Step(0, 1))
     z = 2 * literal.randomness.uniform((8, 8, 1, 1), torch.device("cpu")) - 1
     real = torch.sigmoid(literal.discriminator(batch())[0])
     fake = torch.sigmoid(literal.discriminator(literal.generator(z))[0])
@@ -116,7 +116,7 @@ def test_searching_finds_an_image_that_the_generator_can_draw(trained):
 def test_the_score_of_an_image_is_the_same_to_the_last_bit_whatever_is_searched_beside_it(trained):
     """Hundreds of steps would blow up any difference in rounding."""
     searched = with_options(trained, search_steps=50)
-    n = anogan.TOGETHER_ON_PROCESSOR + 3
+    n = anogan.SEARCH_BATCH_ON_PROCESSOR + 3
     with eval_mode(searched):
         together = searched.predict(batch(n)).score
         assert torch.equal(together.flip(0), searched.predict(batch(n).flip(0)).score)
@@ -125,12 +125,12 @@ def test_the_score_of_an_image_is_the_same_to_the_last_bit_whatever_is_searched_
             assert torch.equal(together[position : position + 1], alone)
 
 
-@pytest.mark.parametrize("n", [1, anogan.TOGETHER_ON_PROCESSOR, anogan.TOGETHER_ON_PROCESSOR + 1])
+@pytest.mark.parametrize("n", [1, anogan.SEARCH_BATCH_ON_PROCESSOR, anogan.SEARCH_BATCH_ON_PROCESSOR + 1])
 def test_the_networks_always_see_batches_of_one_size_since_rounding_depends_on_it(n):
     method, sizes = small().eval(), set()
     method.generator.register_forward_hook(lambda _, inputs, __: sizes.add(len(inputs[0])))
     assert method.search(batch(n))[0].shape == (n, 8, 1, 1)
-    assert sizes == {anogan.TOGETHER_ON_PROCESSOR}
+    assert sizes == {anogan.SEARCH_BATCH_ON_PROCESSOR}
 
 
 def test_64_at_once_are_searched_as_one_by_one(trained):

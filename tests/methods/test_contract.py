@@ -12,7 +12,7 @@ from ganomaly.calibration.conformal import Calibration
 from ganomaly.config import Preprocessing
 from ganomaly.errors import UsageError
 from ganomaly.methods import METHODS, Method, find_method, find_preset
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.model_file import load_model, save_model
 from ganomaly.prediction.pytorch import eval_mode
@@ -58,7 +58,7 @@ def trained(request: pytest.FixtureRequest) -> Method:
 def train(method: Method, optimizers: dict[str, torch.optim.Optimizer], steps: Iterable[int]) -> None:
     method.train()
     for step in steps:
-        losses = method.training_step(some_images(), optimizers, autocast_off(), Step(step, STEPS))
+        losses = method.training_step(some_images(), optimizers, without_autocast(), Step(step, STEPS))
         assert losses
         assert all(
             loss.dim() == 0 and not loss.requires_grad and torch.isfinite(loss) for loss in losses.values()

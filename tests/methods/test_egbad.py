@@ -5,7 +5,7 @@ import torch
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.methods.egbad import EGBAD, EGBADOptions
 from ganomaly.prediction.pytorch import eval_mode
 
@@ -39,7 +39,7 @@ def test_published_defaults():
 
 def test_a_step_moves_the_networks_along_the_bigan_s_losses():
     ours, literal = small(), small()
-    ours.training_step(batch(), descents(ours), autocast_off(), Step(0, 1))
+    ours.training_step(batch(), descents(ours), without_autocast(), Step(0, 1))
     z = literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
     encoded = torch.sigmoid(literal.discriminator(batch(), literal.encoder(batch()))[0])
     generated = torch.sigmoid(literal.discriminator(literal.decoder(z), z)[0])
@@ -60,8 +60,8 @@ def test_a_step_moves_the_networks_along_the_bigan_s_losses():
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "feature_matching"])
 @pytest.mark.parametrize("weight", [0.0, 0.1, 1.0])
-def test_the_score_is_reconstruction_plus_discriminator(kind, weight, awake):
-    method = awake(small(discriminator_score=kind, discriminator_weight=weight))
+def test_the_score_is_reconstruction_plus_discriminator(kind, weight, enlarge_weights):
+    method = enlarge_weights(small(discriminator_score=kind, discriminator_weight=weight))
     x = batch()
     with eval_mode(method):
         z = method.encoder(x)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing, TrainingOptions
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.methods.f_anogan import FAnoGAN, FAnoGANOptions
 from ganomaly.prediction.pytorch import eval_mode
-from ganomaly.training.observers import TrainingProgress
 from ganomaly.training.loop import train
+from ganomaly.training.observers import TrainingProgress
 from images import load_images
 
 PREPROCESSING = Preprocessing(image_size=32, channels=1)
@@ -39,7 +39,7 @@ def changed_by_a_step(
     """The names of the weights and statistics that are not the same afterwards."""
     before = copy.deepcopy(method.state_dict())
     method.train()
-    method.training_step(batch(), optimizers, autocast_off(), Step(step, steps))
+    method.training_step(batch(), optimizers, without_autocast(), Step(step, steps))
     return {name for name, tensor in method.state_dict().items() if not torch.equal(before[name], tensor)}
 
 
@@ -79,13 +79,13 @@ def test_the_phases_divide_training_by_their_share(share, generating):
     method = small(generation_share=share)
     optimizers = method.optimizers()
     for number in range(10):
-        losses = method.training_step(batch(), optimizers, autocast_off(), Step(number, 10))
+        losses = method.training_step(batch(), optimizers, without_autocast(), Step(number, 10))
         assert ("critic" in losses) == (number < generating)
 
 
 def test_the_critic_s_loss_is_that_of_wgan_gp():
     ours, literal = small(), small()
-    ours.training_step(batch(), descents(ours), autocast_off(), Step(0, 10))
+    ours.training_step(batch(), descents(ours), without_autocast(), Step(0, 10))
     x_tilde = literal.generator(literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))).detach()
     epsilon = 1 - literal.randomness.uniform((8, 1, 1, 1), torch.device("cpu"))
     between = (epsilon * batch() + (1 - epsilon) * x_tilde).requires_grad_()
@@ -106,7 +106,7 @@ def test_the_critic_s_loss_is_that_of_wgan_gp():
 
 def test_the_encoder_s_loss_is_izi_f():
     ours, literal = small(feature_weight=3.0), small(feature_weight=3.0)
-    ours.training_step(batch(), descents(ours), autocast_off(), Step(9, 10))
+    ours.training_step(batch(), descents(ours), without_autocast(), Step(9, 10))
     literal.generator.eval()
     x_hat = literal.generator(literal.encoder(batch()).tanh())
     features = literal.critic(batch())[1] - literal.critic(x_hat)[1]
@@ -118,8 +118,8 @@ def test_the_encoder_s_loss_is_izi_f():
         assert expected.abs().max() > 0
 
 
-def test_the_score_is_residual_plus_features(awake):
-    method = awake(small(feature_weight=3.0))
+def test_the_score_is_residual_plus_features(enlarge_weights):
+    method = enlarge_weights(small(feature_weight=3.0))
     with eval_mode(method):
         x_hat = method.generator(method.encoder(batch()).tanh())
         features = method.critic(batch())[1] - method.critic(x_hat)[1]

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.prediction.pytorch import eval_mode
 
@@ -51,7 +51,7 @@ def test_a_step_updates_the_weights_as_the_publication_s_step_does():
     ours, literal = small(), small()
     our_optimizers, literal_optimizers = ours.optimizers(), literal.optimizers()
     for seed in range(3):
-        ours.training_step(batch(seed), our_optimizers, autocast_off(), Step(0, 1))
+        ours.training_step(batch(seed), our_optimizers, without_autocast(), Step(0, 1))
         literal_step(literal, batch(seed), literal_optimizers)
     for (name, left), right in zip(ours.named_parameters(), literal.parameters(), strict=True):
         torch.testing.assert_close(
@@ -64,7 +64,7 @@ def test_a_step_runs_each_network_no_more_often_than_it_must():
     runs = dict.fromkeys(("encoder", "decoder", "reconstruction_encoder", "discriminator"), 0)
     for name in runs:
         getattr(method, name).register_forward_hook(lambda *_, name=name: runs.update({name: runs[name] + 1}))
-    method.training_step(batch(), method.optimizers(), autocast_off(), Step(0, 1))
+    method.training_step(batch(), method.optimizers(), without_autocast(), Step(0, 1))
     # D sees x and x̂ once each, for both losses
     assert runs == {"encoder": 1, "decoder": 1, "reconstruction_encoder": 1, "discriminator": 2}
 
@@ -80,8 +80,8 @@ def test_published_defaults():
     ("score", "norm"),
     [("l1", lambda d: d.abs().sum(dim=1)), ("mean_square", lambda d: (d**2).mean(dim=1))],
 )
-def test_the_score_is_the_distance_between_the_two_latents(score, norm, awake):
-    method = awake(small(score=score)).eval()
+def test_the_score_is_the_distance_between_the_two_latents(score, norm, enlarge_weights):
+    method = enlarge_weights(small(score=score)).eval()
     with torch.no_grad():
         z = method.encoder(batch())
         z_hat = method.reconstruction_encoder(method.decoder(z))
@@ -95,8 +95,8 @@ def test_the_score_is_the_distance_between_the_two_latents(score, norm, awake):
         ("discriminator_features", lambda x, x_hat, f: (f(x)[1] - f(x_hat)[1]) ** 2),
     ],
 )
-def test_the_score_may_be_another_distance_to_compare_with(score, distance, awake):
-    method = awake(small(score=score)).eval()
+def test_the_score_may_be_another_distance_to_compare_with(score, distance, enlarge_weights):
+    method = enlarge_weights(small(score=score)).eval()
     with torch.no_grad():
         x_hat = method.decoder(method.encoder(batch()))
         expected = distance(batch(), x_hat, method.discriminator).flatten(1).mean(dim=1)
@@ -107,7 +107,7 @@ def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():
     """Without the other losses, only E and what leads to it is pulled by the encoder loss."""
     method = small(adversarial_weight=0, contextual_weight=0, encoder_weight=0)
     before = copy.deepcopy(method.decoder.state_dict())
-    method.training_step(batch(), method.optimizers(), autocast_off(), Step(0, 1))
+    method.training_step(batch(), method.optimizers(), without_autocast(), Step(0, 1))
     weights = [name for name in before if name.endswith("weight")]
     assert all(torch.equal(before[name], method.decoder.state_dict()[name]) for name in weights)
 

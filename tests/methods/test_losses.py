@@ -5,11 +5,11 @@ import torch
 
 from ganomaly.methods.losses import (
     adversarial_loss,
-    fooling_loss,
     l1_distance,
     mean_absolute_difference,
     mean_square_difference,
     mean_square_error,
+    non_saturating_loss,
 )
 
 REAL, FAKE = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
@@ -19,13 +19,13 @@ def test_the_adversarial_losses_are_the_logarithms_of_the_publication():
     real, fake = torch.sigmoid(REAL), torch.sigmoid(FAKE)
     expected = -0.5 * (real.log().mean() + (1 - fake).log().mean())
     torch.testing.assert_close(adversarial_loss(REAL, FAKE), expected)
-    torch.testing.assert_close(fooling_loss(FAKE), -fake.log().mean())
+    torch.testing.assert_close(non_saturating_loss(FAKE), -fake.log().mean())
 
 
 def test_the_adversarial_losses_stay_finite_where_the_sigmoid_is_not():
     far = torch.tensor([-1000.0])
     assert adversarial_loss(far, -far) == pytest.approx(1000)
-    assert fooling_loss(far) == pytest.approx(1000)
+    assert non_saturating_loss(far) == pytest.approx(1000)
 
 
 def test_distances_are_counted_for_each_image():

@@ -5,7 +5,7 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.methods.skip_ganomaly import SkipGANomaly, SkipGANomalyOptions
 from ganomaly.prediction.pytorch import eval_mode
 
@@ -37,7 +37,7 @@ def test_a_step_moves_generator_and_discriminator_along_the_authors_losses():
     weights = {"adversarial_weight": 2.0, "contextual_weight": 3.0, "latent_weight": 5.0}
     ours, literal = small(**weights), small(**weights)
     x = batch()
-    ours.training_step(x, descents(ours), autocast_off(), Step(0, 1))
+    ours.training_step(x, descents(ours), without_autocast(), Step(0, 1))
     x_hat = literal.generator(x)
     real, real_latent = literal.discriminator(x)
     fake, fake_latent = literal.discriminator(x_hat)
@@ -59,8 +59,8 @@ def test_a_step_moves_generator_and_discriminator_along_the_authors_losses():
         assert expected.abs().max() > 0
 
 
-def test_the_score_weighs_reconstruction_and_latent(awake):
-    method = awake(small())
+def test_the_score_weighs_reconstruction_and_latent(enlarge_weights):
+    method = enlarge_weights(small())
     with eval_mode(method):
         x_hat = method.generator(batch())
         reconstruction = ((batch() - x_hat) ** 2).mean(dim=(1, 2, 3))

@@ -1,10 +1,12 @@
 """How losses move weights."""
 
+import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ganomaly.methods.base import autocast_off
-from ganomaly.methods.updates import frozen, statistics_kept, update
+from ganomaly.methods.base import without_autocast
+from ganomaly.methods.updates import frozen, frozen_statistics, update
 from ganomaly.networks import convolution
 from ganomaly.networks.convolution import Conv2d
 
@@ -14,7 +16,7 @@ def test_each_loss_moves_its_own_weights_from_where_they_were_before_the_step():
     a, b = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
     optimizers = {"a": torch.optim.SGD([a], lr=0.1), "b": torch.optim.SGD([b], lr=0.1)}
     product = a * b
-    update({"a": product, "b": product * b}, optimizers, autocast_off())
+    update({"a": product, "b": product * b}, optimizers, without_autocast())
     torch.testing.assert_close(a.detach(), torch.tensor(2.0 - 0.1 * 3))
     torch.testing.assert_close(b.detach(), torch.tensor(3.0 - 0.1 * 2 * 2 * 3))
 
@@ -41,7 +43,7 @@ def test_what_was_frozen_before_stays_frozen():
 
 def test_statistics_are_kept_inside_and_followed_again_outside():
     layer = nn.BatchNorm2d(1)
-    with statistics_kept(layer):
+    with frozen_statistics(layer):
         layer(torch.full((2, 1, 2, 2), 9.0))
     assert layer.running_mean is not None
     assert layer.running_mean.item() == 0
@@ -49,18 +51,36 @@ def test_statistics_are_kept_inside_and_followed_again_outside():
     assert layer.running_mean.item() > 0
 
 
-def test_weights_that_another_loss_moves_cost_no_gradient(monkeypatch):
-    """A generator's loss passes through the discriminator, but moves no weight there."""
+class WeightGradients(TorchDispatchMode):
+    """Counts the weight gradients that PyTorch's own convolutions compute."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func == torch.ops.aten.convolution_backward.default:
+            _, computes_weight_gradient, _ = args[-1]
+            self.count += computes_weight_gradient
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_another_loss_updates_cost_no_gradient(dtype, monkeypatch):
+    """A generator's loss passes through the discriminator, but updates no weight there."""
     generator, discriminator = (Conv2d(1, 1, 3, 1, 1, bias=False) for _ in range(2))
     optimizers = {
         name: torch.optim.SGD(layer.parameters(), lr=0.1)
         for name, layer in {"generator": generator, "discriminator": discriminator}.items()
     }
-    calls = []
-    whole = convolution._weight_gradient
+    own_calls = []
+    weight_gradient = convolution._weight_gradient
     monkeypatch.setattr(
-        convolution, "_weight_gradient", lambda *arguments: calls.append(1) or whole(*arguments)
+        convolution,
+        "_weight_gradient",
+        lambda *arguments: own_calls.append(1) or weight_gradient(*arguments),
     )
-    judged = discriminator(generator(torch.rand(1, 1, 8, 8)))
-    update({"generator": judged.sum(), "discriminator": -judged.sum()}, optimizers, autocast_off())
-    assert len(calls) == 2
+    with WeightGradients() as pytorch_calls:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits = discriminator(generator(torch.rand(1, 1, 8, 8)))
+        update({"generator": logits.sum(), "discriminator": -logits.sum()}, optimizers, without_autocast())
+    assert len(own_calls) + pytorch_calls.count == 2
+    assert len(own_calls) == (2 if dtype == torch.bfloat16 else 0)

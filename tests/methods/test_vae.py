@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.optim import SGD
 
 from ganomaly.config import Preprocessing
-from ganomaly.methods.base import Step, autocast_off
+from ganomaly.methods.base import Step, without_autocast
 from ganomaly.methods.vae import VAE, VAEOptions
 from ganomaly.prediction.pytorch import eval_mode
 
@@ -38,7 +38,9 @@ def images(method: VAE, z: torch.Tensor) -> Normal:
 def test_a_step_raises_the_lower_bound_of_the_likelihood():
     """ELBO: log p(x | z) for one z ~ q(z | x), less the divergence of q from N(0, 1)."""
     ours, literal = small(), small()
-    ours.training_step(batch(), {"autoencoder": SGD(ours.parameters(), lr=1e-4)}, autocast_off(), Step(0, 1))
+    ours.training_step(
+        batch(), {"autoencoder": SGD(ours.parameters(), lr=1e-4)}, without_autocast(), Step(0, 1)
+    )
     posterior = latents(literal, batch())
     z = posterior.loc + posterior.scale * literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
     bound = images(literal, z).log_prob(batch()).sum(dim=(1, 2, 3))
@@ -52,8 +54,8 @@ def test_a_step_raises_the_lower_bound_of_the_likelihood():
 
 
 @pytest.mark.parametrize("samples", [1, 5])
-def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, awake):
-    method = awake(small(samples=samples))
+def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, enlarge_weights):
+    method = enlarge_weights(small(samples=samples))
     with eval_mode(method):
         posterior = latents(method, batch())
         log_probability = torch.stack(
@@ -66,8 +68,8 @@ def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, awa
         torch.testing.assert_close(method.predict(batch()).score, -log_probability - least)
 
 
-def test_the_score_is_the_mean_of_the_map(awake):
-    method = awake(small())
+def test_the_score_is_the_mean_of_the_map(enlarge_weights):
+    method = enlarge_weights(small())
     with eval_mode(method):
         prediction = method.predict(batch())
     torch.testing.assert_close(prediction.score, prediction.anomaly_map.mean(dim=(1, 2)))
@@ -81,10 +83,10 @@ def test_no_image_can_score_below_0():
     assert (method._surprise(x, x, deviation * 2) > 0).all()
 
 
-def test_the_noise_of_the_score_is_part_of_the_model(awake):
+def test_the_noise_of_the_score_is_part_of_the_model(enlarge_weights):
     assert small().noise.shape == (3, 8, 1, 1)
     assert "noise" in small().state_dict()
-    method = awake(small())
+    method = enlarge_weights(small())
     with eval_mode(method):
         before = method.predict(batch()).score
         method.noise.mul_(-1)

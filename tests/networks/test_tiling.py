@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ganomaly.networks import in_tiles, padded_to_multiple
+from ganomaly.networks import apply_in_tiles, reflect_to_multiple
 
 
 @settings(max_examples=40)
@@ -21,7 +21,7 @@ def test_tiles_leave_no_seam(rows: int, columns: int, tile: int) -> None:
 
     with torch.no_grad():
         whole = function(x)
-        tiled = in_tiles(function, x, tile=tile, margin=8, strides=(1, 2))
+        tiled = apply_in_tiles(function, x, tile=tile, margin=8, strides=(1, 2))
     for one, other in zip(whole, tiled, strict=True):
         torch.testing.assert_close(other, one)
 
@@ -29,7 +29,7 @@ def test_tiles_leave_no_seam(rows: int, columns: int, tile: int) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (17, 16), (50, 33)])
 def test_an_image_of_any_size_is_mirrored_up_to_a_multiple(size: tuple[int, int]) -> None:
     x = torch.rand(1, 2, *size)
-    padded = padded_to_multiple(x, 16, 16)
+    padded = reflect_to_multiple(x, 16, 16)
     assert padded.shape[2] % 16 == padded.shape[3] % 16 == 0
     torch.testing.assert_close(padded[:, :, 16 : 16 + size[0], 16 : 16 + size[1]], x)
     if min(size) > 1:

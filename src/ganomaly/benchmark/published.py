@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ganomaly.config import Preprocessing
 from ganomaly.data import ImageDataset, Subset, read_batches
 from ganomaly.methods import Method
-from ganomaly.methods.updates import statistics_kept
+from ganomaly.methods.updates import frozen_statistics
 from ganomaly.metrics import image_metrics
 from ganomaly.tensors import network_input
 
@@ -80,7 +80,7 @@ class PublishedProtocol:
         was_training = method.training
         method.train()
         try:
-            with torch.no_grad(), statistics_kept(method):
+            with torch.no_grad(), frozen_statistics(method):
                 for batch in read_batches(self._shuffled, self._preprocessing, batch_size=BATCH_SIZE):
                     if len(batch.images):
                         x = network_input(batch.images, self._preprocessing.white_level, device)

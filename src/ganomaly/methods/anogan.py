@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.losses import adversarial_loss, difference_map, fooling_loss, l1_distance
+from ganomaly.methods.losses import adversarial_loss, difference_map, l1_distance, non_saturating_loss
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
@@ -29,8 +29,10 @@ from ganomaly.networks import Decoder, Discriminator, initialise_weights
 # Gradient descent over hundreds of steps blows the last bit of a rounding error up to the third digit of the score,
 # and kernels round differently for each size of batch. So the search always runs on batches of one size, filled up
 # with copies: then the score of an image is the same to the last bit whatever is scored beside it.
-TOGETHER_ON_PROCESSOR = 32  # larger ones gain little more, and a single image takes as long as all of them
-TOGETHER_ON_GPU = 64
+SEARCH_BATCH_ON_PROCESSOR = (
+    32  # larger ones gain little more, and a single image takes as long as all of them
+)
+SEARCH_BATCH_ON_GPU = 64
 
 
 class AnoGANOptions(AdversarialOptions):
@@ -88,7 +90,7 @@ class AnoGAN(Method):
             fake_logits, _ = self.discriminator(self.generator(z))
         losses = {
             "discriminator": adversarial_loss(real_logits, fake_logits),
-            "generator": fooling_loss(fake_logits),
+            "generator": non_saturating_loss(fake_logits),
         }
         update(losses, optimizers, precision)
         return {name: loss.detach() for name, loss in losses.items()}
@@ -108,7 +110,7 @@ class AnoGAN(Method):
         losses : Tensor
             `float[N]`, ℒ(z) of eq. (5) there.
         """
-        together = TOGETHER_ON_PROCESSOR if x.device.type == "cpu" else TOGETHER_ON_GPU
+        together = SEARCH_BATCH_ON_PROCESSOR if x.device.type == "cpu" else SEARCH_BATCH_ON_GPU
         copies = x[-1:].expand(-len(x) % together, -1, -1, -1)
         # scoring runs in inference mode, where there are no gradients: leave it, and copy what comes from it
         # flags are the process's, and batches are searched side by side on processors: leave them alone there
@@ -120,13 +122,13 @@ class AnoGAN(Method):
             fixed = [deepcopy(network).requires_grad_(False) for network in networks]
             x_filled = torch.cat([x, copies])
             parts = [
-                self._search_together(x_filled[start : start + together], *fixed)
+                self._search_batch(x_filled[start : start + together], *fixed)
                 for start in range(0, len(x_filled), together)
             ]
         z, losses = (torch.cat(part)[: len(x)] for part in zip(*parts, strict=True))
         return z, losses
 
-    def _search_together(
+    def _search_batch(
         self, x: Tensor, generator: nn.Module, discriminator: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """Search all of x at once.

@@ -230,7 +230,7 @@ class Method(nn.Module, ABC):
         return None
 
 
-def autocast_off() -> Precision:
+def without_autocast() -> Precision:
     """Full precision, for a training step outside the training loop (tests, notebooks)."""
     return _FullPrecision()
 

@@ -9,7 +9,7 @@ COLLAPSED_DISCRIMINATOR_LOSS = 1e-5  # GANomaly's authors' code: below this D is
 CONSTANT_LATENT = 1e-4  # spread of z over images, relative to its size, below which all images look the same
 
 
-def revive_discriminator(discriminator: nn.Module, loss: float, generator: Generator) -> str | None:
+def reset_collapsed_discriminator(discriminator: nn.Module, loss: float, generator: Generator) -> str | None:
     """Draw a discriminator's weights anew when its loss is at 0, and say so."""
     if loss >= COLLAPSED_DISCRIMINATOR_LOSS:
         return None
@@ -17,7 +17,7 @@ def revive_discriminator(discriminator: nn.Module, loss: float, generator: Gener
     return "the discriminator's loss was at 0; its weights were drawn anew"
 
 
-def same_latent(z: Tensor) -> str | None:
+def latent_collapse(z: Tensor) -> str | None:
     """Say so when the latents of several images, `float[N, nz, 1, 1]`, are all the same."""
     z = torch.flatten(z, start_dim=1)  # [N, nz]
     spread = float(z.std(dim=0, correction=0).mean())

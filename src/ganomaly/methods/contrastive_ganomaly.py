@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import adversarial_loss, difference_map, mean_square_error
 from ganomaly.methods.neighbours import ImageMemoryBank
 from ganomaly.methods.options import ScheduledOptions
@@ -151,7 +151,7 @@ class ContrastiveGANomaly(Method):
     ) -> dict[str, Tensor]:
         """D learns which views are of one image, and real from fake; G reconstructs a part of the views."""
         options = self.options
-        set_learning_rate(optimizers, options.rate_at(step))
+        set_learning_rate(optimizers, options.learning_rate_at(step))
         views = random_views(torch.cat([x, x]), options.min_crop, bool(self.mirror), self.randomness)
         n_generator = max(1, int(options.reconstruction_share * len(x)))
         with precision.autocast():
@@ -219,7 +219,7 @@ class ContrastiveGANomaly(Method):
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
-        return same_latent(self.encoder(x))
+        return latent_collapse(self.encoder(x))
 
     def _discriminator_outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """D's logits and last features; its input is standardised by channel."""

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import adversarial_loss, difference_map, l1_distance
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
@@ -107,4 +107,4 @@ class EGBAD(Method):
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
-        return same_latent(self.encoder(x))
+        return latent_collapse(self.encoder(x))

@@ -19,7 +19,7 @@ from torch.optim import Optimizer, RMSprop
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import difference_map, mean_square_difference, mean_square_error
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
@@ -168,4 +168,4 @@ class FAnoGAN(Method):
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent, once the encoder learns."""
-        return None if self._generates(step) else same_latent(self._latent(x))
+        return None if self._generates(step) else latent_collapse(self._latent(x))

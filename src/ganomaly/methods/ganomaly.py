@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.collapse import revive_discriminator, same_latent
+from ganomaly.methods.collapse import latent_collapse, reset_collapsed_discriminator
 from ganomaly.methods.losses import (
     adversarial_loss,
     difference_map,
@@ -137,8 +137,8 @@ class GANomaly(Method):
 
     def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Draw D's weights anew when its loss is at 0, as the authors' code does."""
-        return revive_discriminator(self.discriminator, losses["discriminator"], generator)
+        return reset_collapsed_discriminator(self.discriminator, losses["discriminator"], generator)
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
-        return same_latent(self.encoder(x))
+        return latent_collapse(self.encoder(x))

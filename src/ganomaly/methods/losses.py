@@ -17,7 +17,7 @@ def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     )
 
 
-def fooling_loss(fake_logits: Tensor) -> Tensor:
+def non_saturating_loss(fake_logits: Tensor) -> Tensor:
     """The generator's loss: mean of −log D(fake) over a batch, a scalar.
 
     The form that keeps its gradient while the discriminator is ahead; source as above.

@@ -55,7 +55,7 @@ class ScheduledOptions(AdversarialOptions):
         betas = (self.beta1, self.beta2)
         return AdamW(parameters, self.learning_rate, betas=betas, weight_decay=self.weight_decay, fused=True)
 
-    def rate_at(self, step: Step) -> float:
+    def learning_rate_at(self, step: Step) -> float:
         """The learning rate of a step: rises linearly, then falls to 0 along a cosine."""
         done = step.number / step.total
         rising = min(1.0, (done + 1 / step.total) / WARM_UP)

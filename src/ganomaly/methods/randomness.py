@@ -27,11 +27,11 @@ class Randomness(nn.Module):
 
     def normal(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Draw from N(0, 1): `float32` of this shape."""
-        return torch.from_numpy(self.next().standard_normal(shape, dtype=np.float32)).to(device)
+        return torch.from_numpy(self.next_generator().standard_normal(shape, dtype=np.float32)).to(device)
 
     def uniform(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Draw from [0, 1): `float32` of this shape."""
-        return torch.from_numpy(self.next().random(shape, dtype=np.float32)).to(device)
+        return torch.from_numpy(self.next_generator().random(shape, dtype=np.float32)).to(device)
 
     def get_extra_state(self) -> Tensor:
         """What the state dict keeps: seed and draws, `int64[2]` on the processor."""
@@ -41,7 +41,7 @@ class Randomness(nn.Module):
         """Go on from what `get_extra_state` gave."""
         self.seed, self.draws = (int(number) for number in state)
 
-    def next(self) -> np.random.Generator:
+    def next_generator(self) -> np.random.Generator:
         """A generator of its own for one draw."""
         self.draws += 1
         return np.random.default_rng([self.seed, self.draws])

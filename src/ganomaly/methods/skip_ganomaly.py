@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.collapse import revive_discriminator
+from ganomaly.methods.collapse import reset_collapsed_discriminator
 from ganomaly.methods.losses import (
     adversarial_loss,
     difference_map,
-    fooling_loss,
     mean_square_difference,
     mean_square_error,
+    non_saturating_loss,
 )
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.updates import update
@@ -82,7 +82,7 @@ class SkipGANomaly(Method):
             real_logits, real_latent = self.discriminator(x)
             fake_logits, fake_latent = self.discriminator(x_hat)
 
-        adversarial = fooling_loss(fake_logits)
+        adversarial = non_saturating_loss(fake_logits)
         contextual = functional.l1_loss(x_hat.float(), x)
         latent = mean_square_error(fake_latent, real_latent)
         generator = (
@@ -121,4 +121,4 @@ class SkipGANomaly(Method):
 
     def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Draw D's weights anew when its loss is at 0, as the authors' code does."""
-        return revive_discriminator(self.discriminator, losses["discriminator"], generator)
+        return reset_collapsed_discriminator(self.discriminator, losses["discriminator"], generator)

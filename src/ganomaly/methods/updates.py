@@ -44,7 +44,7 @@ def set_learning_rate(optimizers: Mapping[str, Optimizer], rate: float) -> None:
 
 
 @contextmanager
-def statistics_kept(network: nn.Module) -> Iterator[None]:
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Leave the running statistics of batch norm as they are: what passes inside is not what will be scored."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     before = [layer.momentum for layer in layers]

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
-from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.options import DCGANOptions
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
@@ -95,7 +95,7 @@ class VAE(Method):
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
-        return same_latent(self._latents(x)[0])
+        return latent_collapse(self._latents(x)[0])
 
     def _latents(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of q(z | x), `float[N, nz, 1, 1]` each."""

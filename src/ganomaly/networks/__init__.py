@@ -17,7 +17,7 @@ from ganomaly.networks.patches import (
     initialise_patch_weights,
     upsampled_to,
 )
-from ganomaly.networks.tiling import in_tiles, padded_to_multiple
+from ganomaly.networks.tiling import apply_in_tiles, reflect_to_multiple
 from ganomaly.networks.unet import UNet
 from ganomaly.networks.weights import initialise_weights
 
@@ -34,11 +34,11 @@ __all__ = [
     "PatchDiscriminator",
     "PatchEncoder",
     "UNet",
+    "apply_in_tiles",
     "check_image_size",
-    "in_tiles",
     "initialise_patch_weights",
     "initialise_weights",
     "layer_norm",
-    "padded_to_multiple",
+    "reflect_to_multiple",
     "upsampled_to",
 ]

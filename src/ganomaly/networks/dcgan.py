@@ -14,7 +14,7 @@ from ganomaly.errors import UsageError
 from ganomaly.networks.convolution import Conv2d, ConvTranspose2d
 
 SMALLEST_IMAGE = 32
-PYRAMID_TOP = 4  # the pyramid ends at 4×4 and the last convolution covers it whole
+SMALLEST_FEATURE_MAP = 4  # the pyramid ends at 4×4 and the last convolution covers it whole
 MAX_CHANNELS = 4
 
 
@@ -44,7 +44,7 @@ def check_image_size(image_size: int) -> None:
 def halvings(image_size: int) -> int:
     """How many halvings lead from `image_size` to 4×4."""
     check_image_size(image_size)
-    return (image_size // PYRAMID_TOP).bit_length() - 1
+    return (image_size // SMALLEST_FEATURE_MAP).bit_length() - 1
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
         super().__init__()
         layers, width = down_pyramid(image_size, channels, ngf, extra_layers)
         self.pyramid = nn.Sequential(*layers)
-        self.latent = Conv2d(width, nz, kernel_size=PYRAMID_TOP, bias=False)
+        self.latent = Conv2d(width, nz, kernel_size=SMALLEST_FEATURE_MAP, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x, `float[N, C, S, S]`, to its latent, `float[N, nz, 1, 1]`."""
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
         levels = halvings(image_size)
         width = ngf << (levels - 1)
         layers: list[nn.Module] = [
-            ConvTranspose2d(nz, width, kernel_size=PYRAMID_TOP, bias=False),  # [N, width, 4, 4]
+            ConvTranspose2d(nz, width, kernel_size=SMALLEST_FEATURE_MAP, bias=False),  # [N, width, 4, 4]
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         ]
@@ -189,7 +189,7 @@ class Discriminator(nn.Module):
         super().__init__()
         layers, width = down_pyramid(image_size, channels, ndf, extra_layers, normalise)
         self.features = nn.Sequential(*layers)
-        self.classifier = Conv2d(width, 1, kernel_size=PYRAMID_TOP, bias=False)
+        self.classifier = Conv2d(width, 1, kernel_size=SMALLEST_FEATURE_MAP, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Predictor images.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ganomaly.networks.convolution import Conv2d
-from ganomaly.networks.dcgan import PYRAMID_TOP, Encoder, down_pyramid
+from ganomaly.networks.dcgan import SMALLEST_FEATURE_MAP, Encoder, down_pyramid
 
 
 class JointDiscriminator(nn.Module):
@@ -29,7 +29,7 @@ class JointDiscriminator(nn.Module):
             Conv2d(nz, 8 * ndf, kernel_size=1, bias=False), nn.LeakyReLU(0.2, inplace=True)
         )
         # two matrices whose results are added: one matrix on both branches side by side
-        self.image_to_joint = Conv2d(width, 16 * ndf, kernel_size=PYRAMID_TOP, bias=False)
+        self.image_to_joint = Conv2d(width, 16 * ndf, kernel_size=SMALLEST_FEATURE_MAP, bias=False)
         self.latent_to_joint = Conv2d(8 * ndf, 16 * ndf, kernel_size=1, bias=False)
         self.activation = nn.LeakyReLU(0.2)
         self.classifier = Conv2d(16 * ndf, 1, kernel_size=1, bias=False)

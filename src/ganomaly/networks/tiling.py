@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def in_tiles(
+def apply_in_tiles(
     function: Callable[[Tensor], Sequence[Tensor]],
     x: Tensor,
     *,
@@ -55,7 +55,7 @@ def in_tiles(
     return whole
 
 
-def padded_to_multiple(x: Tensor, multiple: int, margin: int) -> Tensor:
+def reflect_to_multiple(x: Tensor, multiple: int, margin: int) -> Tensor:
     """Mirror an image at its rim: by `margin` at each side, and to the right and below up to a multiple.
 
     Parameters

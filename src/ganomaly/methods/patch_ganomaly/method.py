@@ -13,14 +13,14 @@ from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
-from ganomaly.methods.collapse import same_latent
+from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import adversarial_loss, mean_square_error
 from ganomaly.methods.options import ScheduledOptions
 from ganomaly.methods.patch_ganomaly.normalisation import InputNormalisation
 from ganomaly.methods.patch_ganomaly.scoring import NetworkOutputs, PatchScoring
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.synthetic_defects import with_defects
-from ganomaly.methods.updates import frozen, set_learning_rate, statistics_kept, update
+from ganomaly.methods.updates import frozen, frozen_statistics, set_learning_rate, update
 from ganomaly.networks import (
     LATENT_STRIDE,
     SEGMENTATION_STRIDE,
@@ -106,8 +106,8 @@ class PatchGANomaly(Method):
     ) -> dict[str, Tensor]:
         """Put synthetic defects into the patches; G learns to remove them, D to segment them, and real from fake."""
         options = self.options
-        set_learning_rate(optimizers, options.rate_at(step))
-        random = self.randomness.next()
+        set_learning_rate(optimizers, options.learning_rate_at(step))
+        random = self.randomness.next_generator()
         x = _at_both_scales(x, random)
         defective, mask, weight = with_defects(x, float(self.normalisation.local_contrast), random)
         n_generator = min(len(x), max(2, round(options.reconstruction_share * len(x))))
@@ -119,7 +119,7 @@ class PatchGANomaly(Method):
             x_hat = self.decoder(z)  # [n, 2C, S, S]
             z_hat = self.reconstruction_encoder(x_hat)
             segmentation_logits, real_logits = self.discriminator(defective)
-            with statistics_kept(self.discriminator):
+            with frozen_statistics(self.discriminator):
                 fake_logits, _ = self.discriminator.real_fake(x_hat[:n_adversarial].detach())
                 with frozen(self.discriminator):
                     _, fake_features = self.discriminator.real_fake(x_hat[:n_adversarial])
@@ -173,7 +173,7 @@ class PatchGANomaly(Method):
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all patches have the same latent."""
-        return same_latent(self.encoder(self.normalisation(x)))
+        return latent_collapse(self.encoder(self.normalisation(x)))
 
     def _outputs(self, x: Tensor) -> NetworkOutputs:
         """Run each network once."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ganomaly.methods.synthetic_defects import local_contrast
-from ganomaly.networks import padded_to_multiple
+from ganomaly.networks import reflect_to_multiple
 
 CONTRAST_WINDOW = 31  # px, within which contrast is normalised
 
@@ -55,7 +55,7 @@ class InputNormalisation(nn.Module):
 
 def _window_mean(x: Tensor) -> Tensor:
     """The mean within the window, mirrored at the rim; as matrix products, which here are faster than pooling."""
-    padded = padded_to_multiple(x, 1, CONTRAST_WINDOW // 2)
+    padded = reflect_to_multiple(x, 1, CONTRAST_WINDOW // 2)
     rows, columns = (_averaging_matrix(side, x) for side in x.shape[2:])
     return rows @ padded @ columns.t()
 

@@ -23,8 +23,8 @@ from ganomaly.networks import (
     LATENT_STRIDE,
     SEGMENTATION_STRIDE,
     STRIDE,
-    in_tiles,
-    padded_to_multiple,
+    apply_in_tiles,
+    reflect_to_multiple,
     upsampled_to,
 )
 
@@ -154,7 +154,7 @@ class PatchScoring(nn.Module):
         if torch.compiler.is_exporting():  # a graph has no loop over a number that only its input decides
             signals, x_hat = function(padded)
         else:
-            signals, x_hat = in_tiles(
+            signals, x_hat = apply_in_tiles(
                 function, padded, tile=TILE, margin=MARGIN, strides=(SEGMENTATION_STRIDE, 1)
             )
         height, width = (_ceil_divide(side, 2**scale) for side in x.shape[2:])
@@ -186,7 +186,7 @@ def _bank_outputs(
         outputs = networks(x)
         return outputs.latent_difference, _smoothed(outputs.features[scale], 3)
 
-    difference, features = in_tiles(
+    difference, features = apply_in_tiles(
         outputs_of_tile,
         _at_scale(image, scale),
         tile=TILE,
@@ -210,8 +210,8 @@ def _at_scale(image: Tensor, scale: int) -> Tensor:
     """An image at one of the scales, mirrored at its rim, so that the networks see no padding within it."""
     factor = 2**scale
     if factor > 1:
-        image = functional.avg_pool2d(padded_to_multiple(image, factor, 0), factor)
-    return padded_to_multiple(image, STRIDE, STRIDE)
+        image = functional.avg_pool2d(reflect_to_multiple(image, factor, 0), factor)
+    return reflect_to_multiple(image, STRIDE, STRIDE)
 
 
 def _ceil_divide(side: int, divisor: int) -> int:
