@@ -182,6 +182,13 @@ def evaluate(
     figures: Annotated[
         Path | None, typer.Option(help="Folder for the ROC curve, score histogram and reconstructions.")
     ] = None,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Predict images with their defects painted out too: does the model see the defects? Needs masks.",
+        ),
+    ] = False,
     batch_size: BatchSize = defaults.BATCH_SIZE,
     debug: Debug = False,
 ) -> None:
@@ -197,6 +204,7 @@ def evaluate(
             json_path=json_path,
             report=report,
             figures=figures,
+            audit=audit,
             batch_size=batch_size,
         )
     )
@@ -208,7 +216,7 @@ def benchmark(
         str,
         typer.Argument(
             metavar="NAME",
-            help="mnist, cifar10, baggage (simulated), or any name for a folder in MVTec AD layout.",
+            help="mnist, cifar10, baggage (simulated), elpv (solar cells), or any name for a folder in MVTec AD layout.",
             show_default=False,
         ),
     ],
@@ -219,7 +227,7 @@ def benchmark(
             show_default=False,
         ),
     ],
-    data: Annotated[Path | None, typer.Option(help="Folder of the dataset; not needed for baggage.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the dataset; not needed for baggage and elpv.")] = None,
     methods: Annotated[
         str, typer.Option(help="Methods, separated by commas; options in brackets: ganomaly\\[nz=50;ngf=32].")
     ] = "ganomaly,egbad,vae",

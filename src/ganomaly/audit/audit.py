@@ -143,25 +143,19 @@ def audit_model(
     on_prediction : callable
         Called with the number of images predicted so far.
     """
-    paintings = plan.paintings
     painted_scores: dict[int, float] = {}
     failures: dict[str, str] = {}
-    if paintings:
-        painted = PaintedImages(dataset, paintings, seed)
+    if plan.paintings:
+        painted = PaintedImages(dataset, plan.paintings, seed)
         for prediction in model.predict(painted, batch_size=batch_size):
             on_prediction(prediction.index + 1)
             if prediction.score is None:
                 failures[f"{prediction.path}, painted"] = prediction.error or "could not be read"
             else:
                 painted_scores[prediction.index] = prediction.score
-
-    defects, controls = (
-        [(painting, painted_scores[number]) for number, painting in part if number in painted_scores]
-        for part in (
-            list(enumerate(plan.defects)),
-            list(enumerate(plan.controls, start=len(plan.defects))),
-        )
-    )
+    predicted = [(plan.paintings[number], score) for number, score in painted_scores.items()]
+    defects = [(painting, score) for painting, score in predicted if painting.image == painting.mask]
+    controls = [(painting, score) for painting, score in predicted if painting.image != painting.mask]
     records = dataset.records
     audit = audit_metrics(
         with_defect=[scores[painting.image] for painting, _ in defects],

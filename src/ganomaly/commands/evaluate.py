@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from ganomaly.audit import AuditedImages
+from ganomaly.audit.pairs import report_pairs
+from ganomaly.commands.audit import audit as audit_model
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures, report_builder
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images
@@ -16,7 +19,8 @@ from ganomaly.files import written_whole
 from ganomaly.metrics import Evaluation
 from ganomaly.output_checks import FIGURES_JSON, REPORT, check_outputs
 from ganomaly.outputs.panels import panels
-from ganomaly.outputs.report.evaluation_figures import EvaluationFigures
+from ganomaly.outputs.report import ReportAudit
+from ganomaly.outputs.report.evaluation_figures import EvaluationFigures, check_figure_folder
 from ganomaly.prediction import Prediction, Predictor, load_predictor
 
 
@@ -28,20 +32,26 @@ def evaluate(
     json_path: Path | None,
     report: Path | None,
     figures: Path | None,
+    audit: bool,
     batch_size: int,
     notice: str | None = None,
 ) -> bool:
     """Measure a model on labelled images; return whether all could be read."""
     check_outputs({"--json": (json_path, FIGURES_JSON), "--report": (report, REPORT)})
+    if figures is not None:
+        check_figure_folder(figures)
     model = load_predictor(model_path)
     dataset = open_test_images(data)
     builder = (
         None if report is None else report_builder(model, f"{model_path.name} on {dataset.name}", notice)
     )
     drawing = EvaluationFigures()
+    scores: dict[int, float] = {}
 
     def on_prediction(prediction: Prediction, record: ImageRecord) -> None:
         count(prediction.index + 1)
+        if prediction.score is not None:
+            scores[prediction.index] = prediction.score
         if builder is not None:
             builder.add(
                 prediction,
@@ -56,14 +66,19 @@ def evaluate(
         evaluated = evaluate_model(model, dataset, batch_size=batch_size, on_prediction=on_prediction)
     evaluation = evaluated.evaluation
     console.print_table(evaluation_table(evaluation, model, title=f"{model_path} on {dataset.name}"))
+    audited = audit_model(console, model, dataset, scores, batch_size=batch_size) if audit else None
     if json_path is not None:
-        with written_whole(json_path) as part:
-            part.write_text(json.dumps(evaluation.to_json_dict(), indent=2) + "\n")
+        _write_json(json_path, evaluation, audited)
     if builder is not None and report is not None:
-        builder.write(report, evaluation=evaluation)
+        report_audit = (
+            None
+            if audited is None
+            else ReportAudit(audited.audit, report_pairs(model, dataset, audited, batch_size=batch_size))
+        )
+        builder.write(report, evaluation=evaluation, audit=report_audit)
     if figures is not None:
-        scores, labels, auroc = evaluated.scores, evaluated.is_anomalous, evaluation.image_auroc
-        drawing.write(figures, scores, labels, auroc, model.calibration)
+        labels, auroc = evaluated.is_anomalous, evaluation.image_auroc
+        drawing.write(figures, evaluated.scores, labels, auroc, model.calibration)
     written = [str(path) for path in (json_path, report, figures) if path is not None]
     if written:
         console.say(f"wrote {', '.join(written)}")
@@ -98,6 +113,14 @@ def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Ta
     for kind, figures in sorted(evaluation.per_kind.items()):
         table.add_row(f"image AUROC, {kind}", text(figures.image_auroc), str(figures.n))
     return table
+
+
+def _write_json(path: Path, evaluation: Evaluation, audited: AuditedImages | None) -> None:
+    figures = evaluation.to_json_dict()
+    if audited is not None:
+        figures["audit"] = audited.audit.to_json_dict()
+    with written_whole(path) as part:
+        part.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def _mask(dataset: ImageDataset, index: int, record: ImageRecord) -> NDArray[np.bool_] | None:

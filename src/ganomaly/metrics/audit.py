@@ -154,47 +154,52 @@ def audit_metrics(
     >>> audit.image_auroc, audit.painted_out_auroc, audit.defect_auroc, audit.defect_pairs, audit.control_auroc
     (1.0, 0.5, 1.0, 1.0, 0.5)
     """
-    defects = _pairs(with_defect, painted_out, kinds)
-    controls = _pairs(control_before, control_painted, control_kinds)
+    defects = _Pairs.checked(with_defect, painted_out, kinds)
+    controls = _Pairs.checked(control_before, control_painted, control_kinds)
     normal_scores = np.asarray(normal, dtype=np.float64)
-
-    def figures(kind: str | None = None) -> dict[str, Any]:
-        is_kind, is_control = (
-            np.array([kind is None or name == kind for name in names], dtype=np.bool_)
-            for names in (kinds, control_kinds)
-        )
-        before, after = defects[0][is_kind], defects[1][is_kind]
-        unpainted, painted = controls[0][is_control], controls[1][is_control]
-        return {
-            "image_auroc": _auroc(before, normal_scores),
-            "painted_out_auroc": _auroc(after, normal_scores),
-            "defect_auroc": _auroc(before, after),
-            "defect_pairs": _share_above(before, after),
-            "control_auroc": _auroc(painted, unpainted),
-            "control_pairs": _share_above(painted, unpainted),
-            "n": len(before),
-            "n_control": len(painted),
-        }
-
     names = sorted({kind for kind in kinds if kind is not None})
-    return Audit(
-        **figures(),
-        n_normal=len(normal_scores),
-        per_kind={name: KindAudit(**figures(name)) for name in names},
-        **counts,
-    )
+    per_kind = {
+        name: KindAudit(**_figures(defects.of_kind(name), controls.of_kind(name), normal_scores))
+        for name in names
+    }
+    all_kinds = _figures(defects, controls, normal_scores)
+    return Audit(**all_kinds, n_normal=len(normal_scores), per_kind=per_kind, **counts)
 
 
-def _pairs(
-    first: ArrayLike, second: ArrayLike, kinds: Sequence[str | None]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    before, after = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if before.shape != after.shape or before.shape != (len(kinds),):
-        raise UsageError(
-            f"{before.size} scores before painting came with {after.size} after it and {len(kinds)} kinds; "
-            "give one of each for each image"
-        )
-    return before, after
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """`float64[n]` scores before and after painting, and the n kinds of what was painted."""
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    kinds: Sequence[str | None]
+
+    @classmethod
+    def checked(cls, before: ArrayLike, after: ArrayLike, kinds: Sequence[str | None]) -> "_Pairs":
+        first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+        if first.shape != second.shape or first.shape != (len(kinds),):
+            raise UsageError(
+                f"{first.size} scores before painting came with {second.size} after it and {len(kinds)} kinds; "
+                "give one of each for each image"
+            )
+        return cls(first, second, kinds)
+
+    def of_kind(self, name: str) -> "_Pairs":
+        is_kind = np.array([kind == name for kind in self.kinds], dtype=np.bool_)
+        return _Pairs(self.before[is_kind], self.after[is_kind], [name] * int(is_kind.sum()))
+
+
+def _figures(defects: _Pairs, controls: _Pairs, normal: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        "image_auroc": _auroc(defects.before, normal),
+        "painted_out_auroc": _auroc(defects.after, normal),
+        "defect_auroc": _auroc(defects.before, defects.after),
+        "defect_pairs": _share_above(defects.before, defects.after),
+        "control_auroc": _auroc(controls.after, controls.before),
+        "control_pairs": _share_above(controls.after, controls.before),
+        "n": len(defects.kinds),
+        "n_control": len(controls.kinds),
+    }
 
 
 def _auroc(higher: NDArray[np.float64], lower: NDArray[np.float64]) -> float | None:

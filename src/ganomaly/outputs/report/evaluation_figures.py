@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ganomaly.calibration import Calibration
 from ganomaly.data import ImageRecord
 from ganomaly.errors import OutputError
+from ganomaly.output_checks import FIGURE, check_replaceable
 from ganomaly.outputs.panels import panels
 from ganomaly.outputs.report.figures import (
     GridImage,
@@ -20,6 +21,13 @@ from ganomaly.outputs.report.figures import (
 from ganomaly.prediction import Prediction
 
 GRID_IMAGES_PER_CLASS = 8
+HISTOGRAM, ROC, RECONSTRUCTIONS = "score_histogram.png", "roc.png", "reconstructions.png"
+
+
+def check_figure_folder(folder: Path) -> None:
+    """Raise `UsageError` if the figures would replace files in the folder that this package did not write."""
+    for name in (HISTOGRAM, ROC, RECONSTRUCTIONS):
+        check_replaceable(folder / name, FIGURE)
 
 
 class EvaluationFigures:
@@ -75,12 +83,12 @@ class EvaluationFigures:
                 f"cannot make the folder {folder} for figures: {error.strerror or error}"
             ) from error
         histogram = score_histogram(calibration.scores, scores, is_anomalous, calibration.threshold)
-        save_figure(histogram, folder / "score_histogram.png")
+        save_figure(histogram, folder / HISTOGRAM)
         if auroc is not None:
-            save_figure(roc_figure(scores, is_anomalous, auroc), folder / "roc.png")
+            save_figure(roc_figure(scores, is_anomalous, auroc), folder / ROC)
         images = self._grid_images()
         if images:
-            save_figure(reconstruction_grid(images), folder / "reconstructions.png")
+            save_figure(reconstruction_grid(images), folder / RECONSTRUCTIONS)
 
     def _grid_images(self) -> list[GridImage]:
         """Normal images, and as many anomalous ones, in turn from each kind."""

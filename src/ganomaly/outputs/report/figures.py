@@ -17,6 +17,7 @@ from sklearn.metrics import roc_curve
 
 from ganomaly.errors import UsageError
 from ganomaly.files import written_whole
+from ganomaly.output_checks import PNG_SOFTWARE
 from ganomaly.outputs.panels import Panels
 
 # Okabe and Ito's blue and vermillion, distinct for every kind of colour vision
@@ -219,7 +220,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     if file_format not in FORMATS:
         raise UsageError(f"cannot tell the format of {path}; name it .png, .svg or .pdf")
     with written_whole(path) as part:
-        figure.savefig(part, format=file_format, dpi=PNG_DPI)
+        software = {"Software": PNG_SOFTWARE} if file_format == "png" else None
+        figure.savefig(part, format=file_format, dpi=PNG_DPI, metadata=software)
 
 
 def make_figure(width: float, height: float) -> tuple[Figure, Axes]:

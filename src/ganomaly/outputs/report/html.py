@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.files import written_whole
 from ganomaly.outputs.panels import Panels
+from ganomaly.outputs.report.audit import ReportAudit
 from ganomaly.outputs.report.thumbnails import ThumbnailStore
 from ganomaly.prediction import Prediction
 from ganomaly.version import __version__
@@ -130,7 +131,13 @@ class ReportBuilder:
         normalized_score, p_value = prediction.normalized_score, prediction.p_value
         self._rows.append(_Row(path, score, normalized_score, p_value, kind, labelled_anomalous))
 
-    def write(self, path: str | Path, *, evaluation: "Evaluation | None" = None) -> None:
+    def write(
+        self,
+        path: str | Path,
+        *,
+        evaluation: "Evaluation | None" = None,
+        audit: ReportAudit | None = None,
+    ) -> None:
         """Write the report, whole or not at all.
 
         Parameters
@@ -139,6 +146,8 @@ class ReportBuilder:
             An HTML file in a folder that exists.
         evaluation : Evaluation, optional
             Metrics to show; computed from the labels, if any, where it is left out.
+        audit : ReportAudit, optional
+            An audit to show.
 
         Raises
         ------
@@ -154,6 +163,7 @@ class ReportBuilder:
             version=__version__,
             data=self._numbers(evaluation),
             thumbnails=self._thumbnail_data(),
+            audit=None if audit is None else audit.template_data(),
         )
         with written_whole(path) as part, part.open("w", encoding="utf-8", errors="replace") as file:
             file.writelines(page)
