@@ -71,7 +71,7 @@ def _remove_abandoned_parts(path: Path) -> None:
     """Remove the temporary files of an output that no living process writes."""
     if not _HAS_LOCKS:
         return
-    for part in _part_names(path):
+    for part in (part_name(path, number) for number in range(_WRITERS)):
         handle = _reopened(part) if part.exists() else None
         if handle is not None:
             with suppress(OSError):
@@ -79,9 +79,9 @@ def _remove_abandoned_parts(path: Path) -> None:
             os.close(handle)
 
 
-def _part_names(path: Path) -> list[Path]:
-    """Names of the temporary files of an output; a process takes the first that no other one writes."""
-    return [path.with_name(f".{path.name}{'' if n == 0 else f'.{n}'}{PART}") for n in range(_WRITERS)]
+def part_name(path: Path, number: int = 0) -> Path:
+    """Name of a temporary file of an output; a process takes the first number that no other one writes."""
+    return path.with_name(f".{path.name}{f'.{number}' if number else ''}{PART}")
 
 
 def _open_part(path: Path) -> tuple[int | None, Path]:
@@ -90,7 +90,7 @@ def _open_part(path: Path) -> tuple[int | None, Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
         os.close(handle)
         return None, Path(name)
-    for part in _part_names(path):
+    for part in (part_name(path, number) for number in range(_WRITERS)):
         reopened = _reopened(part)
         if reopened is not None:
             return reopened, part

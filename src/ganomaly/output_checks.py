@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganomaly.errors import UsageError
-from ganomaly.files import check_writable
+from ganomaly.files import check_writable, part_name
 
 _HEAD = 4096  # bytes in which a text file says what it is
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
@@ -61,7 +61,9 @@ def check_outputs(outputs: Mapping[str, tuple[Path | str | None, OutputKind]]) -
             continue
         path = Path(name)
         if path.suffix.lower() not in kind.suffixes:
-            raise UsageError(f"{option} {path}: a {kind.name} must end in {_listed(kind.suffixes)}{kind.hint}")
+            raise UsageError(
+                f"{option} {path}: a {kind.name} must end in {_listed(kind.suffixes)}{kind.hint}"
+            )
         check_writable(path)
         check_replaceable(path, kind)
         other = options.setdefault(_identity(path), option)
@@ -82,6 +84,12 @@ def check_replaceable(path: Path, kind: OutputKind) -> None:
         )
 
 
+def is_unfinished(path: Path, kind: OutputKind) -> bool:
+    """Whether a killed process left all that it was to write to `path` in its temporary file."""
+    part = part_name(path)
+    return part.is_file() and part.stat().st_size > 0 and kind.is_ours(part)
+
+
 def _identity(path: Path) -> tuple[object, ...]:
     """The same for two paths of one file, whether it exists or not."""
     path = Path(os.path.realpath(path))
@@ -89,7 +97,11 @@ def _identity(path: Path) -> tuple[object, ...]:
         found = path.stat()
         return found.st_dev, found.st_ino
     folder = path.parent.stat()
-    return folder.st_dev, folder.st_ino, path.name if _is_case_sensitive(path.parent) else path.name.casefold()
+    return (
+        folder.st_dev,
+        folder.st_ino,
+        path.name if _is_case_sensitive(path.parent) else path.name.casefold(),
+    )
 
 
 def _is_case_sensitive(folder: Path) -> bool:
@@ -132,9 +144,42 @@ def _is_our_json(path: Path) -> bool:
 
 
 def _is_our_model(path: Path) -> bool:
+    return b'"ganomaly-model"' in _safetensors_header(path)
+
+
+def _is_our_checkpoint(path: Path) -> bool:
+    return b'"ganomaly-checkpoint' in _safetensors_header(path)
+
+
+def _safetensors_header(path: Path) -> bytes:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        return size <= _MAX_HEADER and b'"ganomaly-model"' in file.read(size)
+        return file.read(size) if size <= _MAX_HEADER else b""
+
+
+def _is_our_png(path: Path) -> bool:
+    """Whether the text that names the software, which `PNG_SOFTWARE` writes before the pixels, names this one."""
+    head = _head(path)
+    return head.startswith(b"\x89PNG") and b"Software\0ganomaly" in head
+
+
+def _is_our_map(path: Path) -> bool:
+    """A PNG of this package, or an array whose overlay is one: an array has no place for a text."""
+    if path.suffix.lower() == ".npy":
+        return _is_our_png(path.with_name(f"{path.stem}_overlay.png"))
+    return _is_our_png(path)
+
+
+def _is_our_benchmark_file(path: Path) -> bool:
+    starts = {
+        "rows.jsonl": (b'{"anomaly_class": ',),
+        "rows.csv": (b"anomaly_class,",),
+        "table.md": (b"AUROC, ", b"no rows"),
+        "table.tex": (b"% AUROC, ", b"% no rows"),
+    }
+    head = _head(path).lstrip()
+    # of rows there may be the beginning alone, where the first write was cut short
+    return any(head.startswith(start) or start.startswith(head) for start in starts[path.name])
 
 
 def _is_our_graph(path: Path) -> bool:
@@ -146,9 +191,16 @@ def _contains(path: Path, text: bytes) -> bool:
         return content.find(text) >= 0
 
 
+PNG_SOFTWARE = "ganomaly"
+"""The text `Software` of every PNG that this package writes."""
+
 TABLE = OutputKind("table of predictions", (".csv", ".jsonl", ".parquet"), _is_our_table)
 REPORT = OutputKind("report", (".html", ".htm"), _is_our_report)
 FIGURES_JSON = OutputKind("file of figures", (".json",), _is_our_json)
+FIGURE = OutputKind("figure", (".png",), _is_our_png)
+MAP = OutputKind("map or overlay", (".png", ".npy"), _is_our_map)
+BENCHMARK_FILE = OutputKind("file of a benchmark", (".jsonl", ".csv", ".md", ".tex"), _is_our_benchmark_file)
+CHECKPOINT = OutputKind("checkpoint", (".checkpoint",), _is_our_checkpoint)
 MODEL = OutputKind("model", (".safetensors",), _is_our_model, "; `ganomaly export` writes graphs")
 ONNX_GRAPH = OutputKind("graph", (".onnx",), _is_our_graph)
 OPENVINO_GRAPH = OutputKind("graph", (".xml",), _is_our_graph)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -90,12 +89,16 @@ def test_simulated_baggage_is_both_of_the_publications_data_sets(
         **dict.fromkeys(("gun", "gun_parts", "knife"), 1),
         "overall": 3,
     }
-    left_behind = tmp_path / "new" / "simulated_whole_weapons" / ".unfinished-1"  # as after a kill
+    left_behind = (
+        tmp_path / "new" / ".simulated_whole_weapons.unfinished" / "train" / "good"
+    )  # as after a kill
     left_behind.mkdir(parents=True)
-    with pytest.raises(UsageError, match="not empty"):  # another process may be writing there
-        dataset.simulate_if_missing(whole)
-    os.utime(left_behind, (0, 0))
+    (left_behind / "00000.png").write_bytes(b"half of an ima")
     dataset.simulate_if_missing(whole)
+    assert {path.name for path in dataset.folder.iterdir()} == {
+        "simulated_baggage",
+        "simulated_whole_weapons",
+    }
     weapons = dataset.task(whole)
     assert (len(weapons.train), len(weapons.test), weapons.labels["whole weapon"].sum()) == (3, 3, 1)
 

@@ -33,6 +33,8 @@ def model(runner: Runner, parts: Path, tmp_path_factory: pytest.TempPathFactory)
     """A small model."""
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
     small = [part for option in ("ngf=8", "ndf=8", "nz=16") for part in ("--option", option)]
-    done = runner.run(["fit", parts, "--model", path, "--preset", "paper", "--epochs", 4, "--false-alarm-rate", 0.1, *small])
+    done = runner.run(
+        ["fit", parts, "--model", path, "--preset", "paper", "--epochs", 4, "--false-alarm-rate", 0.1, *small]
+    )
     assert done.status == 0, done.text
     return path

@@ -181,9 +181,16 @@ def _without_times(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in VARIABLE_COLUMNS}
 
 
-def check_whole(path: Path, *, rows_may_be_torn: bool = False) -> None:
-    """Fail if a file is half-written; temporary files, which are hidden, may be."""
-    if path.is_dir() or path.name.startswith("."):
+def check_visible_files(folder: Path) -> None:
+    """Fail if a file is half-written, but for temporary files, which are hidden or in a hidden folder."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            check_whole(path, rows_may_be_torn=True)
+
+
+def check_whole(path: Path, *, rows_may_be_torn: bool = False) -> None:  # noqa: PLR0912 - one for each format
+    """Fail if a file is half-written."""
+    if path.is_dir() or path.name == ".ganomaly.lock":
         return
     content = path.read_bytes()
     match path.suffix:

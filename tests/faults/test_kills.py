@@ -10,7 +10,7 @@ from faults.harness import (
     LONG,
     Command,
     Runner,
-    check_whole,
+    check_visible_files,
     contents,
     results,
     seeded,
@@ -31,7 +31,16 @@ SMALL_NETWORK = {
     "f-anogan": ("ngf=8", "ndf=8", "nz=16"),
 }
 EPOCHS = {"patches": 1}
-IN_SHORT_VERSION = {"fit paper", "fit patches", "fit small", "score", "evaluate", "benchmark", "demo", "export onnx"}
+IN_SHORT_VERSION = {
+    "fit paper",
+    "fit patches",
+    "fit small",
+    "score",
+    "evaluate",
+    "benchmark",
+    "demo",
+    "export onnx",
+}
 
 
 def fit_command(preset: str, parts: Path) -> Command:
@@ -52,19 +61,22 @@ def commands(parts: Path, model: Path, graph: Path) -> dict[str, Command]:
         Command(
             "score",
             lambda out: [
-                "score", model, parts / "test", "--out", out / "t.csv", "--maps", out / "maps", "--report", out / "r.html",
+                "score", model, parts / "test", "--out", out / "t.csv", "--maps", out / "maps",
+                "--report", out / "r.html",
             ],
         ),
         Command(
             "score parquet and npy",
             lambda out: [
-                "score", model, parts / "test", "--out", out / "t.parquet", "--maps", out / "maps", "--map-format", "npy",
+                "score", model, parts / "test", "--out", out / "t.parquet", "--maps", out / "maps",
+                "--map-format", "npy",
             ],
         ),
         Command(
             "evaluate",
             lambda out: [
-                "evaluate", model, parts, "--json", out / "e.json", "--report", out / "r.html", "--figures", out / "figures",
+                "evaluate", model, parts, "--json", out / "e.json", "--report", out / "r.html",
+                "--figures", out / "figures",
             ],
         ),
         Command(
@@ -138,8 +150,7 @@ def test_after_any_number_of_kills_the_same_command_gives_the_same_result(
             assert killed.status in {KILLED, 0}, (fault, killed.text)  # a resumed run may end before its time
             kills += killed.status == KILLED
             resumed += "Going on from step" in killed.text
-            for path in out.rglob("*"):
-                check_whole(path, rows_may_be_torn=True)
+            check_visible_files(out)
         done = runner.run(command.arguments(out), **command.options)
         resumed += "Going on from step" in done.text
         done.check_in_words()

@@ -22,6 +22,7 @@ from ganomaly.benchmark.method_spec import MethodSpec
 from ganomaly.benchmark.rows import ERROR
 from ganomaly.benchmark.tables import MEAN, ResultTable
 from ganomaly.benchmark.tasks import WHOLE_WEAPON
+from ganomaly.output_checks import FIGURE, check_replaceable
 from ganomaly.outputs.report.figures import MUTED, make_figure, save_figure
 
 # Okabe and Ito's colours, distinct for every kind of colour vision
@@ -29,7 +30,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vP*X"
 MIN_SPAN = 0.2  # of an AUROC axis: a smaller one would make noise look like an effect
 CHARACTERS_PER_INCH = 15  # of a title
+FIGURE_FILES = ("auroc*.png", "run_time.png", "histogram_*.png", "embedding_*.png", "reconstructions_*.png")
 _OPTION = re.compile(r"(?P<name>[\w-]+)\[(?P<options>.*)\]")
+
+
+def check_figure_files(folder: Path) -> None:
+    """Raise `UsageError` if a file in the folder has the name of a figure, and this package did not write it."""
+    for pattern in FIGURE_FILES:
+        for path in sorted(folder.glob(pattern)):
+            check_replaceable(path, FIGURE)
 
 
 def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:

@@ -7,8 +7,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -96,13 +97,13 @@ def run_grid(
 
 
 def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[str, Any]]]:
+    for cell in cells:  # here, since workers would write the same folder; cells report errors themselves
+        with suppress(GANomalyError):
+            cell.dataset.simulate_if_missing(cell.classes)
     if jobs == 1:
         for cell in cells:
             yield _attempt(cell, out, None)
         return
-    for cell in cells:  # here, since workers would write the same folder; they report errors themselves
-        with suppress(GANomalyError):
-            cell.dataset.simulate_if_missing(cell.classes)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with _workers(jobs) as pool:
         futures: list[Future[list[dict[str, Any]]]] = [
@@ -115,11 +116,23 @@ def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[
 @contextmanager
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     # a fresh interpreter for each: threads of the parent do not survive a fork
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: it would write beside the run that goes on."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def _attempt(cell: Cell, out: Path, threads: int | None) -> list[dict[str, Any]]:

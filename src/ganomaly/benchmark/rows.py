@@ -1,4 +1,4 @@
-"""Rows of a benchmark on disk: each is written as soon as its cell is done; a torn last line harms no other."""
+"""Rows of a benchmark on disk: each is written as soon as its cell is done; a torn last line is cut off."""
 
 import json
 import os
@@ -62,16 +62,22 @@ class RowFile:
         """
         text = "".join(json.dumps(row) + "\n" for row in rows)
         try:
-            is_torn = (
-                self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size
-            )
+            _remove_torn_line(self.path)
             with self.path.open("a") as file:
-                file.write("\n" * bool(is_torn) + text)
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.rows += rows
+
+
+def _remove_torn_line(path: Path) -> None:
+    """Cut off what a write that did not end left behind the last whole line."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

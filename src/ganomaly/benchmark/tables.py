@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ganomaly.benchmark.rows import ERROR
+from ganomaly.benchmark.rows import ERROR, ROWS
 from ganomaly.benchmark.tasks import OVERALL
 from ganomaly.files import written_whole
+from ganomaly.output_checks import BENCHMARK_FILE, check_replaceable
 
 MEAN = "mean"
 _BUDGET = ("epochs", "steps", "train_images", "test_images", "image_size", "precision")
@@ -47,6 +48,12 @@ class ResultTable:
         if len(values) == 1:
             return mean
         return f"{mean} ± {statistics.stdev(values):.3f}".replace("± 0.", "± .")
+
+
+def check_table_files(folder: Path) -> None:
+    """Raise `UsageError` if the rows and tables would replace files in the folder that this package did not write."""
+    for name in (ROWS, "rows.csv", "table.md", "table.tex"):
+        check_replaceable(folder / name, BENCHMARK_FILE)
 
 
 def result_table(rows: Sequence[Mapping[str, Any]]) -> ResultTable:

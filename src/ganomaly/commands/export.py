@@ -9,6 +9,7 @@ from ganomaly.data import ImageRecord, open_test_images
 from ganomaly.errors import DataError, UsageError
 from ganomaly.evaluation import evaluate_model
 from ganomaly.export import ExportFormat, check_export_path, quantise, to_onnx, write_graph
+from ganomaly.locks import locked_file
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.exported import ONNX, load_exported
 from ganomaly.prediction.model_file import load_model
@@ -32,7 +33,7 @@ def export(
     images = None if data is None else calibration_images(model, data)
     console.say("exporting: this takes a minute")
     graph = to_onnx(model)
-    with TemporaryDirectory() as folder:
+    with locked_file(out, "ganomaly export"), TemporaryDirectory() as folder:
         fp32_path = Path(folder) / f"fp32{ONNX}"
         write_graph(graph, fp32_path, "onnx")
         if images is not None:

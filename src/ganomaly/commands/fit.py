@@ -5,7 +5,9 @@ from pathlib import Path
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
+from ganomaly.files import remove_file
 from ganomaly.locks import locked_file
+from ganomaly.output_checks import CHECKPOINT, check_replaceable
 from ganomaly.prediction.model_file import check_model_path, save_model
 from ganomaly.training.fit import fit_model
 
@@ -14,11 +16,12 @@ def fit(console: Console, data: str, path: Path, options: FitOptions, *, resume:
     """Train on normal images and write the model; return whether all images could be read."""
     check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")
+    check_replaceable(checkpoint, CHECKPOINT)
     with locked_file(path, "ganomaly fit"):
         with console.fitting() as display:
             result = fit_model(data, options, observer=display, checkpoint=checkpoint, resume=resume)
         save_model(result.model, path)
-        checkpoint.unlink(missing_ok=True)
+        remove_file(checkpoint)
     calibration, training = result.model.calibration, result.training
     provenance = result.model.provenance
     work = length_in_words(provenance["epochs"], provenance["steps"])

@@ -78,4 +78,6 @@ def _map_folder(
     if model.map_calibration is None:
         raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")
     root = maps_root(folder, (record.path for record in dataset.records), images)
-    return MapFolder(folder, model.map_calibration, map_format, root)
+    map_folder = MapFolder(folder, model.map_calibration, map_format, root)
+    map_folder.check_replaceable(record.path for record in dataset.records)
+    return map_folder

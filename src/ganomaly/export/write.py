@@ -16,7 +16,7 @@ from torch.export import Dim
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.export.graph import InferenceGraph
 from ganomaly.files import written_whole
-from ganomaly.output_checks import ONNX_GRAPH, OPENVINO_GRAPH, check_outputs
+from ganomaly.output_checks import ONNX_GRAPH, OPENVINO_GRAPH, check_outputs, is_unfinished
 from ganomaly.prediction.exported import FORMAT, FORMAT_VERSION, IMAGE, ONNX, OPENVINO, OUTPUTS, THRESHOLD
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import eval_mode
@@ -39,7 +39,11 @@ def check_export_path(path: str | Path, file_format: ExportFormat) -> None:
     path = Path(path)
     check_outputs({"the graph": (path, ONNX_GRAPH if file_format == "onnx" else OPENVINO_GRAPH)})
     weights = path.with_suffix(".bin")
-    if file_format == "openvino" and weights.exists() and not path.exists():
+    if (
+        file_format == "openvino"
+        and weights.exists()
+        and not (path.exists() or is_unfinished(path, OPENVINO_GRAPH))
+    ):
         raise UsageError(f"{weights} exists, and the graph's weights would replace it; name another file")
 
 
@@ -124,9 +128,12 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
             converted.set_rt_info(entry.value, ["ganomaly", entry.key])
         saved = Path(folder) / path.name
         openvino.save_model(converted, saved, compress_to_fp16=False)
-        for suffix in (".bin", OPENVINO):  # the weights first, so that the graph is never there without them
-            with written_whole(path.with_suffix(suffix)) as part:
-                part.write_bytes(saved.with_suffix(suffix).read_bytes())
+        # the weights appear first, so that the graph is never there without them; the part of the graph says until
+        # then that weights which a killed process left alone are ours
+        with written_whole(path) as graph_part:
+            graph_part.write_bytes(saved.read_bytes())
+            with written_whole(path.with_suffix(".bin")) as part:
+                part.write_bytes(saved.with_suffix(".bin").read_bytes())
 
 
 def metadata_of(model: Model) -> dict[str, str]:

@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path, PurePath
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ganomaly.calibration import MapCalibration
 from ganomaly.config import MAP_FORMAT, MapFormat
 from ganomaly.errors import OutputError, UsageError
 from ganomaly.files import written_whole
+from ganomaly.output_checks import MAP, PNG_SOFTWARE, check_replaceable
 from ganomaly.outputs.heat import overlay
 from ganomaly.prediction import Prediction
 
@@ -85,15 +89,33 @@ class MapFolder:
         map_name, overlay_name = self._names(prediction.path)
         target = self.folder / map_name.with_name(f"{map_name.name}.{self._format}")
         _make_folder(target.parent)
+        # the overlay first: by it the next run knows an array as its own
+        with written_whole(self.folder / f"{overlay_name}.png") as part, part.open("wb") as file:
+            _save_png(Image.fromarray(overlay(image, anomaly_map, self._calibration)), file)
         with written_whole(target) as part, part.open("wb") as file:
             if self._format == "npy":
                 np.save(file, anomaly_map, allow_pickle=False)
             else:
                 gray = np.rint(np.clip(self._calibration.level(anomaly_map) / 2, 0, 1) * 65535)
-                Image.fromarray(gray.astype(np.uint16)).save(file, "PNG")
-        with written_whole(self.folder / f"{overlay_name}.png") as part, part.open("wb") as file:
-            Image.fromarray(overlay(image, anomaly_map, self._calibration)).save(file, "PNG")
+                _save_png(Image.fromarray(gray.astype(np.uint16)), file)
         return target
+
+    def check_replaceable(self, paths: Iterable[str]) -> None:
+        """Raise `UsageError` if maps or overlays of these images would replace files that this package did not write.
+
+        Parameters
+        ----------
+        paths : iterable of str
+            Of the images, in the order in which they will be written.
+        """
+        if not any(self.folder.iterdir()):
+            return
+        names = copy(self)
+        names._taken, names._requests = set(), {}
+        for path in paths:
+            map_name, overlay_name = names._names(path)
+            check_replaceable(self.folder / f"{map_name}.{self._format}", MAP)
+            check_replaceable(self.folder / f"{overlay_name}.png", MAP)
 
     def _names(self, path: str) -> tuple[PurePath, PurePath]:
         """Names of map and overlay of an image, without suffix, relative to the folder."""
@@ -108,6 +130,12 @@ class MapFolder:
             if self._taken.isdisjoint(names):
                 self._taken.update(names)
                 return names
+
+
+def _save_png(image: Image.Image, file: IO[bytes]) -> None:
+    software = PngInfo()
+    software.add_text("Software", PNG_SOFTWARE)
+    image.save(file, "PNG", pnginfo=software)
 
 
 def maps_root(folder: Path, paths: Iterable[str], inputs: Sequence[Path] = ()) -> Path | None:

@@ -29,6 +29,7 @@ _COARSE_BAG = 100, 143  # pixels; at 4.5 mm each, a patch holds a whole firearm
 _PATCHES_PER_NORMAL_BAG = 9
 _PATCHES_PER_THREAT_BAG = 4
 
+_README_FILE = "README.txt"
 _README = """\
 Simulated baggage
 =================
@@ -61,12 +62,13 @@ def write_simulated_baggage(
     """Write a dataset of simulated baggage: `train/good`, `test/good`, `test/<threat>`, `ground_truth/<threat>`.
 
     The same arguments write the same bytes. No bag is in two of these folders, and the number of images in one of
-    them does not change the others. The folder appears complete or not at all.
+    them does not change the others. The folder appears complete or not at all; one that the same arguments wrote is
+    left as it is.
 
     Parameters
     ----------
     folder : str or Path
-        New or empty; missing parents are made.
+        New or empty, or written with the same arguments before; missing parents are made.
     kind : {"patches", "bags", "whole weapons"}
         Windows of 64 × 64 pixels, several cut from each bag, as in the publication's UBA; whole bags of about
         224 × 320; or windows of 64 × 64 at less than half the resolution, as in the publication's FFOB, so that each
@@ -83,7 +85,7 @@ def write_simulated_baggage(
     Raises
     ------
     UsageError
-        If the folder is not empty, or a number or the kind makes no sense.
+        If the folder has other content, or a number or the kind makes no sense.
     OutputError
         If the folder cannot be written.
     """
@@ -97,8 +99,11 @@ def write_simulated_baggage(
     threats = ("gun",) if kind == "whole weapons" else THREAT_KINDS
     parts += [(f"test/{threat}", threat, n_test_per_threat) for threat in threats]
     draw, contents = _DRAWINGS[kind]
+    readme = _README.format(contents=contents, seed=seed, threats=", ".join(threats), **counts)
 
-    with _filled_whole(folder) as unfinished:
+    with _filled_whole(folder, readme) as unfinished:
+        if unfinished is None:
+            return
         written = 0
         for number, (part, threat, count) in enumerate(parts):
             for i, bag in enumerate(draw(np.random.SeedSequence(seed, spawn_key=(number,)), threat, count)):
@@ -106,8 +111,7 @@ def write_simulated_baggage(
                 written += 1
                 if progress is not None:
                     progress(written)
-        text = _README.format(contents=contents, seed=seed, threats=", ".join(threats), **counts)
-        (unfinished / "README.txt").write_text(text, encoding="utf-8")
+        (unfinished / _README_FILE).write_text(readme, encoding="utf-8")
 
 
 def _check_arguments(kind: str, numbers: Mapping[str, int]) -> None:
@@ -169,12 +173,22 @@ def _write(folder: Path, part: str, stem: str, bag: SimulatedBag) -> None:
         Image.fromarray(bag.threat_mask.astype(np.uint8) * 255).save(mask)
 
 
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
 @contextmanager
-def _filled_whole(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder that takes the place of a new or empty one when the block ends well."""
+def _filled_whole(folder: Path, readme: str) -> Iterator[Path | None]:
+    """Yield a hidden folder that takes the place of a new or empty one when the block ends well.
+
+    None where the folder is complete, which its README says: it is written last.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked_file(folder, "the simulation of baggage"):
+            if _text(folder / _README_FILE) == readme:
+                yield None
+                return
             existing = next(folder.iterdir(), None)
             if existing is not None:
                 raise UsageError(
