@@ -30,12 +30,12 @@ def latents(method: VAE, x: torch.Tensor) -> Normal:
 
 
 def images(method: VAE, z: torch.Tensor) -> Normal:
-    """The deviation runs from the smallest one, at −1, to 1, at 1."""
+    """The standard deviation goes from the smallest one, for −1, to 1, for 1."""
     mean, height = method.decoder(z).chunk(2, dim=1)
     return Normal(mean, method.options.smallest_deviation ** ((1 - height) / 2))
 
 
-def test_a_step_raises_the_lower_bound_of_the_likelihood():
+def test_a_step_maximises_the_evidence_lower_bound():
     """ELBO: log p(x | z) for one z ~ q(z | x), less the divergence of q from N(0, 1)."""
     ours, literal = small(), small()
     ours.training_step(
@@ -48,8 +48,8 @@ def test_a_step_raises_the_lower_bound_of_the_likelihood():
     (-bound.mean()).backward()
     SGD(literal.parameters(), lr=1e-4).step()
     for name, before in small().named_parameters():
-        moved, expected = (other.get_parameter(name).detach() - before.detach() for other in (ours, literal))
-        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        change, expected = (other.get_parameter(name).detach() - before.detach() for other in (ours, literal))
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
         assert expected.abs().max() > 0
 
 
@@ -64,8 +64,8 @@ def test_the_score_is_the_reconstruction_probability_over_l_samples(samples, enl
                 for noise in method.noise
             ]
         ).mean(dim=0)
-        least = math.log(method.options.smallest_deviation) + 0.5 * math.log(2 * math.pi)
-        torch.testing.assert_close(method.predict(batch()).score, -log_probability - least)
+        minimum = math.log(method.options.smallest_deviation) + 0.5 * math.log(2 * math.pi)
+        torch.testing.assert_close(method.predict(batch()).score, -log_probability - minimum)
 
 
 def test_the_score_is_the_mean_of_the_map(enlarge_weights):
@@ -76,11 +76,11 @@ def test_the_score_is_the_mean_of_the_map(enlarge_weights):
 
 
 def test_no_image_can_score_below_0():
-    """The likeliest image of all, the decoder's mean at its smallest deviation, scores 0."""
+    """The most likely image, the decoder's mean at its smallest deviation, scores 0."""
     method = small(samples=1)
     x, deviation = torch.zeros(1, 2, 32, 32), torch.tensor(method.options.smallest_deviation)
-    assert method._surprise(x, x, deviation).abs().max() < 1e-6
-    assert (method._surprise(x, x, deviation * 2) > 0).all()
+    assert method._negative_log_likelihood(x, x, deviation).abs().max() < 1e-6
+    assert (method._negative_log_likelihood(x, x, deviation * 2) > 0).all()
 
 
 def test_the_noise_of_the_score_is_part_of_the_model(enlarge_weights):
@@ -93,7 +93,7 @@ def test_the_noise_of_the_score_is_part_of_the_model(enlarge_weights):
         assert not torch.equal(before, method.predict(batch()).score)
 
 
-def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
+def test_collapse_reports_a_constant_latent_and_no_varied_one():
     method = small()
     with eval_mode(method):
         assert method.collapse(batch(), Step(0, 1)) is None

@@ -27,12 +27,12 @@ METHODS: dict[str, type[Method]] = {
 
 
 def find_method(name: str) -> type[Method]:
-    """Look a method up by its name.
+    """Find a method by its name.
 
     Raises
     ------
     UsageError
-        If there is none; it lists those there are.
+        If there is none with this name; the message lists the names.
     """
     if name not in METHODS:
         raise UsageError(f"unknown method {name!r}; there are: {', '.join(sorted(METHODS))}")
@@ -40,17 +40,17 @@ def find_method(name: str) -> type[Method]:
 
 
 def find_preset(name: str) -> tuple[type[Method], Preset]:
-    """Look a preset up by its name, over all methods.
+    """Find a preset by its name, over all methods.
 
     Raises
     ------
     UsageError
-        If there is none; it lists those there are.
+        If there is none with this name; the message lists the names.
     """
-    known = {preset: method for method in METHODS.values() for preset in method.presets}
-    if name not in known:
-        raise UsageError(f"unknown preset {name!r}; there are: {', '.join(sorted(known))}")
-    return known[name], known[name].presets[name]
+    methods = {preset: method for method in METHODS.values() for preset in method.presets}
+    if name not in methods:
+        raise UsageError(f"unknown preset {name!r}; there are: {', '.join(sorted(methods))}")
+    return methods[name], methods[name].presets[name]
 
 
 __all__ = [

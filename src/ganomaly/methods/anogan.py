@@ -1,9 +1,9 @@
 """AnoGAN: Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker Discovery.
 
 Schlegl, Seeböck, Waldstein, Schmidt-Erfurth, Langs, IPMI 2017, arXiv:1703.05921. Equation numbers and section
-titles below are those of the paper, whose authors released no code. A DCGAN learns to draw normal images from
-noise. To judge an image, the noise is searched whose drawing comes nearest to it; what is still missing then is
-the anomaly.
+titles below are those of the paper, whose authors released no code. A DCGAN learns to generate normal images from
+noise. To score an image, gradient descent searches the latent whose generated image is nearest to it; what still
+differs is the anomaly.
 """
 
 from collections.abc import Mapping
@@ -21,17 +21,15 @@ from torch.optim.lr_scheduler import LinearLR
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.losses import adversarial_loss, difference_map, l1_distance, non_saturating_loss
-from ganomaly.methods.options import AdversarialOptions
+from ganomaly.methods.options import AdversarialOptions, LearningRate
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, initialise_weights
 
-# Gradient descent over hundreds of steps blows the last bit of a rounding error up to the third digit of the score,
-# and kernels round differently for each size of batch. So the search always runs on batches of one size, filled up
-# with copies: then the score of an image is the same to the last bit whatever is scored beside it.
-SEARCH_BATCH_ON_PROCESSOR = (
-    32  # larger ones gain little more, and a single image takes as long as all of them
-)
+# Hundreds of steps of gradient descent amplify a rounding error in the last bit to the third digit of the score, and
+# kernels round differently for each batch size. So all batches of the search have one size, padded with copies: the
+# score of an image is then the same to the last bit in any batch.
+SEARCH_BATCH_ON_PROCESSOR = 32  # larger ones are little faster, and a single image takes as long as a batch
 SEARCH_BATCH_ON_GPU = 64
 
 
@@ -40,14 +38,14 @@ class AnoGANOptions(AdversarialOptions):
 
     discrimination_weight: float = Field(default=0.1, ge=0, le=1)
     """λ of eq. (5)."""
-    search_steps: int = Field(default=500, ge=0)
+    search_steps: int = Field(default=500, ge=0, le=10_000)
     """Γ, steps of gradient descent in the latent for each image."""
-    search_learning_rate: float = Field(default=0.1, gt=0)
+    search_learning_rate: LearningRate = 0.1
     """Adam's rate at the first step; it falls to a hundredth of it. The paper does not give it."""
 
 
 class AnoGAN(Method):
-    """Generator and discriminator trained on noise; the score is how far the nearest drawing stays away."""
+    """GAN trained on noise; the score is the distance to the nearest image that it can generate."""
 
     name: ClassVar[str] = "anogan"
     options_type: ClassVar[type[MethodOptions]] = AnoGANOptions
@@ -70,8 +68,8 @@ class AnoGAN(Method):
         self.discriminator = Discriminator(size, channels, options.ndf)  # D
         initialise_weights(self, generator)
         self.randomness = Randomness(generator)
-        # z₁: one for all images, so that a score depends on nothing but its image
-        self.register_buffer("start", torch.rand(1, options.nz, 1, 1, generator=generator) * 2 - 1)
+        # z₁: one for all images, so that a score depends on its image alone
+        self.register_buffer("start", torch.rand(1, options.nz, 1, 1, generator=generator, device="cpu") * 2 - 1)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One Adam for G, one for D."""
@@ -83,8 +81,10 @@ class AnoGAN(Method):
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
-        """Update D and G in the game of a GAN; both see the other's weights from before the step."""
-        z = self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1  # uniform there too
+        """Update D and G of the GAN; both gradients are taken before either update."""
+        z = (
+            self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1
+        )  # uniform in the paper too
         with precision.autocast():
             real_logits, _ = self.discriminator(x)
             fake_logits, _ = self.discriminator(self.generator(z))
@@ -96,7 +96,7 @@ class AnoGAN(Method):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def search(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the latents whose drawings come nearest to the images: "Mapping new Images to the Latent Space".
+        """Find the latents whose generated images are nearest to x: "Mapping new Images to the Latent Space".
 
         Parameters
         ----------
@@ -106,35 +106,36 @@ class AnoGAN(Method):
         Returns
         -------
         z : Tensor
-            `float[N, nz, 1, 1]`, the best latents met on the way.
+            `float[N, nz, 1, 1]`, the latents with the lowest loss of all steps.
         losses : Tensor
-            `float[N]`, ℒ(z) of eq. (5) there.
+            `float[N]`, ℒ(z) of eq. (5) at these latents.
         """
-        together = SEARCH_BATCH_ON_PROCESSOR if x.device.type == "cpu" else SEARCH_BATCH_ON_GPU
-        copies = x[-1:].expand(-len(x) % together, -1, -1, -1)
-        # scoring runs in inference mode, where there are no gradients: leave it, and copy what comes from it
-        # flags are the process's, and batches are searched side by side on processors: leave them alone there
+        batch_size = SEARCH_BATCH_ON_PROCESSOR if x.device.type == "cpu" else SEARCH_BATCH_ON_GPU
+        copies = x[-1:].expand(-len(x) % batch_size, -1, -1, -1)
+        # cuDNN's flags belong to the process; on processors, batches are searched in several threads
         repeatable = (
             cudnn.flags(enabled=True, deterministic=True, allow_tf32=False) if x.is_cuda else nullcontext()
         )
+        # prediction runs in inference mode, whose tensors take no part in autograd: leave it, and copy them
         with torch.inference_mode(False), torch.enable_grad(), repeatable:
-            networks = (self.generator, self.discriminator)
-            fixed = [deepcopy(network).requires_grad_(False) for network in networks]
-            x_filled = torch.cat([x, copies])
-            parts = [
-                self._search_batch(x_filled[start : start + together], *fixed)
-                for start in range(0, len(x_filled), together)
+            networks = [
+                deepcopy(network).requires_grad_(False) for network in (self.generator, self.discriminator)
             ]
-        z, losses = (torch.cat(part)[: len(x)] for part in zip(*parts, strict=True))
+            padded = torch.cat([x, copies])
+            results = [
+                self._search_batch(padded[start : start + batch_size], *networks)
+                for start in range(0, len(padded), batch_size)
+            ]
+        z, losses = (torch.cat(parts)[: len(x)] for parts in zip(*results, strict=True))
         return z, losses
 
     def _search_batch(
         self, x: Tensor, generator: nn.Module, discriminator: nn.Module
     ) -> tuple[Tensor, Tensor]:
-        """Search all of x at once.
+        """Search the latents of one batch.
 
-        No image is disturbed by the others: the gradient of the sum of their losses is each one's own gradient,
-        and Adam works number by number.
+        The images do not influence each other: the gradient of the sum of their losses is each image's own gradient,
+        and Adam works element by element.
         """
         weight, steps = self.options.discrimination_weight, self.options.search_steps
         _, features = discriminator(x)

@@ -1,4 +1,4 @@
-"""The contract that every method keeps.
+"""The interface of all methods.
 
 A method owns its networks, its losses and its score, and nothing else: no loops, no devices, no files.
 `docs/adding-a-method.md` shows how to write one.
@@ -18,24 +18,24 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 
 
 class Precision(Protocol):
-    """What a method needs to know of mixed precision; a `lightning_fabric.Fabric` is one."""
+    """The part of `lightning_fabric.Fabric` that a method uses for mixed precision."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Run the forward pass in this context."""
 
     def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Compute gradients in the place of `tensor.backward(…)`."""
+        """Compute gradients; used instead of `tensor.backward(…)`."""
 
 
 class Step(NamedTuple):
-    """Where training stands.
+    """How far training has come.
 
     Attributes
     ----------
     number : int
-        Steps that are done.
+        Steps done so far; the first step has 0.
     total : int
-        Steps in all.
+        Steps of the whole training.
     """
 
     number: int
@@ -44,15 +44,15 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Patches:
-    """How a method that takes images of any size sees them.
+    """Sizes for a method that takes images of any size.
 
     Attributes
     ----------
     image_size : int
-        Images are made smaller, all by the same factor and their aspect kept, until the median one has the area of a
-        square of so many pixels a side. Smaller ones stay as they are.
+        All images are scaled down by one factor, so that the median image has the area of a square of this side, in
+        pixels. Data sets of smaller images are not scaled.
     patch_size : int
-        Side in pixels of the patches it is trained on.
+        Side in pixels of the training patches.
     """
 
     image_size: int
@@ -64,32 +64,32 @@ class Preset:
     """A named, complete configuration of a method."""
 
     description: str
-    """One sentence for people."""
+    """One sentence for the help of the command line."""
     options: MethodOptions
     training: TrainingOptions
     patches: Patches | None = None
-    """None for methods that squeeze the whole image into a square."""
+    """None for methods that resize the whole image to a square."""
     colour_steps: int | None = None
-    """Steps for images of more than one channel, in the place of `training.steps`; None for the same."""
+    """Replaces `training.steps` for images of more than one channel; None for the same number."""
 
-    def training_for(self, channels: int, epochs: int | None = None, **chosen: Any) -> TrainingOptions:
-        """How to train on images of so many channels.
+    def training_for(self, channels: int, epochs: int | None = None, **overrides: Any) -> TrainingOptions:
+        """Training options for images with this number of channels.
 
         Parameters
         ----------
         channels : int
             Of the network input.
         epochs : int, optional
-            Passes over the training images, in the place of the preset's steps or epochs.
-        **chosen
-            Other fields of `TrainingOptions` that differ from the preset's.
+            Passes over the training images; replaces the preset's steps or epochs.
+        **overrides
+            Other fields of `TrainingOptions` that replace the preset's.
 
         Raises
         ------
         UsageError
             If a value is not allowed.
         """
-        values: dict[str, Any] = self.training.model_dump() | chosen
+        values: dict[str, Any] = self.training.model_dump() | overrides
         if epochs is not None:
             values |= {"epochs": epochs, "steps": None}
         elif channels > 1 and self.colour_steps is not None:
@@ -117,7 +117,7 @@ class BatchPrediction:
 
 
 class Method(nn.Module, ABC):
-    """Networks, losses and score of one way to find anomalies.
+    """Networks, losses and anomaly score of one publication.
 
     Parameters
     ----------
@@ -126,19 +126,19 @@ class Method(nn.Module, ABC):
     preprocessing : Preprocessing
         Size and channels of the network input.
     generator : torch.Generator
-        The one source of randomness for the initial weights; on the processor.
+        The only source of random numbers for the initial weights; a generator on the processor.
     """
 
     name: ClassVar[str]
-    """What the shell calls the method."""
+    """The method's name on the command line and in model files."""
     options_type: ClassVar[type[MethodOptions]]
     """The method's own options."""
     presets: ClassVar[Mapping[str, Preset]]
     """Named configurations; the names are unique over all methods."""
     exportable: ClassVar[bool] = True
-    """Whether `predict` is tensors alone, from the image to the score, so that an exported graph can hold it."""
+    """Whether `predict` consists of tensor operations only, so that it can be exported as a graph."""
     statistics_images: ClassVar[int] = 0
-    """How many training images `fit_statistics` wants at most; 0 if it does nothing."""
+    """The most training images that `fit_statistics` is given; 0 if the method has no statistics to fit."""
 
     @abstractmethod
     def __init__(self, options: MethodOptions, preprocessing: Preprocessing, generator: Generator) -> None:
@@ -147,30 +147,30 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
-        """Make the optimizers, by the name of what they update."""
+        """Make the optimizers; each has the name of what it updates."""
 
     def fit_scales(self, x: Tensor) -> None:
-        """Look at what training will see, once, before the first step; for scales that must be known beforehand.
+        """Fit scales of the training images, once, before the first step.
 
-        What is found belongs into buffers, so that checkpoint and model file keep it.
+        Results go into buffers, so that checkpoints and the model file hold them.
 
         Parameters
         ----------
         x : Tensor
-            `float[N, C, S, S]`, some training images or patches.
+            `float[N, C, S, S]`, a sample of the training images or patches.
         """
         return
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Take statistics of normal images with the trained networks; called once, after the last step.
+        """Fit statistics of normal images with the trained networks, once, after the last step.
 
-        Called in eval mode without gradients. What is found belongs into buffers of shapes that the options fix.
+        Called in eval mode without gradients. Results go into buffers whose shapes follow from the options.
 
         Parameters
         ----------
         batches : iterable of Tensor
-            `float[N, C, S, S]` each, training images in a seeded order, at most `statistics_images`; whole
-            images one by one, for a method that takes any size.
+            Training images in a seeded order, at most `statistics_images`: `float[N, C, S, S]` each, or
+            `float[1, C, H, W]` for a method that takes images of any size.
         """
         return
 
@@ -178,7 +178,7 @@ class Method(nn.Module, ABC):
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
-        """Learn from one batch of normal images.
+        """Train on one batch of normal images.
 
         Parameters
         ----------
@@ -187,15 +187,15 @@ class Method(nn.Module, ABC):
         optimizers : mapping of str to Optimizer
             Those of `optimizers()`.
         precision : Precision
-            Its `autocast` and `backward` take the place of PyTorch's own.
+            Used instead of PyTorch's own `autocast` and `backward`.
         step : Step
-            For schedules and for methods that learn in phases. What a method makes of it follows from these two
-            numbers alone, so that a resumed run does the same.
+            For schedules, and for methods that train in phases. Both must follow from the step alone, so that a
+            resumed run does the same.
 
         Returns
         -------
         dict of str to Tensor
-            Named losses, each a detached scalar on the device. Nothing here waits for the device.
+            The losses by name, each a detached scalar on the device; never `.item()`, which waits for the device.
         """
 
     @abstractmethod
@@ -231,7 +231,7 @@ class Method(nn.Module, ABC):
 
 
 def without_autocast() -> Precision:
-    """Full precision, for a training step outside the training loop (tests, notebooks)."""
+    """A `Precision` without mixed precision, for training steps in tests and notebooks."""
     return _FullPrecision()
 
 

@@ -1,9 +1,8 @@
 """EGBAD: Efficient GAN-Based Anomaly Detection.
 
-Zenati, Foo, Lecouat, Manek, Chandrasekhar, 2018, arXiv:1802.06222; the networks learn as a BiGAN (Donahue et al.,
-*Adversarial Feature Learning*, ICLR 2017). AnoGAN's search is replaced by an encoder, which learns beside the
-generator: the discriminator sees pairs, an image with its code or a drawing with its noise, until neither can be
-told from the other.
+Zenati, Foo, Lecouat, Manek, Chandrasekhar, 2018, arXiv:1802.06222; the networks are trained as a BiGAN (Donahue et
+al., *Adversarial Feature Learning*, ICLR 2017). An encoder, trained together with the generator, replaces AnoGAN's
+search. The discriminator classifies pairs: an image and its latent, or noise and the image generated from it.
 
 Where this differs from the authors' code for MNIST: all methods here share one backbone, learning rate and
 β₁ (theirs: 1e-5, latent of 200), the discriminator has no dropout, and scores are computed with the weights
@@ -30,12 +29,12 @@ from ganomaly.networks import Decoder, Encoder, JointDiscriminator, initialise_w
 
 
 class EGBADOptions(AdversarialOptions):
-    """Options of EGBAD; the defaults are the publication's where the backbone leaves a choice."""
+    """Options of EGBAD; the defaults are the publication's, apart from those of the shared networks."""
 
     discriminator_weight: float = Field(default=0.1, ge=0, le=1)
     """λ, the share of the discriminator in the score; 1 − α in the paper."""
     discriminator_score: Literal["cross_entropy", "feature_matching"] = "feature_matching"
-    """How the discriminator scores: by −log D(x, E(x)), or by how far its features of x and x̂ are apart."""
+    """L_D(x): −log D(x, E(x)), or the distance between D's features of x and of x̂."""
 
 
 class EGBAD(Method):
@@ -72,7 +71,7 @@ class EGBAD(Method):
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
-        """Update D to tell (x, E(x)) from (G(z), z), and E and G so that it takes one for the other."""
+        """Update D to classify (x, E(x)) against (G(z), z), and E and G to the opposite labels."""
         z = self.randomness.normal((len(x), self.options.nz, 1, 1), x.device)
         with precision.autocast():
             encoded_logits, _ = self.discriminator(x, self.encoder(x))
@@ -106,5 +105,5 @@ class EGBAD(Method):
         return features
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
-        """Say so when all images have the same latent."""
+        """Report that all images have the same latent."""
         return latent_collapse(self.encoder(x))

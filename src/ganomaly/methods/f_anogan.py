@@ -1,9 +1,9 @@
 """f-AnoGAN: Fast Unsupervised Anomaly Detection with Generative Adversarial Networks.
 
 Schlegl, Seeböck, Waldstein, Langs, Schmidt-Erfurth, Medical Image Analysis 54, 2019. Training has two phases:
-first a Wasserstein GAN with gradient penalty (Gulrajani et al., NeurIPS 2017, arXiv:1704.00028) learns to draw
-normal images from noise; then, with its weights fixed, an encoder learns to find the noise of an image ("izi_f":
-image to z to image, guided by the critic's features). That replaces AnoGAN's search.
+first a Wasserstein GAN with gradient penalty (Gulrajani et al., NeurIPS 2017, arXiv:1704.00028) learns to generate
+normal images from noise; then, with its weights frozen, an encoder learns the latents of images ("izi_f": image to z
+to image, with the critic's features in the loss). The encoder replaces AnoGAN's search.
 
 Where this differs from the authors' code: generator, critic and encoder are the backbone that all methods here
 share, not residual networks, and its latent has 100 numbers, not 128.
@@ -21,7 +21,7 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import difference_map, mean_square_difference, mean_square_error
-from ganomaly.methods.options import AdversarialOptions
+from ganomaly.methods.options import AdversarialOptions, DecayRate, LearningRate, Weight
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen, update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights, layer_norm
@@ -30,22 +30,22 @@ from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weight
 class FAnoGANOptions(AdversarialOptions):
     """Options of f-AnoGAN; the defaults are those of the authors' released code."""
 
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: LearningRate = 1e-4
     """Adam's learning rate for generator and critic."""
-    beta1: float = Field(default=0.0, ge=0, lt=1)
+    beta1: DecayRate = 0.0
     """Adam's first decay rate."""
-    beta2: float = Field(default=0.9, ge=0, lt=1)
+    beta2: DecayRate = 0.9
     """Adam's second decay rate."""
-    encoder_learning_rate: float = Field(default=5e-5, gt=0)
+    encoder_learning_rate: LearningRate = 5e-5
     """RMSprop's learning rate for the encoder."""
-    critic_steps: int = Field(default=5, ge=1)
-    """Steps of the critic for each step of the generator."""
-    penalty_weight: float = Field(default=10.0, ge=0)
+    critic_steps: int = Field(default=5, ge=1, le=1000)
+    """Critic steps per generator step."""
+    penalty_weight: Weight = 10.0
     """λ of WGAN-GP's eq. (3)."""
-    feature_weight: float = Field(default=1.0, ge=0)
+    feature_weight: Weight = 1.0
     """κ, the weight of the critic's features in the encoder's loss and in the score."""
     generation_share: float = Field(default=0.5, gt=0, lt=1)
-    """The share of training that goes to generator and critic; the encoder has the rest."""
+    """The share of the training steps for generator and critic; the rest is the encoder's."""
 
 
 class FAnoGAN(Method):
@@ -55,7 +55,7 @@ class FAnoGAN(Method):
     options_type: ClassVar[type[MethodOptions]] = FAnoGANOptions
     presets: ClassVar[Mapping[str, Preset]] = {
         "f-anogan": Preset(
-            "f-AnoGAN as published in 2019: a Wasserstein GAN, then an encoder in the place of AnoGAN's search",
+            "f-AnoGAN as published in 2019: a Wasserstein GAN, then an encoder instead of AnoGAN's search",
             FAnoGANOptions(),
             TrainingOptions(epochs=30),
         )
@@ -67,7 +67,7 @@ class FAnoGAN(Method):
         super().__init__(options, preprocessing, generator)
         size, channels = preprocessing.image_size, preprocessing.channels
         self.generator = Decoder(size, channels, options.nz, options.ngf)  # G
-        # the penalty is one on each image by itself, which batch norm would mix with the others
+        # the gradient penalty is per image; batch norm would couple the images of a batch
         self.critic = Discriminator(size, channels, options.ndf, normalise=layer_norm)  # D
         self.encoder = Encoder(size, channels, options.nz, options.ngf)  # E
         initialise_weights(self, generator)
@@ -85,7 +85,7 @@ class FAnoGAN(Method):
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Update the critic, and the generator every few steps; in the second phase the encoder."""
-        if not self._generates(step):
+        if not self._in_first_phase(step):
             return self._encoder_step(x, optimizers, precision)
         self.generator.train()
         losses = self._critic_step(x, optimizers, precision)
@@ -93,8 +93,8 @@ class FAnoGAN(Method):
             losses |= self._generator_step(x, optimizers, precision)
         return losses
 
-    def _generates(self, step: Step) -> bool:
-        """Whether generator and critic are trained; afterwards the encoder is."""
+    def _in_first_phase(self, step: Step) -> bool:
+        """Whether generator and critic are trained, and not yet the encoder."""
         return step.number < self.options.generation_share * step.total
 
     def _critic_step(
@@ -112,12 +112,14 @@ class FAnoGAN(Method):
         return {"critic": critic.detach(), "gradient penalty": penalty.detach()}
 
     def _gradient_penalty(self, x: Tensor, generated: Tensor) -> Tensor:
-        """Mean (‖∇D‖₂ − 1)² halfway between real and generated images; in fp32, since it is a gradient."""
-        share = self.randomness.uniform((len(x), 1, 1, 1), x.device)
-        between = torch.lerp(x, generated, share).requires_grad_()
-        (slopes,) = torch.autograd.grad(self.critic(between)[0].sum(), between, create_graph=True)
-        lengths: Tensor = torch.flatten(slopes, start_dim=1).norm(dim=1)
-        return (lengths - 1).square().mean()
+        """Mean (‖∇D‖₂ − 1)² at random points between real and generated images; in fp32, since it is a gradient."""
+        epsilon = self.randomness.uniform((len(x), 1, 1, 1), x.device)
+        interpolated = torch.lerp(x, generated, epsilon).requires_grad_()
+        (gradients,) = torch.autograd.grad(
+            self.critic(interpolated)[0].sum(), interpolated, create_graph=True
+        )
+        norms: Tensor = torch.flatten(gradients, start_dim=1).norm(dim=1)
+        return (norms - 1).square().mean()
 
     def _generator_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
@@ -131,7 +133,7 @@ class FAnoGAN(Method):
     def _encoder_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
     ) -> dict[str, Tensor]:
-        self.generator.eval()  # fixed, its batch-norm statistics too
+        self.generator.eval()  # its batch-norm statistics are frozen too
         with precision.autocast(), frozen(self.generator, self.critic):
             x_hat = self.generator(self._latent(x))
             _, features = self.critic(x)
@@ -144,11 +146,11 @@ class FAnoGAN(Method):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _noise(self, x: Tensor) -> Tensor:
-        """z ~ N(0, 1), `float[N, nz, 1, 1]`, as many as there are images."""
+        """z ~ N(0, 1), `float[N, nz, 1, 1]`, for a batch of the size of x."""
         return self.randomness.normal((len(x), self.options.nz, 1, 1), x.device)
 
     def _latent(self, x: Tensor) -> Tensor:
-        """E(x) in (−1, 1), `float[N, nz, 1, 1]`: bounded by tanh, so that none is far from those that G drew from."""
+        """E(x) in (−1, 1), `float[N, nz, 1, 1]`; tanh bounds it to where most latents of G's training are."""
         return torch.tanh(self.encoder(x))
 
     def predict(self, x: Tensor) -> BatchPrediction:
@@ -167,5 +169,5 @@ class FAnoGAN(Method):
         return features
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
-        """Say so when all images have the same latent, once the encoder learns."""
-        return None if self._generates(step) else latent_collapse(self._latent(x))
+        """Report that all images have the same latent, once the encoder is trained."""
+        return None if self._in_first_phase(step) else latent_collapse(self._latent(x))

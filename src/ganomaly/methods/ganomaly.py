@@ -1,7 +1,7 @@
 """GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training.
 
 Akcay, Atapour-Abarghouei, Breckon, ACCV 2018, arXiv:1805.06725. Losses and weights have the names that the
-paper gives them. Where the paper and the authors' released code differ, the comment says so.
+paper gives them. A comment says where the paper and the authors' released code differ.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from ganomaly.methods.losses import (
     mean_square_difference,
     mean_square_error,
 )
-from ganomaly.methods.options import AdversarialOptions
+from ganomaly.methods.options import AdversarialOptions, Weight
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
 
@@ -32,17 +32,17 @@ from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weight
 class GANomalyOptions(AdversarialOptions):
     """Options of GANomaly; the defaults are the publication's."""
 
-    extra_layers: int = Field(default=0, ge=0)
+    extra_layers: int = Field(default=0, ge=0, le=64)
     """3×3 layers at the widest level of each network."""
-    adversarial_weight: float = Field(default=1.0, ge=0)
+    adversarial_weight: Weight = 1.0
     """w_adv, the weight of L_adv."""
-    contextual_weight: float = Field(default=50.0, ge=0)
+    contextual_weight: Weight = 50.0
     """w_con, the weight of L_con."""
-    encoder_weight: float = Field(default=1.0, ge=0)
+    encoder_weight: Weight = 1.0
     """w_enc, the weight of L_enc."""
     score: Literal["mean_square", "l1", "reconstruction", "discriminator_features"] = "mean_square"
-    """‖z − ẑ‖ as the mean of squares (authors' code) or the sum of absolute values (the paper); or, to compare with,
-    the mean |x − x̂|, or the mean of squares of f(x) − f(x̂)."""
+    """‖z − ẑ‖ as the mean of squares (authors' code) or the sum of absolute values (the paper); or, for comparison,
+    the mean of |x − x̂|, or the mean of squares of f(x) − f(x̂)."""
 
 
 class GANomaly(Method):
@@ -52,7 +52,7 @@ class GANomaly(Method):
     options_type: ClassVar[type[MethodOptions]] = GANomalyOptions
     presets: ClassVar[Mapping[str, Preset]] = {
         "paper": Preset(
-            "GANomaly as published in 2018: the whole image squeezed into one latent of 100 numbers",
+            "GANomaly as published in 2018: the whole image encoded as one latent of 100 numbers",
             GANomalyOptions(),
             TrainingOptions(),
         )
@@ -82,14 +82,14 @@ class GANomaly(Method):
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
-        """Update the generator, then the discriminator; both see D's weights from before the step."""
+        """Update generator and discriminator; both gradients are taken before either update."""
         options = self.options
         with precision.autocast():
             z = self.encoder(x)  # [N, nz, 1, 1]
             x_hat = self.decoder(z)  # [N, C, S, S]
             z_hat = self.reconstruction_encoder(x_hat)  # [N, nz, 1, 1]
-            # One pass for both losses; f(x) is a constant for G's, since G does not reach it. So D's running
-            # statistics see x̂ once a step, where the authors' code has it twice; no gradient depends on them.
+            # One pass of D for both losses; f(x) is constant in the generator's loss. So D's running statistics
+            # see x̂ once a step, and twice in the authors' code; no gradient depends on them.
             real_logits, real_features = self.discriminator(x)
             fake_logits, fake_features = self.discriminator(x_hat)
 
@@ -136,9 +136,9 @@ class GANomaly(Method):
         return features
 
     def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
-        """Draw D's weights anew when its loss is at 0, as the authors' code does."""
+        """Initialise D again when its loss is 0, as the authors' code does."""
         return reset_collapsed_discriminator(self.discriminator, losses["discriminator"], generator)
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
-        """Say so when all images have the same latent."""
+        """Report that all images have the same latent."""
         return latent_collapse(self.encoder(x))

@@ -1,4 +1,4 @@
-"""Losses and distances that several methods share; all are computed in fp32."""
+"""Losses and distances of several methods; all are computed in fp32."""
 
 import torch
 from torch import Tensor
@@ -18,9 +18,9 @@ def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def non_saturating_loss(fake_logits: Tensor) -> Tensor:
-    """The generator's loss: mean of −log D(fake) over a batch, a scalar.
+    """The generator's non-saturating loss: mean of −log D(fake) over a batch, a scalar.
 
-    The form that keeps its gradient while the discriminator is ahead; source as above.
+    Its gradient does not vanish while the discriminator is right about the fake images. Source: as above.
     """
     return functional.softplus(-fake_logits.float()).mean()
 
@@ -28,27 +28,27 @@ def non_saturating_loss(fake_logits: Tensor) -> Tensor:
 def mean_square_error(x: Tensor, y: Tensor) -> Tensor:
     """Mean (x − y)² over a batch, a scalar.
 
-    Unlike that of `functional.mse_loss` or of `mean`, its gradient lies in memory as x does, channels last, which
-    the layers below need to be quick.
+    Unlike that of `functional.mse_loss` or of `mean`, its gradient has the memory layout of x, channels last, in
+    which the convolutions below are fast.
     """
     return (x.float() - y.float()).square().sum() / x.numel()
 
 
 def l1_distance(x: Tensor, y: Tensor) -> Tensor:
-    """‖x − y‖₁ of each image: `float[N, …]` twice to `float[N]`."""
+    """‖x − y‖₁ of each image: two `float[N, …]` to `float[N]`."""
     return torch.flatten(x.float() - y.float(), start_dim=1).abs().sum(dim=1)
 
 
 def mean_absolute_difference(x: Tensor, y: Tensor) -> Tensor:
-    """Mean |x − y| of each image: `float[N, …]` twice to `float[N]`."""
+    """Mean |x − y| of each image: two `float[N, …]` to `float[N]`."""
     return torch.flatten(x.float() - y.float(), start_dim=1).abs().mean(dim=1)
 
 
 def difference_map(x: Tensor, x_hat: Tensor) -> Tensor:
-    """|x − x̂| averaged over the channels: `float[N, C, S, S]` twice to `float[N, S, S]`."""
+    """|x − x̂| averaged over the channels, the map of most methods: two `float[N, C, S, S]` to `float[N, S, S]`."""
     return (x - x_hat).abs().mean(dim=1)
 
 
 def mean_square_difference(x: Tensor, y: Tensor) -> Tensor:
-    """Mean (x − y)² of each image: `float[N, …]` twice to `float[N]`."""
+    """Mean (x − y)² of each image: two `float[N, …]` to `float[N]`."""
     return torch.flatten(x.float() - y.float(), start_dim=1).square().mean(dim=1)

@@ -1,8 +1,8 @@
 """Skip-GANomaly: Skip Connected and Adversarially Trained Encoder-Decoder Anomaly Detection.
 
-Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, arXiv:1901.08954. GANomaly's generator becomes a U-Net, whose skip
-connections let it rebuild images in detail, and the discriminator also gives the latent that GANomaly had a second
-encoder for. Where paper and authors' released code differ, the comment says so.
+Akcay, Atapour-Abarghouei, Breckon, IJCNN 2019, arXiv:1901.08954. The generator is a U-Net, whose skip connections
+let it reconstruct images in detail, and the discriminator gives the latents for which GANomaly has a second encoder.
+A comment says where the paper and the authors' released code differ.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from ganomaly.methods.losses import (
     mean_square_error,
     non_saturating_loss,
 )
-from ganomaly.methods.options import AdversarialOptions
+from ganomaly.methods.options import AdversarialOptions, Weight
 from ganomaly.methods.updates import update
 from ganomaly.networks import LatentDiscriminator, UNet, initialise_weights
 
@@ -31,24 +31,24 @@ from ganomaly.networks import LatentDiscriminator, UNet, initialise_weights
 class SkipGANomalyOptions(AdversarialOptions):
     """Options of Skip-GANomaly; the defaults are those of the authors' released code."""
 
-    adversarial_weight: float = Field(default=1.0, ge=0)
+    adversarial_weight: Weight = 1.0
     """λ_adv."""
-    contextual_weight: float = Field(default=50.0, ge=0)
-    """λ_con; the paper has another number."""
-    latent_weight: float = Field(default=1.0, ge=0)
+    contextual_weight: Weight = 50.0
+    """λ_con; the paper has another value."""
+    latent_weight: Weight = 1.0
     """λ_lat."""
     reconstruction_share: float = Field(default=0.9, ge=0, le=1)
-    """λ, the share of the reconstruction in the score; the latent has the rest."""
+    """λ, the weight of the reconstruction in the score; the latent's is 1 − λ."""
 
 
 class SkipGANomaly(Method):
-    """U-Net and discriminator; the score is how far image and reconstruction are apart for the eye and for D."""
+    """U-Net and discriminator; the score is the distance of x and x̂ in pixels and in D's latents."""
 
     name: ClassVar[str] = "skip-ganomaly"
     options_type: ClassVar[type[MethodOptions]] = SkipGANomalyOptions
     presets: ClassVar[Mapping[str, Preset]] = {
         "skip-ganomaly": Preset(
-            "Skip-GANomaly as published in 2019: rebuilds the image in detail, with skip connections",
+            "Skip-GANomaly as published in 2019: reconstructs the image in detail, with skip connections",
             SkipGANomalyOptions(),
             TrainingOptions(),
         )
@@ -75,7 +75,7 @@ class SkipGANomaly(Method):
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
-        """Update G and D; both see the other's weights from before the step."""
+        """Update G and D; both gradients are taken before either update."""
         options = self.options
         with precision.autocast():
             x_hat = self.generator(x)
@@ -90,7 +90,7 @@ class SkipGANomaly(Method):
             + options.contextual_weight * contextual
             + options.latent_weight * latent
         )
-        # the latent loss holds for D as well in the authors' code, which the paper does not say
+        # in the authors' code D's loss has the latent loss too; the paper does not mention it
         discriminator = 2 * adversarial_loss(real_logits, fake_logits) + options.latent_weight * latent
         update({"generator": generator, "discriminator": discriminator}, optimizers, precision)
         losses = {
@@ -120,5 +120,5 @@ class SkipGANomaly(Method):
         return features
 
     def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
-        """Draw D's weights anew when its loss is at 0, as the authors' code does."""
+        """Initialise D again when its loss is 0, as the authors' code does."""
         return reset_collapsed_discriminator(self.discriminator, losses["discriminator"], generator)

@@ -1,4 +1,4 @@
-"""How losses move weights."""
+"""Optimizer steps, learning rates, and what is frozen during them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,33 +11,36 @@ from ganomaly.methods.base import Precision
 
 
 def update(losses: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], precision: Precision) -> None:
-    """Move the weights of some optimizers one step, each along its own loss.
+    """Take one step of each optimizer that has a loss.
 
-    All gradients are taken before the first weight moves, so the losses may share parts of their graphs.
+    All gradients are computed before the first weight changes, so the losses may share parts of their graphs.
 
     Parameters
     ----------
     losses : mapping of str to Tensor
-        A scalar for each optimizer that shall move, by its name.
+        A scalar for each optimizer that takes a step, by the optimizer's name.
     optimizers, precision
         Those given to `Method.training_step`.
     """
     last = list(losses)[-1]
     for name, loss in losses.items():
         optimizers[name].zero_grad(set_to_none=True)
-        own = _moved_by(optimizers[name])
+        parameters = _parameters_of(optimizers[name])
         others = [
-            parameter for other in optimizers if other != name for parameter in _moved_by(optimizers[other])
+            parameter
+            for other in optimizers
+            if other != name
+            for parameter in _parameters_of(optimizers[other])
         ]
-        # a discriminator's weights get no gradient from the generator's loss, and the other way round
-        with _spared(others):
-            precision.backward(loss, inputs=own, retain_graph=name != last)
+        # the generator's loss computes no gradients of the discriminator's weights, and the other way round
+        with _without_gradients(others):
+            precision.backward(loss, inputs=parameters, retain_graph=name != last)
     for name in losses:
         optimizers[name].step()
 
 
 def set_learning_rate(optimizers: Mapping[str, Optimizer], rate: float) -> None:
-    """Let the next steps be so long."""
+    """Set the learning rate."""
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -45,7 +48,7 @@ def set_learning_rate(optimizers: Mapping[str, Optimizer], rate: float) -> None:
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of batch norm as they are: what passes inside is not what will be scored."""
+    """Do not update the running statistics of batch norm, for inputs unlike those that are scored later."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
@@ -59,22 +62,22 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Spare the gradients of these networks' weights in what is computed inside; gradients pass through them."""
-    with _spared(parameter for network in networks for parameter in network.parameters()):
+    """Compute no gradients of the networks' weights; gradients of their inputs are computed."""
+    with _without_gradients(parameter for network in networks for parameter in network.parameters()):
         yield
 
 
 @contextmanager
-def _spared(parameters: Iterable[Parameter]) -> Iterator[None]:
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in learning:
+def _without_gradients(parameters: Iterable[Parameter]) -> Iterator[None]:
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
-def _moved_by(optimizer: Optimizer) -> list[Parameter]:
+def _parameters_of(optimizer: Optimizer) -> list[Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -2,8 +2,8 @@
 
 Kingma, Welling, *Auto-Encoding Variational Bayes*, ICLR 2014, arXiv:1312.6114, for the training; An, Cho,
 *Variational Autoencoder based Anomaly Detection using Reconstruction Probability*, SNU Data Mining Center, 2015,
-for the score. The networks are GANomaly's encoder and decoder, each with twice the channels at its
-end: for a mean and a deviation.
+for the score. The networks are GANomaly's encoder and decoder with twice the output channels: a mean and a
+standard deviation.
 """
 
 import math
@@ -27,11 +27,11 @@ from ganomaly.networks import Decoder, Encoder, initialise_weights
 class VAEOptions(DCGANOptions):
     """Options of the VAE."""
 
-    samples: int = Field(default=10, ge=1)
-    """L, latents drawn for each image to be scored."""
+    samples: int = Field(default=10, ge=1, le=1000)
+    """L, latents sampled for the score of an image."""
     smallest_deviation: float = Field(default=0.1, gt=0, lt=1)
-    """The decoder's deviations lie between this and 1, the image between −1 and 1. Without a bound, pixels that are
-    the same in all training images would have probability without end."""
+    """Lower bound of the decoder's standard deviations; the upper one is 1, and the image is in [−1, 1]. Without it,
+    the likelihood of pixels that are the same in all training images has no bound."""
 
 
 class VAE(Method):
@@ -57,8 +57,9 @@ class VAE(Method):
         self.decoder = Decoder(size, 2 * channels, options.nz, options.ngf)
         initialise_weights(self, generator)
         self.randomness = Randomness(generator)
-        # ε of the score: the same for all images, so that a score depends on nothing but its image
-        self.register_buffer("noise", torch.randn(options.samples, options.nz, 1, 1, generator=generator))
+        # ε of the score: the same for all images, so that a score depends on its image alone
+        noise_shape = (options.samples, options.nz, 1, 1)
+        self.register_buffer("noise", torch.randn(noise_shape, generator=generator, device="cpu"))
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One Adam for all weights."""
@@ -67,13 +68,13 @@ class VAE(Method):
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
-        """Raise the lower bound of log p(x), Kingma and Welling's eq. (10) with one sample."""
+        """Maximise the evidence lower bound, Kingma and Welling's eq. (10), with one sample."""
         with precision.autocast():
-            mean, deviation = self._latents(x)
+            mean, deviation = self._encode(x)
             z = mean + deviation * self.randomness.normal(mean.shape, x.device)
-            x_hat, deviation_hat = self._images(z)
-        reconstruction = self._surprise(x, x_hat, deviation_hat).sum(dim=(1, 2, 3)).mean()
-        # appendix B: the divergence of N(mean, deviation²) from N(0, 1)
+            x_hat, deviation_hat = self._decode(z)
+        reconstruction = self._negative_log_likelihood(x, x_hat, deviation_hat).sum(dim=(1, 2, 3)).mean()
+        # appendix B: the KL divergence of N(mean, deviation²) from N(0, 1)
         divergence = 0.5 * (mean.square() + deviation.square() - 2 * deviation.log() - 1)
         latent = divergence.sum(dim=(1, 2, 3)).mean()
         update({"autoencoder": reconstruction + latent}, optimizers, precision)
@@ -82,33 +83,35 @@ class VAE(Method):
     def predict(self, x: Tensor) -> BatchPrediction:
         """A(x) = −(1/L) Σ log p(x | zₗ), An and Cho's reconstruction probability, averaged over the pixels.
 
-        It is counted from the least value that the bound of the deviation allows, so it is ≥ 0. The map is each
-        pixel's contribution, averaged over the channels; x̂ is the decoder's mean at the encoder's mean.
+        Its minimum, which the bound of the deviation sets, is subtracted, so it is ≥ 0. The map is each pixel's
+        contribution, averaged over the channels; x̂ is the decoder's mean at the encoder's mean.
         """
-        mean, deviation = self._latents(x)
+        mean, deviation = self._encode(x)
         total = torch.zeros_like(x)
         for noise in self.noise:
-            total += self._surprise(x, *self._images(mean + deviation * noise))
-        surprise = total / len(self.noise)  # [N, C, S, S]
-        x_hat, _ = self._images(mean)
-        return BatchPrediction(torch.flatten(surprise, start_dim=1).mean(dim=1), surprise.mean(dim=1), x_hat)
+            total += self._negative_log_likelihood(x, *self._decode(mean + deviation * noise))
+        likelihood = total / len(self.noise)  # [N, C, S, S]
+        x_hat, _ = self._decode(mean)
+        return BatchPrediction(
+            torch.flatten(likelihood, start_dim=1).mean(dim=1), likelihood.mean(dim=1), x_hat
+        )
 
     def collapse(self, x: Tensor, step: Step) -> str | None:
-        """Say so when all images have the same latent."""
-        return latent_collapse(self._latents(x)[0])
+        """Report that all images have the same latent."""
+        return latent_collapse(self._encode(x)[0])
 
-    def _latents(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of q(z | x), `float[N, nz, 1, 1]` each."""
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z | x), `float[N, nz, 1, 1]` each."""
         mean, log_variance = self.encoder(x).float().chunk(2, dim=1)
         return mean, torch.exp(0.5 * log_variance)
 
-    def _images(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of p(x | z), `float[N, C, S, S]` each."""
+    def _decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of p(x | z), `float[N, C, S, S]` each."""
         x_hat, deviation = self.decoder(z).float().chunk(2, dim=1)
-        # the decoder ends in tanh: −1 … 1 stands for the smallest deviation … 1, in even ratios
+        # the decoder ends in tanh: −1 … 1 is mapped to the smallest deviation … 1, on a logarithmic scale
         return x_hat, torch.exp(math.log(self.options.smallest_deviation) * (1 - deviation) / 2)
 
-    def _surprise(self, x: Tensor, x_hat: Tensor, deviation: Tensor) -> Tensor:
-        """−log N(x; x̂, deviation²) above the least it can be, `float[N, C, S, S]`, ≥ 0."""
-        least = math.log(self.options.smallest_deviation)
-        return 0.5 * ((x - x_hat) / deviation).square() + deviation.log() - least
+    def _negative_log_likelihood(self, x: Tensor, x_hat: Tensor, deviation: Tensor) -> Tensor:
+        """−log N(x; x̂, deviation²) less its minimum, `float[N, C, S, S]`, ≥ 0."""
+        minimum = math.log(self.options.smallest_deviation)
+        return 0.5 * ((x - x_hat) / deviation).square() + deviation.log() - minimum

@@ -1,8 +1,7 @@
 """The networks: modules only, no losses, no files.
 
-`Encoder`, `Decoder` and `Discriminator` are the DCGAN pyramids of the publication; the other methods'
-networks are built from the same blocks. `PatchEncoder`, `PatchDecoder` and `PatchDiscriminator` take images of any
-size.
+`Encoder`, `Decoder` and `Discriminator` are the DCGAN networks of the publication; those of the other methods have
+the same blocks. `PatchEncoder`, `PatchDecoder` and `PatchDiscriminator` take images of any size.
 """
 
 from ganomaly.networks.dcgan import Decoder, Discriminator, Encoder, check_image_size, layer_norm
@@ -19,7 +18,7 @@ from ganomaly.networks.patches import (
 )
 from ganomaly.networks.tiling import apply_in_tiles, reflect_to_multiple
 from ganomaly.networks.unet import UNet
-from ganomaly.networks.weights import initialise_weights
+from ganomaly.networks.weights import draw_he_normal, initialise_weights
 
 __all__ = [
     "LATENT_STRIDE",
@@ -36,6 +35,7 @@ __all__ = [
     "UNet",
     "apply_in_tiles",
     "check_image_size",
+    "draw_he_normal",
     "initialise_patch_weights",
     "initialise_weights",
     "layer_norm",

@@ -1,4 +1,4 @@
-"""The DCGAN pyramids of GANomaly: an image of S×S goes down to 4×4 by halves, and up again.
+"""GANomaly's DCGAN networks: strided convolutions halve an image of S×S down to 4×4, transposed ones double it.
 
 Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, after
 Radford, Metz, Chintala, *DCGAN*, ICLR 2016. Kernel sizes, strides and the missing biases are those of the
@@ -14,12 +14,12 @@ from ganomaly.errors import UsageError
 from ganomaly.networks.convolution import Conv2d, ConvTranspose2d
 
 SMALLEST_IMAGE = 32
-SMALLEST_FEATURE_MAP = 4  # the pyramid ends at 4×4 and the last convolution covers it whole
+SMALLEST_FEATURE_MAP = 4  # side in pixels; the kernel of the last convolution covers it
 MAX_CHANNELS = 4
 
 
 def check_image_size(image_size: int) -> None:
-    """Raise `UsageError` unless the pyramid can halve `image_size` down to 4×4.
+    """Raise `UsageError` unless halving `image_size` leads to 4×4.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def check_image_size(image_size: int) -> None:
     Raises
     ------
     UsageError
-        For any other number. It names the nearest sizes that work.
+        For other sizes; the message names the nearest ones that work.
     """
     if image_size >= SMALLEST_IMAGE and image_size & (image_size - 1) == 0:
         return
@@ -42,13 +42,13 @@ def check_image_size(image_size: int) -> None:
 
 
 def halvings(image_size: int) -> int:
-    """How many halvings lead from `image_size` to 4×4."""
+    """The number of halvings from `image_size` to 4×4."""
     check_image_size(image_size)
     return (image_size // SMALLEST_FEATURE_MAP).bit_length() - 1
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
-    """Normalise each image by itself, over all its channels and places, with a gain and a shift per channel."""
+    """Normalise each image over all channels and positions, with a gain and a shift per channel."""
     return nn.GroupNorm(1, channels)
 
 
@@ -79,7 +79,7 @@ def down_pyramid(
     extra_layers: int = 0,
     normalise: Callable[[int], nn.Module] = nn.BatchNorm2d,
 ) -> tuple[list[nn.Module], int]:
-    """Layers from [N, channels, S, S] to [N, width · S/8, 4, 4], and that last number of channels."""
+    """Layers from [N, channels, S, S] to [N, width · S/8, 4, 4], and their number of output channels."""
     levels = halvings(image_size)
     # no normalisation on the first layer, as in DCGAN
     layers: list[nn.Module] = [
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent to image: G_D, the encoder's mirror image, ending in tanh.
+    """Latent to image: G_D, the layers of the encoder in reverse order, then tanh.
 
     Parameters are those of `Encoder`.
     """
@@ -169,13 +169,13 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells images of the training set from others: D.
+    """Image to the logit of being from the training set: D.
 
-    Parameters are those of `Encoder`, with `ndf` in the place of `ngf`, and
+    Parameters are those of `Encoder`, with `ndf` instead of `ngf`, and
 
     normalise : callable
-        Makes the normalising layer for so many channels. WGAN-GP's critic needs one that looks at each image by
-        itself, `layer_norm`.
+        From a number of channels to a normalisation layer. WGAN-GP's critic needs `layer_norm`, which normalises
+        each image separately.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class Discriminator(nn.Module):
         self.classifier = Conv2d(width, 1, kernel_size=SMALLEST_FEATURE_MAP, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictor images.
+        """Logits and features of images.
 
         Parameters
         ----------
@@ -202,8 +202,8 @@ class Discriminator(nn.Module):
         Returns
         -------
         logits : Tensor
-            `float[N]`; above 0 means "from the training set". The paper's D ends in a sigmoid; it is part of
-            the loss here (`binary_cross_entropy_with_logits`), which is the same number without its overflow.
+            `float[N]`; above 0 means "from the training set". The paper's D ends in a sigmoid, which is part of
+            the loss here (`binary_cross_entropy_with_logits`): the same number, without overflow.
         features : Tensor
             `float[N, ndf · S/8, 4, 4]`, the last features before the classifier: f(x) of GANomaly's L_adv.
         """

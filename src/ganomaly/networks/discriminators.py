@@ -1,4 +1,4 @@
-"""Discriminators that know more than the image, or keep less of it, than `Discriminator` does."""
+"""Discriminators of pairs of image and latent, and of latents."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from ganomaly.networks.dcgan import SMALLEST_FEATURE_MAP, Encoder, down_pyramid
 
 
 class JointDiscriminator(nn.Module):
-    """Judges pairs of image and latent: D(x, z) of BiGAN.
+    """Discriminator of pairs of image and latent: D(x, z) of BiGAN.
 
-    Source: Zenati et al., *Efficient GAN-Based Anomaly Detection*, 2018, in the authors' code for MNIST, with the
-    pyramid shared by all methods here in the place of its two convolutions, and without its dropout.
+    Source: Zenati et al., *Efficient GAN-Based Anomaly Detection*, 2018, in the authors' code for MNIST, with
+    `down_pyramid` instead of its two convolutions, and without dropout.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ class JointDiscriminator(nn.Module):
         self.latent = nn.Sequential(
             Conv2d(nz, 8 * ndf, kernel_size=1, bias=False), nn.LeakyReLU(0.2, inplace=True)
         )
-        # two matrices whose results are added: one matrix on both branches side by side
+        # the sum of two linear maps is one linear map of the concatenated branches
         self.image_to_joint = Conv2d(width, 16 * ndf, kernel_size=SMALLEST_FEATURE_MAP, bias=False)
         self.latent_to_joint = Conv2d(8 * ndf, 16 * ndf, kernel_size=1, bias=False)
         self.activation = nn.LeakyReLU(0.2)
         self.classifier = Conv2d(16 * ndf, 1, kernel_size=1, bias=False)
 
     def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictor pairs.
+        """Logits and features of pairs.
 
         Parameters
         ----------
@@ -47,7 +47,7 @@ class JointDiscriminator(nn.Module):
         Returns
         -------
         logits : Tensor
-            `float[N]`; above 0 means "an image of the training set and its code".
+            `float[N]`; above 0 means "an image of the training set and its latent".
         features : Tensor
             `float[N, 16 · ndf, 1, 1]`, the layer before the logits: f of the feature-matching score.
         """
@@ -57,9 +57,9 @@ class JointDiscriminator(nn.Module):
 
 
 class LatentDiscriminator(nn.Module):
-    """Judges images by a latent of their own: D of Skip-GANomaly, whose features are an encoder's output.
+    """Discriminator whose last features are a latent: D of Skip-GANomaly.
 
-    Parameters are those of `Encoder`, with `ndf` in the place of `ngf`.
+    Parameters are those of `Encoder`, with `ndf` instead of `ngf`.
     """
 
     def __init__(self, image_size: int, channels: int, nz: int, ndf: int) -> None:
@@ -68,6 +68,6 @@ class LatentDiscriminator(nn.Module):
         self.classifier = Conv2d(nz, 1, kernel_size=1, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictor x, `float[N, C, S, S]`: logits, `float[N]`, and its latent, `float[N, nz, 1, 1]`."""
+        """Map x, `float[N, C, S, S]`, to logits, `float[N]`, and latents, `float[N, nz, 1, 1]`."""
         z = self.encoder(x)
         return torch.flatten(self.classifier(z)), z

@@ -1,4 +1,4 @@
-"""The generator of Skip-GANomaly: down to 1×1 and up again, with the image's own features alongside.
+"""The generator of Skip-GANomaly: a U-Net down to 1×1 and up again.
 
 Source: Akcay, Atapour-Abarghouei, Breckon, *Skip-GANomaly*, IJCNN 2019, arXiv:1901.08954; layer by layer the
 U-Net of pix2pix (Isola et al., CVPR 2017) that the authors' code takes.
@@ -11,11 +11,11 @@ from torch.nn import functional
 from ganomaly.networks.convolution import Conv2d, ConvTranspose2d
 from ganomaly.networks.dcgan import check_image_size, down_block, up_block
 
-WIDEST = 8  # levels grow no wider than this times the first one
+MAX_WIDENING = 8  # no level has more channels than this times the first one
 
 
 class UNet(nn.Module):
-    """Image to image, with a skip connection at each level.
+    """Image to reconstruction, with a skip connection at each level.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class UNet(nn.Module):
         super().__init__()
         check_image_size(image_size)
         levels = image_size.bit_length() - 1  # down to 1×1
-        widths = [ngf * min(1 << level, WIDEST) for level in range(levels)]
-        # neither the first nor the innermost level is normalised; the innermost one is rectified in `forward`
+        widths = [ngf * min(1 << level, MAX_WIDENING) for level in range(levels)]
+        # the first and the innermost level have no normalisation; `forward` applies the innermost one's ReLU
         first: list[nn.Module] = [
             Conv2d(channels, widths[0], kernel_size=4, stride=2, padding=1, bias=False),
             nn.LeakyReLU(0.2, inplace=True),
@@ -47,7 +47,7 @@ class UNet(nn.Module):
             Conv2d(widths[-2], widths[-1], kernel_size=4, stride=2, padding=1, bias=False)
         ]
         self.down = nn.ModuleList(nn.Sequential(*layers) for layers in (first, *middle, innermost))
-        # each level but the innermost reads twice its width: what comes up, and what is skipped to it
+        # all levels but the innermost have two inputs of their width: the level below, and the skip connection
         up = [up_block(widths[-1], widths[-2])]
         up += [up_block(2 * widths[level], widths[level - 1]) for level in reversed(range(1, levels - 1))]
         self.up = nn.ModuleList(nn.Sequential(*layers) for layers in up)
@@ -57,14 +57,14 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rebuild x, `float[N, C, S, S]` in [−1, 1]: x̂ of the same shape and range."""
-        skipped = []
-        rebuilt = x
+        """Reconstruct x, `float[N, C, S, S]` in [−1, 1]: x̂ of the same shape and range."""
+        skip_features = []
+        features = x
         for level in self.down:
-            rebuilt = level(rebuilt)
-            skipped.append(functional.relu(rebuilt))
-        rebuilt = skipped.pop()
+            features = level(features)
+            skip_features.append(functional.relu(features))
+        features = skip_features.pop()
         for level in self.up:
-            rebuilt = torch.cat([skipped.pop(), level(rebuilt)], dim=1)
-        x_hat: Tensor = self.image(rebuilt)
+            features = torch.cat([skip_features.pop(), level(features)], dim=1)
+        x_hat: Tensor = self.image(features)
         return x_hat
