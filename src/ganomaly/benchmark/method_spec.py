@@ -23,7 +23,7 @@ class ResolvedMethod(NamedTuple):
     preset : Preset
         The method's first one.
     options : MethodOptions
-        The preset's, with the options of the spec in place.
+        The preset's, updated with those of the spec.
     """
 
     method_type: type[Method]
