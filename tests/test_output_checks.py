@@ -138,3 +138,80 @@ def write_parquet(path, image):
 
     rows = [{"image": {"bytes": image.read_bytes(), "path": "001.png"}, "label": 0}]
     pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def foreign_file(path):
+    """A file of another program under the name of one of ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match path.suffix:
+        case ".png":
+            write_image(path)
+        case ".npy":
+            np.save(path, np.zeros(3))
+        case _:
+            path.write_text("written by hand\n")
+    return path
+
+
+BENCHMARK = ["benchmark", "parts", "--epochs", 1, "--methods", "ganomaly[ngf=8;ndf=8;nz=8]"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "maps/000.png",
+        "maps/000_overlay.png",
+        "npy/003.npy",
+        "figures/roc.png",
+        "figures/reconstructions.png",
+        "bench/auroc.png",
+        "bench/histogram_vae_gun.png",
+        "bench/rows.jsonl",
+        "bench/rows.csv",
+        "bench/table.md",
+        "demo/report.html",
+        "demo/figures/score_histogram.png",
+        "demo/evaluation.json",
+        "demo/baggage.safetensors",
+        "m.safetensors.checkpoint",
+    ],
+)
+def test_a_folder_of_outputs_may_hold_files_of_others_which_are_never_replaced(
+    tmp_path, model_path, labelled_folder, name
+):
+    foreign = foreign_file(tmp_path / name)
+    before = foreign.read_bytes()
+    images, table = labelled_folder / "test" / "good", ["--out", tmp_path / "t.csv"]
+    command = {
+        "maps": ["score", model_path, images, *table, "--maps", tmp_path / "maps"],
+        "npy": ["score", model_path, images, *table, "--maps", tmp_path / "npy", "--map-format", "npy"],
+        "figures": ["evaluate", model_path, labelled_folder, "--figures", tmp_path / "figures"],
+        "bench": [*BENCHMARK, "--data", labelled_folder, "--out", tmp_path / "bench"],
+        "demo": ["demo", "--out", tmp_path / "demo"],
+        "m.safetensors.checkpoint": [
+            "fit",
+            labelled_folder,
+            "--model",
+            tmp_path / "m.safetensors",
+            "--no-resume",
+        ],
+    }[name.partition("/")[0]]
+    done = ganomaly(*command)
+    assert done.returncode == USAGE, done
+    assert "so it is not replaced" in done.stderr
+    assert foreign.read_bytes() == before
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_command_replaces_the_maps_figures_and_rows_that_it_wrote(tmp_path, model_path, labelled_folder):
+    images = labelled_folder / "test" / "good"
+    table = ["--out", tmp_path / "t.csv"]
+    for _ in range(2):
+        for command in (
+            ["score", model_path, images, *table, "--maps", tmp_path / "maps"],
+            ["score", model_path, images, *table, "--maps", tmp_path / "npy", "--map-format", "npy"],
+            ["evaluate", model_path, labelled_folder, "--figures", tmp_path / "figures"],
+            [*BENCHMARK, "--data", labelled_folder, "--out", tmp_path / "bench"],
+        ):
+            done = ganomaly(*command)
+            assert done.returncode == 0, done

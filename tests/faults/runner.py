@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,11 +27,25 @@ ACTIONS = (
     "interrupt",
     "slow",
 )
+MODULES = (
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "PIL.PngImagePlugin",
+    "pyarrow.parquet",
+    "sklearn.manifold",
+    "torch._dynamo",
+    "ganomaly.cli",
+    "ganomaly.prediction.exported",
+    *(f"ganomaly.commands.{name}" for name in ("benchmark", "demo", "evaluate", "export", "fit", "score")),
+)
 NOBODY = 65534
 POLL_SECONDS = 0.002
 
 
 def import_everything() -> None:
+    for name in MODULES:
+        import_module(name)
     import torch
 
     from ganomaly.outputs.report.figures import make_figure

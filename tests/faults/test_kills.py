@@ -19,7 +19,7 @@ from faults.harness import (
 
 KILLED = -9
 LONGEST_CHAIN = 4  # kills in a row before the command may end
-CHECKPOINT_SECONDS = 0.05
+CHECKPOINT_SECONDS = 0.0  # after every step
 SMALL_NETWORK = {
     "paper": ("ngf=8", "ndf=8", "nz=16"),
     "patches": ("ngf=4", "ndf=4"),
@@ -49,7 +49,7 @@ def fit_command(preset: str, parts: Path) -> Command:
         f"fit {preset}",
         lambda out: [
             "fit", parts, "--model", out / "m.safetensors", "--preset", preset,
-            "--epochs", EPOCHS.get(preset, 4), "--false-alarm-rate", 0.1, *options,
+            "--epochs", EPOCHS.get(preset, 6), "--false-alarm-rate", 0.1, *options,
         ],
         {"checkpoint_seconds": CHECKPOINT_SECONDS},
     )  # fmt: skip
