@@ -4,10 +4,12 @@ Options of one method (its loss weights, its latent size) stand in that method's
 `MethodOptions`; what every method shares stands here. The defaults that the command line shows are in `defaults.py`.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ganomaly.defaults import (
     AUTO,
@@ -41,7 +43,9 @@ __all__ = [
     "Options",
     "Precision",
     "Preprocessing",
+    "Rate",
     "TrainingOptions",
+    "first_error",
     "length_in_words",
     "parse_method_options",
 ]
@@ -52,15 +56,29 @@ GRAPH_ENDINGS = (".onnx", ".xml")
 SCALE_STEPS = 4096
 """Images are scaled by a whole number of such parts, so that scoring and an exported graph get the same sides."""
 
-Epochs = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+MAX_IMAGE_SIZE = 16_384
+"""Pixels a side, more than any image has that the decoder accepts."""
+
+MAX_VALUE_LENGTH = 60  # characters of a wrong value that a message quotes
+
+
+def _whole_number(value: object) -> int:
+    """Accept whole numbers, those of NumPy too, but neither text nor `True`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise PydanticCustomError("whole_number", "input should be a valid integer")
+    return operator.index(value)
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+Epochs = Annotated[WholeNumber, Field(ge=1, le=10**6)]
+Seed = Annotated[WholeNumber, Field(ge=0, lt=2**63)]
+Rate = Annotated[float, Field(ge=1e-9, lt=1)]
 
 
 class Options(BaseModel):
     """A frozen set of options that refuses unknown names and values out of range."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def checked(cls, **values: Any) -> Self:
@@ -68,9 +86,24 @@ class Options(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = " ".join(str(part) for part in first["loc"]).replace("_", " ") or cls.__name__
-            raise UsageError(f"{name}: {first['msg'].lower()}, got {first['input']!r}") from error
+            raise UsageError(first_error(error)) from error
+
+
+def first_error(error: ValidationError) -> str:
+    """The first wrong value in words: which it is, what is wrong with it, and the value, shortened."""
+    first = error.errors(include_url=False)[0]
+    name = " ".join(str(part) for part in first["loc"]).replace("_", " ") or error.title
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    if first["type"] == "json_invalid":  # its input is the whole text
+        return first["msg"]
+    try:
+        value = repr(first["input"])
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        value = "a number of thousands of digits"
+    if len(value) > MAX_VALUE_LENGTH:
+        value = f"{value[:MAX_VALUE_LENGTH]} …"
+    return f"{name}: {first['msg'].lower()}, got {value}"
 
 
 class MethodOptions(Options):
@@ -108,9 +141,9 @@ class TrainingOptions(Options):
 
     epochs: Epochs = 15
     """Passes over the training images; 15 in the authors' code."""
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=10**9)
     """Batches in all, whatever the number of images, instead of `epochs`."""
-    batch_size: int = Field(default=64, ge=2)
+    batch_size: int = Field(default=64, ge=2, le=2**16)
     """Images per step; 64 in the authors' code. Fewer images than that make one batch."""
     seed: Seed = SEED
     """Fixes weights, order of images and the calibration split."""
@@ -118,7 +151,7 @@ class TrainingOptions(Options):
     """`auto` takes a GPU where there is one."""
     precision: Precision = PRECISION
     """`auto` takes bf16 where the device computes in it, fp32 elsewhere. Predictions are always fp32."""
-    checkpoint_seconds: float = Field(default=20.0, ge=0)
+    checkpoint_seconds: float = Field(default=20.0, ge=0, le=1e9)
     """At least this long between two checkpoints; 0 writes one after each step."""
 
 
@@ -144,9 +177,9 @@ class FitOptions(Options):
     """Name of a preset; `AUTO` chooses one by the size of the images."""
     epochs: Epochs | None = None
     """Passes over the training images."""
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: Annotated[WholeNumber, Field(ge=1, le=MAX_IMAGE_SIZE)] | None = None
     """Side of the network input in pixels."""
-    channels: int | None = Field(default=None, ge=1, le=4)
+    channels: Annotated[WholeNumber, Field(ge=1, le=4)] | None = None
     """Channels of the network input."""
     seed: Seed = SEED
     """Fixes weights, order of images and the calibration split."""
@@ -163,9 +196,9 @@ class FitOptions(Options):
 class Preprocessing(Options):
     """From a decoded image to the network's input; fixed by the training images and saved in the model file."""
 
-    image_size: int = Field(ge=1)
+    image_size: int = Field(ge=1, le=MAX_IMAGE_SIZE)
     """Side of the square network input in pixels. With `scale` it is the side of the patches in training."""
-    scale: float | None = Field(default=None, gt=0, le=1)
+    scale: float | None = Field(default=None, ge=1 / SCALE_STEPS, le=1)
     """None resizes the whole image to the square. A number scales the image down by this factor, with its aspect:
     then the network takes images of any size."""
     channels: int = Field(ge=1, le=4)

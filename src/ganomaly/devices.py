@@ -1,31 +1,69 @@
 """Which processor computes, and how precisely."""
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 
 from ganomaly.config import Device, Precision
 from ganomaly.errors import UsageError
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 
 def choose_device(device: Device) -> torch.device:
-    """Resolve `auto` to a GPU where there is one.
+    """Resolve `auto` to a GPU where there is one, to compute on it now.
 
     Raises
     ------
     UsageError
-        If a GPU is asked for and none can be used.
+        If a GPU is asked for and none can be used, or this process was forked from one in which PyTorch computes.
     """
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
+        chosen = torch.device("cpu")
+    elif torch.cuda.is_available():
+        chosen = torch.device("cuda")
+    else:
         raise UsageError("device cuda was asked for, but this PyTorch finds no CUDA GPU; use --device cpu")
-    return torch.device("cuda")
+    begin_computing(chosen)
+    return chosen
+
+
+def begin_computing(device: torch.device) -> None:
+    """Note that PyTorch computes in this process; refuse in a process that was forked from such a one.
+
+    A fork copies the memory of a process but not its threads, and PyTorch would wait for them forever. With a
+    single thread and no GPU there is nothing to wait for, and nothing is noted.
+
+    Raises
+    ------
+    UsageError
+        If this process was forked from one in which PyTorch computes with several threads or on a GPU.
+    """
+    process = os.getpid()
+    if _COMPUTING.process not in (None, process):
+        raise UsageError(
+            "this process was forked from one in which PyTorch computes, whose threads a fork does not copy, so it "
+            'would wait for them forever; start processes with multiprocessing.get_context("spawn"), and load the '
+            "model in them"
+        )
+    if device.type != "cpu" or torch.get_num_threads() > 1:
+        _COMPUTING.process = process
+
+
+@dataclass
+class _Computing:
+    process: int | None = None
+
+
+_COMPUTING = _Computing()
+"""The process in which PyTorch's threads run; a fork copies it."""
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
@@ -79,8 +117,11 @@ class _Switch:
 _FULL_PRECISION = _Switch()
 
 
-def make_fabric(device: torch.device, precision: Precision) -> Fabric:
+def make_fabric(device: torch.device, precision: Precision) -> "Fabric":
     """Make the Fabric that training runs on; `precision` is already resolved."""
+    # importing it takes as long as importing PyTorch, and only training needs it
+    from lightning_fabric import Fabric
+
     # Fabric announces the precision in the log; the command line says it in its own words
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(

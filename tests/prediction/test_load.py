@@ -1,6 +1,8 @@
 """A predictor is built from a path, in any process."""
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from ganomaly.data import open_images
 from ganomaly.export import export_model
 from ganomaly.prediction import load_predictor
 from spawned import predicted_scores
+
+MODELS = sorted((Path(__file__).parent / "models").glob("*.safetensors"))
 
 
 @pytest.fixture(params=[".safetensors", ".onnx"])
@@ -35,3 +39,12 @@ def test_a_predictor_built_in_another_process_gives_the_same_scores(
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(predicted_scores, (predictor_path, tmp_path / "images.npy"))
     np.testing.assert_allclose(there, here, rtol=1e-6)
+
+
+def test_loading_imports_no_compiler():
+    """Shapes without memory are cheap only where PyTorch does not trace them, which takes seconds."""
+    paths = list(map(str, MODELS))
+    code = f"import sys, ganomaly; [ganomaly.GANomalyDetector.load(path) for path in {paths}]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "torch" in done.stdout.split()
+    assert "torch.fx.experimental.symbolic_shapes" not in done.stdout.split()

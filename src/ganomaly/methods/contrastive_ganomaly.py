@@ -27,11 +27,11 @@ from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, St
 from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import adversarial_loss, difference_map, mean_square_error
 from ganomaly.methods.neighbours import ImageMemoryBank
-from ganomaly.methods.options import ScheduledOptions
+from ganomaly.methods.options import DecayRate, LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen, set_learning_rate, update
 from ganomaly.methods.views import mirror_invariant, random_views
-from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
+from ganomaly.networks import Decoder, Discriminator, Encoder, draw_he_normal, initialise_weights
 
 BANK_SIZE = 10_000  # images whose features are in the memory banks
 PRINCIPAL_AXES = 128  # of the features
@@ -45,31 +45,31 @@ FULL_WIDTH_SIZE = 32  # px; networks for larger images have fewer channels
 class ContrastiveGANomalyOptions(ScheduledOptions):
     """Options of GANomaly for small images."""
 
-    nz: int = Field(default=64, ge=1)
+    nz: LatentSize = 64
     """Size of the latent."""
-    ngf: int = Field(default=32, ge=1)
+    ngf: Width = 32
     """Feature channels of the first layer of encoders, the last of the decoder, at 32 px; half as many at 64 px."""
-    ndf: int = Field(default=64, ge=1)
+    ndf: Width = 64
     """Feature channels of the discriminator's first layer, likewise."""
-    embedding: int = Field(default=128, ge=1)
+    embedding: LatentSize = 128
     """Size of the embedding in which two views of an image should agree."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: LearningRate = 2e-3
     """Highest learning rate of AdamW."""
-    beta2: float = Field(default=0.95, ge=0, lt=1)
+    beta2: DecayRate = 0.95
     """AdamW's second decay rate."""
-    weight_decay: float = Field(default=1e-2, ge=0)
+    weight_decay: Weight = 1e-2
     """AdamW's weight decay."""
-    contextual_weight: float = Field(default=50.0, ge=0)
+    contextual_weight: Weight = 50.0
     """Weight of the reconstruction in the generator's loss."""
-    adversarial_weight: float = Field(default=1.0, ge=0)
+    adversarial_weight: Weight = 1.0
     """Weight of the feature matching in the generator's loss."""
-    encoder_weight: float = Field(default=1.0, ge=0)
+    encoder_weight: Weight = 1.0
     """Weight of ‖z − ẑ‖² in the generator's loss."""
-    real_fake_weight: float = Field(default=0.1, ge=0)
+    real_fake_weight: Weight = 0.1
     """Weight of real/fake in the discriminator's loss; that of the contrastive loss is 1."""
     reconstruction_share: float = Field(default=0.25, gt=0, le=1)
     """Share of a batch that the generator reconstructs."""
-    temperature: float = Field(default=0.5, gt=0)
+    temperature: float = Field(default=0.5, ge=1e-3, le=1e3)
     """τ of the contrastive loss."""
     min_crop: float = Field(default=0.3, gt=0, le=1)
     """Smallest area of a view, as a share of the image."""
@@ -117,7 +117,7 @@ class ContrastiveGANomaly(Method):
         )
         for layer in self.projection:
             if isinstance(layer, nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, generator=generator)
+                draw_he_normal(layer.weight, 0.0, generator)
         self.randomness = Randomness(generator)
         self.register_buffer("channel_mean", torch.zeros(channels))
         self.register_buffer("channel_std", torch.ones(channels))

@@ -140,7 +140,7 @@ class SizeStatistics(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("log_sizes", torch.arange(_SIZES, dtype=torch.float32))
+        self.register_buffer("log_sizes", torch.arange(_SIZES, dtype=torch.float32, device="cpu"))
         self.register_buffer("mean", torch.zeros(channels, _SIZES))
         self.register_buffer("std", torch.ones(channels, _SIZES))
 

@@ -21,7 +21,8 @@ class PrincipalAxes(nn.Module):
     def __init__(self, channels: int, axes: int | None = None) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("matrix", torch.eye(channels, axes or channels))
+        # what `eye` gives, which on the meta device, where models are built to be loaded, would import the compiler
+        self.register_buffer("matrix", torch.zeros(channels, axes or channels).fill_diagonal_(1))
 
     def fit(self, features: Tensor) -> None:
         """Find the axes of normal features, `float[n, channels]`, n ≥ 1."""

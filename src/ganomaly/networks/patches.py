@@ -7,6 +7,8 @@ input are multiples of `STRIDE`.
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from ganomaly.networks.weights import draw_he_normal
+
 STRIDE = 16  # px; the discriminator halves the image four times
 LATENT_STRIDE = 8  # px between the positions of a latent
 SEGMENTATION_STRIDE = 2  # px between the positions of the discriminator's segmentation
@@ -114,7 +116,7 @@ def initialise_patch_weights(module: nn.Module, generator: Generator) -> None:
     """Draw all weights anew from one generator, after He et al., *Delving Deep into Rectifiers*, ICCV 2015."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(layer.weight, SLOPE, generator=generator)
+            draw_he_normal(layer.weight, SLOPE, generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

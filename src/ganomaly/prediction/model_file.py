@@ -1,7 +1,8 @@
 """A trained model in one file that is data and nothing else.
 
-The file is safetensors: weights and calibration scores as tensors, everything else as JSON in the metadata.
-A checksum over all of it tells a file that was changed by hand.
+The file is safetensors: weights and calibration scores as tensors, everything else as JSON in the metadata. A
+checksum over all of it shows whether the file was changed or damaged. A file is checked part by part, and what is
+built from it takes no more memory than the file's own tensors, whatever its header asks for.
 """
 
 import hashlib
@@ -9,26 +10,44 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
+from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
-from ganomaly.calibration.conformal import Calibration, MapCalibration
-from ganomaly.config import Preprocessing
-from ganomaly.errors import GANomalyError, ModelFileError, UsageError
-from ganomaly.methods import find_method
+from ganomaly.config import first_error
+from ganomaly.devices import begin_computing
+from ganomaly.errors import ModelFileError, UsageError
+from ganomaly.methods import Method, find_method
 from ganomaly.output_checks import MODEL, check_outputs
 from ganomaly.prediction.earlier_formats import upgraded
+from ganomaly.prediction.header import (
+    MAX_JSON,
+    ModelHeader,
+    calibration_of,
+    damaged,
+    read_format_version,
+    read_header,
+    read_provenance,
+)
 from ganomaly.prediction.model import Model
 from ganomaly.tensor_files import write_safetensors
 from ganomaly.tensors import in_channels_last
 
 FORMAT = "ganomaly-model"
 FORMAT_VERSION = 2
-LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+MAX_HEADER = 2**23
+"""Bytes of the safetensors header; that of a model has some 100 for each tensor, and the metadata."""
+
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "BOOL": torch.bool}
+"""Types of tensors in model files, by their names in safetensors."""
+
+WEIGHTS = "weights/"
+CALIBRATION_SCORES = "calibration/scores"
+MAP_MEDIANS, MAP_MAXIMA = "calibration/map_medians", "calibration/map_maxima"
 
 
 def check_model_path(path: str | Path) -> None:
@@ -42,18 +61,18 @@ def save_model(model: Model, path: str | Path) -> None:
     Raises
     ------
     UsageError
-        If the path has the ending of a graph, or its folder is missing.
+        If the path has another suffix, its folder is missing, or it is a file that is not a model.
     OutputError
         If it cannot be written.
     """
     check_model_path(path)
     tensors = {
-        f"weights/{name}": tensor.cpu().contiguous() for name, tensor in model.method.state_dict().items()
+        f"{WEIGHTS}{name}": tensor.cpu().contiguous() for name, tensor in model.method.state_dict().items()
     }
-    tensors["calibration/scores"] = torch.from_numpy(model.calibration.scores)
+    tensors[CALIBRATION_SCORES] = torch.from_numpy(model.calibration.scores)
     if model.map_calibration is not None:
-        tensors["calibration/map_medians"] = torch.from_numpy(model.map_calibration.medians)
-        tensors["calibration/map_maxima"] = torch.from_numpy(model.map_calibration.maxima)
+        tensors[MAP_MEDIANS] = torch.from_numpy(model.map_calibration.medians)
+        tensors[MAP_MAXIMA] = torch.from_numpy(model.map_calibration.maxima)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -78,42 +97,64 @@ def load_model(path: str | Path) -> Model:
     Raises
     ------
     UsageError
-        If there is no such file.
+        If there is no such file, or this process was forked from one in which PyTorch computes.
     ModelFileError
         If it is truncated, not a model of ganomaly, written by a newer version, or changed after it was saved.
     """
     path = Path(path)
+    begin_computing(torch.device("cpu"))
     metadata, tensors = _read(path)
+    version = read_format_version(path, metadata, FORMAT_VERSION)
+    header = read_header(path, metadata, ModelHeader, max_size=MAX_JSON)
+    provenance = read_provenance(path, metadata)
+    options: Mapping[str, Any] = header.options
+    weights = {
+        name.removeprefix(WEIGHTS): tensor for name, tensor in tensors.items() if name.startswith(WEIGHTS)
+    }
+    if version == 1:
+        options, weights = upgraded(header.method, options, weights)
+    method = _load_weights(path, _without_weights(path, header, options), weights)
+    maps = (tensors[MAP_MEDIANS].numpy(), tensors[MAP_MAXIMA].numpy()) if MAP_MAXIMA in tensors else None
+    calibration, map_calibration = calibration_of(
+        path, tensors[CALIBRATION_SCORES].numpy(), maps, header.false_alarm_rate
+    )
+    return Model(method, header.preset, header.preprocessing, calibration, provenance, map_calibration)
+
+
+def _without_weights(path: Path, header: ModelHeader, options: Mapping[str, Any]) -> Method:
+    """The method that the header describes, as names and shapes alone: it takes no memory."""
     try:
-        described = json.loads(metadata["model"])
-        method_type = find_method(described["method"])
-        preprocessing = Preprocessing(**described["preprocessing"])
-        options = described["options"]
-        weights = {
-            name.removeprefix("weights/"): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("weights/")
-        }
-        if metadata["format_version"] == "1":
-            options, weights = upgraded(described["method"], options, weights)
-        method = method_type(method_type.options_type(**options), preprocessing, Generator())
-        method.load_state_dict(weights)
-        calibration = Calibration(tensors["calibration/scores"].numpy(), described["false_alarm_rate"])
-        map_calibration = None
-        if "calibration/map_maxima" in tensors:
-            medians, maxima = (tensors[f"calibration/map_{name}"].numpy() for name in ("medians", "maxima"))
-            map_calibration = MapCalibration(medians, maxima, described["false_alarm_rate"])
-        provenance = json.loads(metadata["provenance"])
-    except (KeyError, TypeError, ValueError, RuntimeError, ValidationError, GANomalyError) as error:
-        raise ModelFileError(
-            f"{path} is a ganomaly model, but its parts do not fit each other or this version; train it again"
+        method_type = find_method(header.method)
+        checked = method_type.options_type.model_validate(dict(options), strict=True)
+        with torch.device("meta"):
+            return method_type(checked, header.preprocessing, Generator())
+    except ValidationError as error:
+        raise damaged(path, f"its options are not valid: {first_error(error)}") from error
+    except UsageError as error:
+        raise damaged(path, f"its header is not valid: {error}") from error
+
+
+def _load_weights(path: Path, method: Method, weights: dict[str, Tensor]) -> Method:
+    """Give a method without weights those of its file, which must be exactly those it needs."""
+    expected = method.state_dict()
+    for name in expected.keys() ^ weights.keys():
+        which = "is missing" if name in expected else "is not one of them"
+        raise damaged(path, f"its weights do not fit its options ({name[:100]} {which})")
+    for name, weight in weights.items():
+        if weight.dtype != expected[name].dtype:
+            raise damaged(path, f"{name} is {_dtype_name(weight)} instead of {_dtype_name(expected[name])}")
+    try:
+        method.load_state_dict(weights, assign=True)
+    except (RuntimeError, ValueError, TypeError) as error:
+        different = [name for name in expected if weights[name].shape != expected[name].shape]
+        raise damaged(
+            path, f"its weights do not fit its options ({different[0]} has another shape)"
         ) from error
-    method = in_channels_last(method).eval()
-    return Model(method, described["preset"], preprocessing, calibration, provenance, map_calibration)
+    return in_channels_last(method).eval()
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a file that is whole, ours, not too new, and unchanged."""
+    """Metadata and tensors of a file that is whole, ours, and unchanged."""
     if not path.is_file():
         raise UsageError(f"there is no model file {path}; `ganomaly fit DATA --model {path}` makes one")
     _check_whole(path)
@@ -122,8 +163,14 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             metadata = dict(file.metadata() or {})
             if metadata.get("format") != FORMAT:
                 raise ModelFileError(f"{path} is a safetensors file, but not a model of ganomaly")
-            _check_version(path, metadata.get("format_version", ""))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            read_format_version(path, metadata, FORMAT_VERSION)
+            names = list(file.keys())
+            for name in names:
+                entry = file.get_slice(name)
+                _check_tensor(path, name, entry.get_dtype(), entry.get_shape())
+            _check_calibration_names(path, names)
+            # copied, because the model must not change with its file
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a model of ganomaly, or it is damaged ({error})") from error
     checksum = metadata.pop("checksum", "")
@@ -134,16 +181,29 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def _check_version(path: Path, version: str) -> None:
-    if version.isdecimal() and int(version) > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path} was written by a newer version of ganomaly (file format {version}, this one reads up to "
-            f"{FORMAT_VERSION}); upgrade ganomaly"
-        )
+def _check_tensor(path: Path, name: str, dtype: str, shape: list[int]) -> None:
+    """Refuse types and shapes that no tensor of a model has, before it is read."""
+    is_calibration = name in (CALIBRATION_SCORES, MAP_MEDIANS, MAP_MAXIMA)
+    if not is_calibration and not name.startswith(WEIGHTS):
+        raise damaged(path, f"the tensor {name[:100]!r} belongs to no model")
+    if is_calibration and (dtype != "F64" or len(shape) != 1):
+        raise damaged(path, f"{name} is {dtype} {shape[:8]} instead of F64 and one-dimensional")
+    if dtype not in DTYPES:
+        raise damaged(path, f"{name[:100]} is {dtype}, and the tensors of a model are {', '.join(DTYPES)}")
+    if 0 in shape:
+        raise damaged(path, f"{name[:100]} is empty")
+
+
+def _check_calibration_names(path: Path, names: list[str]) -> None:
+    needed = {CALIBRATION_SCORES} | (
+        {MAP_MEDIANS, MAP_MAXIMA} if {MAP_MEDIANS, MAP_MAXIMA} & {*names} else set()
+    )
+    for name in sorted(needed - {*names}):
+        raise damaged(path, f"{name} is missing")
 
 
 def _check_whole(path: Path) -> None:
-    """Tell a truncated file from a foreign one, which safetensors' own errors do not."""
+    """Tell a truncated file from a foreign one, which the errors of safetensors do not."""
     size = path.stat().st_size
     foreign = ModelFileError(f"{path} is not a model of ganomaly; it was not written by `ganomaly fit`")
     truncated = ModelFileError(f"{path} is truncated ({size} bytes); copy or download it again")
@@ -153,7 +213,7 @@ def _check_whole(path: Path) -> None:
             if len(start) < 9:
                 raise truncated if start == b"" else foreign
             (header_size,) = struct.unpack("<Q", start[:8])
-            if header_size > LARGEST_HEADER or start[8:] != b"{":
+            if header_size > MAX_HEADER or start[8:] != b"{":
                 raise foreign
             header_bytes = start[8:] + file.read(header_size - 1)
     except OSError as error:
@@ -161,20 +221,25 @@ def _check_whole(path: Path) -> None:
     if len(header_bytes) < header_size:
         raise truncated
     try:
-        header = json.loads(header_bytes)
+        header = from_json(header_bytes)
         end = max(
             (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
         )
+        if size < 8 + header_size + end:
+            raise truncated
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         raise foreign from None
-    if size < 8 + header_size + end:
-        raise truncated
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the metadata, then of name, type, shape and numbers of each tensor, sorted by name."""
     digest = hashlib.sha256(json.dumps(dict(sorted(metadata.items()))).encode())
     for name in sorted(tensors):
-        array = tensors[name].cpu().numpy()
+        array = tensors[name].cpu().contiguous().numpy()
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(array.data)
     return digest.hexdigest()
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return next((name for name, dtype in DTYPES.items() if dtype == tensor.dtype), str(tensor.dtype))

@@ -15,7 +15,7 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
 from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import adversarial_loss, mean_square_error
-from ganomaly.methods.options import ScheduledOptions
+from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.patch_ganomaly.normalisation import InputNormalisation
 from ganomaly.methods.patch_ganomaly.scoring import NetworkOutputs, PatchScoring
 from ganomaly.methods.randomness import Randomness
@@ -36,23 +36,23 @@ ROBUSTNESS = 0.5  # q of the generalised cross-entropy; 0: cross-entropy; 1: mea
 class PatchGANomalyOptions(ScheduledOptions):
     """Options of GANomaly for patches."""
 
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: LearningRate = 3e-3
     """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
-    nz: int = Field(default=64, ge=1)
+    nz: LatentSize = 64
     """Size of the latent at each position."""
-    ngf: int = Field(default=32, ge=1)
+    ngf: Width = 32
     """Feature channels of the first layer of encoders, the last of the decoder."""
-    ndf: int = Field(default=32, ge=1)
+    ndf: Width = 32
     """Feature channels of the discriminator's first layer."""
-    adversarial_weight: float = Field(default=1.0, ge=0)
+    adversarial_weight: Weight = 1.0
     """Weight of the feature matching in the generator's loss."""
-    contextual_weight: float = Field(default=20.0, ge=0)
+    contextual_weight: Weight = 20.0
     """Weight of the reconstruction in the generator's loss."""
-    encoder_weight: float = Field(default=1.0, ge=0)
+    encoder_weight: Weight = 1.0
     """Weight of ‖z − ẑ‖² in the generator's loss."""
     reconstruction_share: float = Field(default=0.5, gt=0, le=1)
     """Share of a batch that the generator reconstructs; the discriminator segments defects in all of it."""
-    segmentation_weight: float = Field(default=20.0, ge=0)
+    segmentation_weight: Weight = 20.0
     """Weight of the segmentation of synthetic defects in the discriminator's loss; that of real/fake is 1."""
 
 
