@@ -1,4 +1,4 @@
-"""What the tests of several methods share."""
+"""Fixtures of several methods' tests."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,9 +12,9 @@ M = TypeVar("M", bound=nn.Module)
 
 @pytest.fixture
 def enlarge_weights() -> Callable[[M], M]:
-    """Enlarge a method's first weights to the size of trained ones.
+    """Multiply a method's initial weights, so that they are as large as trained ones.
 
-    As they are drawn, latents and logits are so near to 0 that a wrong sign or a missing factor would not show.
+    With initial weights, latents and logits are so near to 0 that a wrong sign or a missing factor would not matter.
     """
 
     def enlarge(method: M) -> M:

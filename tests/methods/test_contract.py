@@ -1,4 +1,4 @@
-"""What every method in the registry promises; a new method is tested by being registered."""
+"""What holds for every registered method; a new method is tested once it is registered."""
 
 import copy
 from collections import Counter
@@ -18,7 +18,7 @@ from ganomaly.prediction.model_file import load_model, save_model
 from ganomaly.prediction.pytorch import eval_mode
 
 SMALL = {"nz": 8, "ngf": 4, "ndf": 4, "search_steps": 5, "samples": 2}
-STEPS = 12  # enough for methods that learn in phases
+STEPS = 12  # enough for methods that train in phases
 PASSES = {
     "ganomaly": {"encoder": 1, "decoder": 1, "reconstruction_encoder": 1},
     "contrastive-ganomaly": {
@@ -38,13 +38,13 @@ every_method = pytest.mark.parametrize("method_type", METHODS.values(), ids=METH
 
 
 def make(method_type: type[Method], seed: int = 0) -> Method:
-    """A method with networks that are small and quick, whatever it calls their sizes."""
+    """A method with small networks."""
     small = {name: value for name, value in SMALL.items() if name in method_type.options_type.model_fields}
     preprocessing = Preprocessing(image_size=32, channels=3)
     return method_type(method_type.options_type(**small), preprocessing, torch.Generator().manual_seed(seed))
 
 
-def some_images(n: int = 6) -> torch.Tensor:
+def random_images(n: int = 6) -> torch.Tensor:
     return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
@@ -58,7 +58,7 @@ def trained(request: pytest.FixtureRequest) -> Method:
 def train(method: Method, optimizers: dict[str, torch.optim.Optimizer], steps: Iterable[int]) -> None:
     method.train()
     for step in steps:
-        losses = method.training_step(some_images(), optimizers, without_autocast(), Step(step, STEPS))
+        losses = method.training_step(random_images(), optimizers, without_autocast(), Step(step, STEPS))
         assert losses
         assert all(
             loss.dim() == 0 and not loss.requires_grad and torch.isfinite(loss) for loss in losses.values()
@@ -68,29 +68,29 @@ def train(method: Method, optimizers: dict[str, torch.optim.Optimizer], steps: I
 def test_training_changes_every_network(trained):
     before = make(type(trained))
     for name, parameter in trained.named_parameters():
-        assert not torch.equal(parameter, before.get_parameter(name)), f"{name} never learns"
+        assert not torch.equal(parameter, before.get_parameter(name)), f"{name} is not trained"
 
 
 def test_scores_are_finite_and_never_negative(trained):
     with eval_mode(trained):
-        scores = trained.predict(some_images()).score
+        scores = trained.predict(random_images()).score
     assert scores.shape == (6,)
     assert torch.isfinite(scores).all()
     assert (scores >= 0).all()
 
 
-def test_the_score_of_an_image_does_not_depend_on_its_neighbours(trained):
-    images = some_images(16)
+def test_the_score_of_an_image_does_not_depend_on_its_batch(trained):
+    images = random_images(16)
     with eval_mode(trained):
-        together = trained.predict(images).score.numpy()
-        alone = np.concatenate([trained.predict(image[None]).score.numpy() for image in images])
-        backwards = trained.predict(images.flip(0)).score.flip(0).numpy()
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
-    np.testing.assert_allclose(together, backwards, rtol=1e-5)
+        batch_scores = trained.predict(images).score.numpy()
+        single_scores = np.concatenate([trained.predict(image[None]).score.numpy() for image in images])
+        reversed_scores = trained.predict(images.flip(0)).score.flip(0).numpy()
+    np.testing.assert_allclose(batch_scores, single_scores, rtol=1e-5)
+    np.testing.assert_allclose(batch_scores, reversed_scores, rtol=1e-5)
 
 
 def test_reconstructions_and_maps_have_the_shape_of_the_image(trained):
-    images = some_images()
+    images = random_images()
     with eval_mode(trained):
         prediction = trained.predict(images)
     if prediction.reconstruction is not None:
@@ -108,14 +108,14 @@ def test_a_prediction_runs_each_network_no_more_often_than_the_score_needs(name)
     for network_name, network in method.named_children():
         network.register_forward_hook(lambda *_, network_name=network_name: passes.update([network_name]))
     with eval_mode(method):
-        method.predict(some_images())
+        method.predict(random_images())
     assert passes == PASSES[name]
 
 
 @every_method
 @pytest.mark.parametrize("stop", [2, STEPS - 3])
-def test_a_run_that_goes_on_from_its_state_ends_with_the_same_weights(method_type, stop):
-    """Whatever a step draws at random must follow from the state dict."""
+def test_a_resumed_run_ends_with_the_same_weights(method_type, stop):
+    """The random numbers of a step must follow from the state dict."""
     whole, killed, resumed = (make(method_type) for _ in range(3))
     train(whole, whole.optimizers(), range(STEPS))
     killed_optimizers, resumed_optimizers = killed.optimizers(), resumed.optimizers()
@@ -124,12 +124,12 @@ def test_a_run_that_goes_on_from_its_state_ends_with_the_same_weights(method_typ
     for name, optimizer in resumed_optimizers.items():
         optimizer.load_state_dict(killed_optimizers[name].state_dict())
     train(resumed, resumed_optimizers, range(stop, STEPS))
-    left, right = whole.state_dict(), resumed.state_dict()
-    assert all(torch.equal(left[name], right[name]) for name in left)
+    actual, expected = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(actual[name], expected[name]) for name in actual)
 
 
 @every_method
-def test_a_saved_model_scores_as_before(method_type, tmp_path):
+def test_a_saved_model_has_the_same_scores(method_type, tmp_path):
     method = make(method_type)
     train(method, method.optimizers(), range(3))
     calibration = Calibration(np.linspace(1, 2, 30), 0.1)
@@ -137,16 +137,16 @@ def test_a_saved_model_scores_as_before(method_type, tmp_path):
     save_model(model, tmp_path / "small.safetensors")
     loaded = load_model(tmp_path / "small.safetensors").method
     with eval_mode(method), eval_mode(loaded):
-        assert torch.equal(method.predict(some_images()).score, loaded.predict(some_images()).score)
+        assert torch.equal(method.predict(random_images()).score, loaded.predict(random_images()).score)
 
 
 @every_method
-def test_scoring_leaves_the_method_as_it_was(method_type):
+def test_prediction_does_not_change_the_method(method_type):
     method = make(method_type)
     before = copy.deepcopy(method.state_dict())
     with eval_mode(method):
-        first, again = method.predict(some_images()).score, method.predict(some_images()).score
-    assert torch.equal(first, again)
+        first, second = method.predict(random_images()).score, method.predict(random_images()).score
+    assert torch.equal(first, second)
     assert all(torch.equal(before[name], tensor) for name, tensor in method.state_dict().items())
     assert all(parameter.requires_grad for parameter in method.parameters())
 
@@ -156,8 +156,8 @@ def test_the_seed_alone_decides_the_initial_weights(method_type):
     torch.manual_seed(1)
     first = make(method_type).state_dict()
     torch.manual_seed(2)
-    again, other = make(method_type).state_dict(), make(method_type, seed=1).state_dict()
-    assert all(torch.equal(first[name], again[name]) for name in first)
+    repeated, other = make(method_type).state_dict(), make(method_type, seed=1).state_dict()
+    assert all(torch.equal(first[name], repeated[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -177,9 +177,9 @@ def test_unknown_names_are_refused_with_those_that_exist():
         find_preset("nonsense")
 
 
-def test_colour_images_are_learned_longer_unless_epochs_are_asked_for():
+def test_colour_images_have_more_steps_unless_epochs_are_given():
     preset = find_preset("small")[1]
     assert preset.training_for(3).steps == preset.colour_steps > preset.training_for(1).steps
-    asked = preset.training_for(3, epochs=2, seed=5)
-    assert (asked.epochs, asked.steps, asked.seed) == (2, None, 5)
-    assert asked.batch_size == preset.training.batch_size
+    training = preset.training_for(3, epochs=2, seed=5)
+    assert (training.epochs, training.steps, training.seed) == (2, None, 5)
+    assert training.batch_size == preset.training.batch_size

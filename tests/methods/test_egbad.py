@@ -1,4 +1,4 @@
-"""EGBAD is what the publication says."""
+"""EGBAD is the publication's."""
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ NETWORKS = {"generator": ("encoder", "decoder"), "discriminator": ("discriminato
 
 
 def small(**options: object) -> EGBAD:
-    chosen = EGBADOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
-    return EGBAD(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+    checked = EGBADOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
+    return EGBAD(checked, PREPROCESSING, torch.Generator().manual_seed(0))
 
 
 def batch() -> torch.Tensor:
@@ -26,8 +26,8 @@ def weights(method: EGBAD, optimizer: str) -> list[torch.nn.Parameter]:
     return [weight for name in NETWORKS[optimizer] for weight in getattr(method, name).parameters()]
 
 
-def descents(method: EGBAD) -> dict[str, torch.optim.Optimizer]:
-    """Plain gradient descent, since Adam would blow up the rounding of gradients that nearly cancel."""
+def sgd_optimizers(method: EGBAD) -> dict[str, torch.optim.Optimizer]:
+    """Plain gradient descent, since Adam would amplify the rounding of gradients that nearly cancel."""
     return {name: SGD(weights(method, name), lr=1000.0) for name in method.optimizers()}
 
 
@@ -37,24 +37,26 @@ def test_published_defaults():
     assert options.discriminator_weight == 0.1
 
 
-def test_a_step_moves_the_networks_along_the_bigan_s_losses():
-    ours, literal = small(), small()
-    ours.training_step(batch(), descents(ours), without_autocast(), Step(0, 1))
-    z = literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
-    encoded = torch.sigmoid(literal.discriminator(batch(), literal.encoder(batch()))[0])
-    generated = torch.sigmoid(literal.discriminator(literal.decoder(z), z)[0])
+def test_a_step_descends_the_bigan_s_losses():
+    method, reference = small(), small()
+    method.training_step(batch(), sgd_optimizers(method), without_autocast(), Step(0, 1))
+    z = reference.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
+    encoded = torch.sigmoid(reference.discriminator(batch(), reference.encoder(batch()))[0])
+    generated = torch.sigmoid(reference.discriminator(reference.decoder(z), z)[0])
     losses = {
         "discriminator": -0.5 * (encoded.log().mean() + (1 - generated).log().mean()),
         "generator": -0.5 * ((1 - encoded).log().mean() + generated.log().mean()),
     }
-    optimizers = descents(literal)
+    optimizers = sgd_optimizers(reference)
     for name, loss in losses.items():
-        loss.backward(inputs=weights(literal, name), retain_graph=True)
+        loss.backward(inputs=weights(reference, name), retain_graph=True)
     for optimizer in optimizers.values():
         optimizer.step()
     for name, before in small().named_parameters():
-        moved, expected = (other.get_parameter(name).detach() - before.detach() for other in (ours, literal))
-        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        change, expected = (
+            other.get_parameter(name).detach() - before.detach() for other in (method, reference)
+        )
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
         assert expected.abs().max() > 0
 
 
@@ -76,7 +78,7 @@ def test_the_score_is_reconstruction_plus_discriminator(kind, weight, enlarge_we
         torch.testing.assert_close(method.predict(x).score, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
+def test_collapse_reports_a_constant_latent_and_no_varied_one():
     method = small()
     with eval_mode(method):
         assert method.collapse(batch(), Step(0, 1)) is None

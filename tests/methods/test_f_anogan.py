@@ -1,4 +1,4 @@
-"""f-AnoGAN is what the publication says: first a Wasserstein GAN, then an encoder for it."""
+"""f-AnoGAN is the publication's: first a Wasserstein GAN, then an encoder for it."""
 
 import copy
 from pathlib import Path
@@ -21,22 +21,22 @@ PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
 
 def small(**options: object) -> FAnoGAN:
-    chosen = FAnoGANOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
-    return FAnoGAN(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+    checked = FAnoGANOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
+    return FAnoGAN(checked, PREPROCESSING, torch.Generator().manual_seed(0))
 
 
 def batch() -> torch.Tensor:
     return torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def descents(method: FAnoGAN) -> dict[str, torch.optim.Optimizer]:
+def sgd_optimizers(method: FAnoGAN) -> dict[str, torch.optim.Optimizer]:
     return {name: SGD(getattr(method, name).parameters(), lr=0.1) for name in method.optimizers()}
 
 
 def changed_by_a_step(
     method: FAnoGAN, optimizers: dict[str, torch.optim.Optimizer], step: int, steps: int
 ) -> set[str]:
-    """The names of the weights and statistics that are not the same afterwards."""
+    """The names of the weights and statistics that the step changed."""
     before = copy.deepcopy(method.state_dict())
     method.train()
     method.training_step(batch(), optimizers, without_autocast(), Step(step, steps))
@@ -51,24 +51,24 @@ def test_released_defaults():
     assert options.encoder_learning_rate == 5e-5
 
 
-def test_the_generator_learns_at_every_fifth_step_of_the_critic_and_the_encoder_afterwards():
+def test_the_generator_is_trained_at_every_fifth_step_of_the_critic_and_the_encoder_afterwards():
     method = small()
     optimizers = method.optimizers()
     changed = [changed_by_a_step(method, optimizers, step, 20) for step in range(20)]
     last_layers = {"generator": "generator.pyramid.9.weight", "critic": "critic.classifier.weight"}
     last_layers["encoder"] = "encoder.latent.weight"
-    learning = {
+    trained_at = {
         network: [step for step in range(20) if layer in changed[step]]
         for network, layer in last_layers.items()
     }
-    assert learning == {
+    assert trained_at == {
         "generator": [4, 9],
         "critic": list(range(10)),
         "encoder": list(range(10, 20)),
     }
 
 
-def test_in_the_second_phase_generator_and_critic_are_fixed_their_statistics_too():
+def test_in_the_second_phase_generator_and_critic_are_frozen_with_their_statistics():
     method = small()
     changed = changed_by_a_step(method, method.optimizers(), 15, 20)
     assert {name.split(".")[0] for name in changed} == {"encoder"}
@@ -84,37 +84,41 @@ def test_the_phases_divide_training_by_their_share(share, generating):
 
 
 def test_the_critic_s_loss_is_that_of_wgan_gp():
-    ours, literal = small(), small()
-    ours.training_step(batch(), descents(ours), without_autocast(), Step(0, 10))
-    x_tilde = literal.generator(literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))).detach()
-    epsilon = 1 - literal.randomness.uniform((8, 1, 1, 1), torch.device("cpu"))
-    between = (epsilon * batch() + (1 - epsilon) * x_tilde).requires_grad_()
+    method, reference = small(), small()
+    method.training_step(batch(), sgd_optimizers(method), without_autocast(), Step(0, 10))
+    x_tilde = reference.generator(reference.randomness.normal((8, 8, 1, 1), torch.device("cpu"))).detach()
+    epsilon = 1 - reference.randomness.uniform((8, 1, 1, 1), torch.device("cpu"))
+    interpolated = (epsilon * batch() + (1 - epsilon) * x_tilde).requires_grad_()
     penalties = []
     for n in range(8):  # image by image: the norm of its own gradient
-        (slope,) = torch.autograd.grad(
-            literal.critic(between)[0][n], between, create_graph=True, retain_graph=True
+        (gradient,) = torch.autograd.grad(
+            reference.critic(interpolated)[0][n], interpolated, create_graph=True, retain_graph=True
         )
-        penalties.append((slope[n].square().sum().sqrt() - 1) ** 2)
-    loss = literal.critic(x_tilde)[0].mean() - literal.critic(batch())[0].mean()
+        penalties.append((gradient[n].square().sum().sqrt() - 1) ** 2)
+    loss = reference.critic(x_tilde)[0].mean() - reference.critic(batch())[0].mean()
     (loss + 10 * torch.stack(penalties).mean()).backward()
-    SGD(literal.critic.parameters(), lr=0.1).step()
+    SGD(reference.critic.parameters(), lr=0.1).step()
     for name, before in small().critic.named_parameters():
-        moved, expected = (m.critic.get_parameter(name).detach() - before.detach() for m in (ours, literal))
-        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        change, expected = (
+            m.critic.get_parameter(name).detach() - before.detach() for m in (method, reference)
+        )
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
         assert expected.abs().max() > 0
 
 
 def test_the_encoder_s_loss_is_izi_f():
-    ours, literal = small(feature_weight=3.0), small(feature_weight=3.0)
-    ours.training_step(batch(), descents(ours), without_autocast(), Step(9, 10))
-    literal.generator.eval()
-    x_hat = literal.generator(literal.encoder(batch()).tanh())
-    features = literal.critic(batch())[1] - literal.critic(x_hat)[1]
+    method, reference = small(feature_weight=3.0), small(feature_weight=3.0)
+    method.training_step(batch(), sgd_optimizers(method), without_autocast(), Step(9, 10))
+    reference.generator.eval()
+    x_hat = reference.generator(reference.encoder(batch()).tanh())
+    features = reference.critic(batch())[1] - reference.critic(x_hat)[1]
     ((batch() - x_hat).square().mean() + 3 * features.square().mean()).backward()
-    SGD(literal.encoder.parameters(), lr=0.1).step()
+    SGD(reference.encoder.parameters(), lr=0.1).step()
     for name, before in small().encoder.named_parameters():
-        moved, expected = (m.encoder.get_parameter(name).detach() - before.detach() for m in (ours, literal))
-        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        change, expected = (
+            m.encoder.get_parameter(name).detach() - before.detach() for m in (method, reference)
+        )
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
         assert expected.abs().max() > 0
 
 
@@ -128,7 +132,7 @@ def test_the_score_is_residual_plus_features(enlarge_weights):
         torch.testing.assert_close(method.predict(batch()).score, expected)
 
 
-def test_a_constant_latent_is_noticed_once_the_encoder_learns():
+def test_collapse_reports_a_constant_latent_once_the_encoder_is_trained():
     method = small()
     method.encoder.latent.weight.data.zero_()
     with eval_mode(method):
@@ -143,11 +147,11 @@ class StopError(Exception):
 def run(
     images: NDArray[np.uint8], *, epochs: int, checkpoint: Path | None = None, stop_at: int = -1
 ) -> dict[str, torch.Tensor]:
-    """Train with the package's own loop, 4 steps an epoch, and give the weights."""
+    """Train in the package's loop, 4 steps an epoch, and return the weights."""
     loader = load_images(images[:32])
     training = TrainingOptions(epochs=epochs, batch_size=8, precision="fp32", checkpoint_seconds=0)
 
-    def look(progress: TrainingProgress) -> None:
+    def stop(progress: TrainingProgress) -> None:
         if progress.step == stop_at:
             raise StopError
 
@@ -159,7 +163,7 @@ def run(
         loader.usable,
         training,
         checkpoint=checkpoint,
-        on_progress=look,
+        on_progress=stop,
     )
     return {name: tensor.clone() for name, tensor in result.method.state_dict().items()}
 

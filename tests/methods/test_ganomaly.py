@@ -1,4 +1,4 @@
-"""GANomaly is what the publication says."""
+"""GANomaly is the publication's."""
 
 import copy
 
@@ -15,16 +15,16 @@ PREPROCESSING = Preprocessing(image_size=32, channels=1)
 
 
 def small(**options: object) -> GANomaly:
-    chosen = GANomalyOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
-    return GANomaly(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+    checked = GANomalyOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
+    return GANomaly(checked, PREPROCESSING, torch.Generator().manual_seed(0))
 
 
 def batch(seed: int = 0) -> torch.Tensor:
     return torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def literal_step(method: GANomaly, x: torch.Tensor, optimizers: dict[str, torch.optim.Optimizer]) -> None:
-    """One step as the publication writes it, each network run anew wherever it is named."""
+def reference_step(method: GANomaly, x: torch.Tensor, optimizers: dict[str, torch.optim.Optimizer]) -> None:
+    """One step as the publication writes it, with one network pass wherever a network is named."""
     z = method.encoder(x)
     x_hat = method.decoder(z)
     z_hat = method.reconstruction_encoder(x_hat)
@@ -48,24 +48,24 @@ def literal_step(method: GANomaly, x: torch.Tensor, optimizers: dict[str, torch.
 
 
 def test_a_step_updates_the_weights_as_the_publication_s_step_does():
-    ours, literal = small(), small()
-    our_optimizers, literal_optimizers = ours.optimizers(), literal.optimizers()
+    method, reference = small(), small()
+    optimizers, reference_optimizers = method.optimizers(), reference.optimizers()
     for seed in range(3):
-        ours.training_step(batch(seed), our_optimizers, without_autocast(), Step(0, 1))
-        literal_step(literal, batch(seed), literal_optimizers)
-    for (name, left), right in zip(ours.named_parameters(), literal.parameters(), strict=True):
+        method.training_step(batch(seed), optimizers, without_autocast(), Step(0, 1))
+        reference_step(reference, batch(seed), reference_optimizers)
+    for (name, actual), expected in zip(method.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(
-            left, right, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            actual, expected, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
-def test_a_step_runs_each_network_no_more_often_than_it_must():
+def test_a_step_runs_each_network_no_more_often_than_needed():
     method = small()
     runs = dict.fromkeys(("encoder", "decoder", "reconstruction_encoder", "discriminator"), 0)
     for name in runs:
         getattr(method, name).register_forward_hook(lambda *_, name=name: runs.update({name: runs[name] + 1}))
     method.training_step(batch(), method.optimizers(), without_autocast(), Step(0, 1))
-    # D sees x and x̂ once each, for both losses
+    # x and x̂ pass through D once, for both losses
     assert runs == {"encoder": 1, "decoder": 1, "reconstruction_encoder": 1, "discriminator": 2}
 
 
@@ -104,7 +104,7 @@ def test_the_score_may_be_another_distance_to_compare_with(score, distance, enla
 
 
 def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():
-    """Without the other losses, only E and what leads to it is pulled by the encoder loss."""
+    """With all weights 0, the decoder stays as it was."""
     method = small(adversarial_weight=0, contextual_weight=0, encoder_weight=0)
     before = copy.deepcopy(method.decoder.state_dict())
     method.training_step(batch(), method.optimizers(), without_autocast(), Step(0, 1))
@@ -112,7 +112,7 @@ def test_a_loss_weight_of_zero_takes_its_loss_out_of_the_update():
     assert all(torch.equal(before[name], method.decoder.state_dict()[name]) for name in weights)
 
 
-def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone():
+def test_recover_initialises_a_collapsed_discriminator_again_and_no_other():
     method = small()
     before = method.discriminator.classifier.weight.clone()
     assert method.recover({"discriminator": 0.4}, torch.Generator()) is None
@@ -123,11 +123,11 @@ def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone()
     assert not torch.equal(before, method.discriminator.classifier.weight)
 
 
-def test_a_constant_latent_is_noticed_and_a_varied_one_is_not():
+def test_collapse_reports_a_constant_latent_and_no_varied_one():
     method = small()
     with eval_mode(method):
         assert method.collapse(batch(), Step(0, 1)) is None
         method.encoder.latent.weight.data.zero_()
-        trouble = method.collapse(batch(), Step(0, 1))
-    assert trouble is not None
-    assert "same latent" in trouble
+        message = method.collapse(batch(), Step(0, 1))
+    assert message is not None
+    assert "same latent" in message

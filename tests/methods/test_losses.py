@@ -28,7 +28,7 @@ def test_the_adversarial_losses_stay_finite_where_the_sigmoid_is_not():
     assert non_saturating_loss(far) == pytest.approx(1000)
 
 
-def test_distances_are_counted_for_each_image():
+def test_distances_are_per_image():
     x, y = torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]]), torch.tensor([[[3.0, 1.0]], [[0.0, 4.0]]])
     torch.testing.assert_close(l1_distance(x, y), torch.tensor([3.0, 4.0]))
     torch.testing.assert_close(mean_absolute_difference(x, y), torch.tensor([1.5, 2.0]))
@@ -40,5 +40,5 @@ def test_the_mean_square_error_is_pytorch_s_and_its_gradient_keeps_the_layout():
     x.requires_grad_()
     loss = mean_square_error(x, y)
     torch.testing.assert_close(loss, torch.nn.functional.mse_loss(x, y))
-    (slope,) = torch.autograd.grad(loss, x)
-    assert slope.is_contiguous(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad(loss, x)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Random numbers that a resumed run draws again."""
+"""Random numbers that are the same in a resumed run."""
 
 import copy
 
@@ -18,21 +18,21 @@ def source(seed: int = 0) -> Randomness:
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 def test_draws_follow_from_the_seed_and_differ_from_each_other(kind):
-    first, again, other = (getattr(source(seed), kind) for seed in (0, 0, 1))
-    drawn = first((3, 2), CPU)
-    assert drawn.dtype == torch.float32
-    assert torch.equal(drawn, again((3, 2), CPU))
-    assert not torch.equal(drawn, first((3, 2), CPU))
-    assert not torch.equal(drawn, other((3, 2), CPU))
+    first, repeated, other = (getattr(source(seed), kind) for seed in (0, 0, 1))
+    numbers = first((3, 2), CPU)
+    assert numbers.dtype == torch.float32
+    assert torch.equal(numbers, repeated((3, 2), CPU))
+    assert not torch.equal(numbers, first((3, 2), CPU))
+    assert not torch.equal(numbers, other((3, 2), CPU))
 
 
 def test_no_other_source_of_randomness_is_touched_or_matters():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    drawn = source().normal((4,), CPU)
+    numbers = source().normal((4,), CPU)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
-    assert torch.equal(drawn, source().normal((4,), CPU))
+    assert torch.equal(numbers, source().normal((4,), CPU))
 
 
 def test_the_state_dict_of_the_module_around_it_carries_the_state():

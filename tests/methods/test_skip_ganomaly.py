@@ -13,16 +13,16 @@ PREPROCESSING = Preprocessing(image_size=32, channels=3)
 
 
 def small(**options: object) -> SkipGANomaly:
-    chosen = SkipGANomalyOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
-    return SkipGANomaly(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+    checked = SkipGANomalyOptions.checked(**{"nz": 8, "ngf": 4, "ndf": 4, **options})
+    return SkipGANomaly(checked, PREPROCESSING, torch.Generator().manual_seed(0))
 
 
 def batch() -> torch.Tensor:
     return torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def descents(method: SkipGANomaly) -> dict[str, torch.optim.Optimizer]:
-    """Plain gradient descent, since Adam would blow up the rounding of gradients that nearly cancel."""
+def sgd_optimizers(method: SkipGANomaly) -> dict[str, torch.optim.Optimizer]:
+    """Plain gradient descent, since Adam would amplify the rounding of gradients that nearly cancel."""
     return {name: SGD(getattr(method, name).parameters(), lr=1.0) for name in method.optimizers()}
 
 
@@ -33,14 +33,14 @@ def test_released_defaults():
     assert options.reconstruction_share == 0.9
 
 
-def test_a_step_moves_generator_and_discriminator_along_the_authors_losses():
+def test_a_step_descends_the_authors_losses():
     weights = {"adversarial_weight": 2.0, "contextual_weight": 3.0, "latent_weight": 5.0}
-    ours, literal = small(**weights), small(**weights)
+    method, reference = small(**weights), small(**weights)
     x = batch()
-    ours.training_step(x, descents(ours), without_autocast(), Step(0, 1))
-    x_hat = literal.generator(x)
-    real, real_latent = literal.discriminator(x)
-    fake, fake_latent = literal.discriminator(x_hat)
+    method.training_step(x, sgd_optimizers(method), without_autocast(), Step(0, 1))
+    x_hat = reference.generator(x)
+    real, real_latent = reference.discriminator(x)
+    fake, fake_latent = reference.discriminator(x_hat)
     latent = 5 * ((real_latent - fake_latent) ** 2).mean()
     ones, zeros = torch.ones(8), torch.zeros(8)
     bce = functional.binary_cross_entropy
@@ -48,14 +48,16 @@ def test_a_step_moves_generator_and_discriminator_along_the_authors_losses():
         "generator": 2 * bce(torch.sigmoid(fake), ones) + 3 * (x - x_hat).abs().mean() + latent,
         "discriminator": bce(torch.sigmoid(real), ones) + bce(torch.sigmoid(fake), zeros) + latent,
     }
-    optimizers = descents(literal)
+    optimizers = sgd_optimizers(reference)
     for name, loss in losses.items():
-        loss.backward(inputs=list(getattr(literal, name).parameters()), retain_graph=True)
+        loss.backward(inputs=list(getattr(reference, name).parameters()), retain_graph=True)
     for optimizer in optimizers.values():
         optimizer.step()
     for name, before in small().named_parameters():
-        moved, expected = (other.get_parameter(name).detach() - before.detach() for other in (ours, literal))
-        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        change, expected = (
+            other.get_parameter(name).detach() - before.detach() for other in (method, reference)
+        )
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
         assert expected.abs().max() > 0
 
 
@@ -69,7 +71,7 @@ def test_the_score_weighs_reconstruction_and_latent(enlarge_weights):
         torch.testing.assert_close(method.predict(batch()).score, expected)
 
 
-def test_a_collapsed_discriminator_is_drawn_anew_and_a_sound_one_is_left_alone():
+def test_recover_initialises_a_collapsed_discriminator_again_and_no_other():
     method = small()
     before = method.discriminator.classifier.weight.clone()
     assert method.recover({"discriminator": 0.4}, torch.Generator()) is None

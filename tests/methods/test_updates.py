@@ -1,4 +1,4 @@
-"""How losses move weights."""
+"""Optimizer steps, and what is frozen during them."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from ganomaly.networks import convolution
 from ganomaly.networks.convolution import Conv2d
 
 
-def test_each_loss_moves_its_own_weights_from_where_they_were_before_the_step():
+def test_all_gradients_are_computed_before_the_first_weight_changes():
     """Two weights a and b; the losses are a·b and a·b², which share the product's graph."""
     a, b = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(3.0))
     optimizers = {"a": torch.optim.SGD([a], lr=0.1), "b": torch.optim.SGD([b], lr=0.1)}
@@ -32,7 +32,7 @@ def test_gradients_pass_through_frozen_weights_but_do_not_reach_them():
     assert layer.weight.requires_grad
 
 
-def test_what_was_frozen_before_stays_frozen():
+def test_weights_frozen_before_stay_frozen():
     layer = nn.Linear(2, 2)
     layer.bias.requires_grad_(False)
     with frozen(layer):
@@ -41,7 +41,7 @@ def test_what_was_frozen_before_stays_frozen():
     assert not layer.bias.requires_grad
 
 
-def test_statistics_are_kept_inside_and_followed_again_outside():
+def test_frozen_statistics_are_not_updated_and_later_ones_are():
     layer = nn.BatchNorm2d(1)
     with frozen_statistics(layer):
         layer(torch.full((2, 1, 2, 2), 9.0))

@@ -1,4 +1,4 @@
-"""The VAE is what the publications say."""
+"""The VAE is the publications'."""
 
 import math
 
@@ -16,8 +16,8 @@ PREPROCESSING = Preprocessing(image_size=32, channels=2)
 
 
 def small(**options: object) -> VAE:
-    chosen = VAEOptions.checked(**{"nz": 8, "ngf": 4, "samples": 3, **options})
-    return VAE(chosen, PREPROCESSING, torch.Generator().manual_seed(0))
+    checked = VAEOptions.checked(**{"nz": 8, "ngf": 4, "samples": 3, **options})
+    return VAE(checked, PREPROCESSING, torch.Generator().manual_seed(0))
 
 
 def batch() -> torch.Tensor:
@@ -37,18 +37,20 @@ def images(method: VAE, z: torch.Tensor) -> Normal:
 
 def test_a_step_maximises_the_evidence_lower_bound():
     """ELBO: log p(x | z) for one z ~ q(z | x), less the divergence of q from N(0, 1)."""
-    ours, literal = small(), small()
-    ours.training_step(
-        batch(), {"autoencoder": SGD(ours.parameters(), lr=1e-4)}, without_autocast(), Step(0, 1)
+    method, reference = small(), small()
+    method.training_step(
+        batch(), {"autoencoder": SGD(method.parameters(), lr=1e-4)}, without_autocast(), Step(0, 1)
     )
-    posterior = latents(literal, batch())
-    z = posterior.loc + posterior.scale * literal.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
-    bound = images(literal, z).log_prob(batch()).sum(dim=(1, 2, 3))
+    posterior = latents(reference, batch())
+    z = posterior.loc + posterior.scale * reference.randomness.normal((8, 8, 1, 1), torch.device("cpu"))
+    bound = images(reference, z).log_prob(batch()).sum(dim=(1, 2, 3))
     bound = bound - kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=(1, 2, 3))
     (-bound.mean()).backward()
-    SGD(literal.parameters(), lr=1e-4).step()
+    SGD(reference.parameters(), lr=1e-4).step()
     for name, before in small().named_parameters():
-        change, expected = (other.get_parameter(name).detach() - before.detach() for other in (ours, literal))
+        change, expected = (
+            other.get_parameter(name).detach() - before.detach() for other in (method, reference)
+        )
         torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
         assert expected.abs().max() > 0
 

@@ -19,7 +19,7 @@ def test_an_image_goes_to_one_latent_and_back_to_its_size(image_size, channels):
     assert x_hat.abs().max() <= 1
 
 
-def test_the_pyramid_ends_at_4_by_4_with_twice_the_channels_at_each_level():
+def test_the_last_features_are_4_by_4_with_twice_the_channels_of_each_level_before():
     logits, features = Discriminator(64, 3, ndf=4)(torch.zeros(5, 3, 64, 64))
     assert logits.shape == (5,)
     assert features.shape == (5, 32, 4, 4)
@@ -49,17 +49,17 @@ def test_extra_layers_add_3_by_3_convolutions_and_keep_the_shapes():
 
 
 @pytest.mark.parametrize("image_size", [0, 16, 28, 31, 33, 48, 80, 96, 100])
-def test_a_size_the_pyramid_cannot_take_is_refused_with_sizes_that_work(image_size):
+def test_a_size_that_does_not_halve_to_4_by_4_is_refused_with_sizes_that_do(image_size):
     with pytest.raises(UsageError, match=rf"image size {image_size} .* use (32|64)"):
         check_image_size(image_size)
 
 
 def test_weights_are_drawn_from_the_publication_s_distribution_and_follow_from_the_generator():
-    first, again = Encoder(64, 3, 100, 64), Encoder(64, 3, 100, 64)
-    for network in (first, again):
+    first, second = Encoder(64, 3, 100, 64), Encoder(64, 3, 100, 64)
+    for network in (first, second):
         initialise_weights(network, torch.Generator().manual_seed(5))
-    for left, right in zip(first.parameters(), again.parameters(), strict=True):
-        assert torch.equal(left, right)
+    for actual, expected in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(actual, expected)
     convolution = first.latent.weight.detach()
     assert convolution.mean().abs() < 1e-3
     assert convolution.std() == pytest.approx(0.02, rel=0.02)

@@ -1,4 +1,4 @@
-"""A large image taken in tiles gives what one pass gives."""
+"""A large image in tiles has the outputs of one pass."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from ganomaly.networks import apply_in_tiles, reflect_to_multiple
 
 @settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([8, 16, 40]))
-def test_tiles_leave_no_seam(rows: int, columns: int, tile: int) -> None:
+def test_outputs_in_tiles_are_those_of_one_pass(rows: int, columns: int, tile: int) -> None:
     generator = torch.Generator().manual_seed(0)
     blur, halve = nn.Conv2d(2, 3, 5, padding=2), nn.Conv2d(2, 1, 4, stride=2, padding=1)
     x = torch.rand(1, 2, 8 * rows, 8 * columns, generator=generator)
@@ -27,7 +27,7 @@ def test_tiles_leave_no_seam(rows: int, columns: int, tile: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (17, 16), (50, 33)])
-def test_an_image_of_any_size_is_mirrored_up_to_a_multiple(size: tuple[int, int]) -> None:
+def test_an_image_of_any_size_is_reflected_up_to_a_multiple(size: tuple[int, int]) -> None:
     x = torch.rand(1, 2, *size)
     padded = reflect_to_multiple(x, 16, 16)
     assert padded.shape[2] % 16 == padded.shape[3] % 16 == 0

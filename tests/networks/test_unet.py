@@ -1,4 +1,4 @@
-"""The U-Net is that of the publication."""
+"""The U-Net is the publication's."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from ganomaly.networks import UNet
 
 @pytest.mark.parametrize("image_size", [32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_comes_back_in_its_own_size_and_range(image_size, channels):
+def test_the_reconstruction_has_the_size_and_range_of_the_image(image_size, channels):
     x = torch.rand(2, channels, image_size, image_size) * 2 - 1
     x_hat = UNet(image_size, channels, ngf=4)(x)
     assert x_hat.shape == x.shape
@@ -23,13 +23,13 @@ def test_the_layers_are_those_of_pix2pix_without_biases():
     assert sum(parameter.numel() for parameter in UNet(32, 3, 64).parameters()) == down + up
 
 
-def test_the_image_s_own_features_reach_the_result_past_the_bottleneck():
+def test_skip_connections_bypass_the_bottleneck():
     unet = UNet(32, 1, ngf=4).eval()
     x = torch.rand(2, 1, 32, 32) * 2 - 1
     for level in unet.up:
-        level[1].weight.data.zero_()  # batch norm's gain: what comes up is 0
-    reached = unet(x)
-    assert not torch.allclose(reached[0], reached[1])
+        level[1].weight.data.zero_()  # batch norm's gain: all features from below are 0
+    x_hat = unet(x)
+    assert not torch.allclose(x_hat[0], x_hat[1])
 
 
 def test_a_size_that_does_not_halve_down_is_refused():
