@@ -110,3 +110,15 @@ def test_mnist_at_32_px_equals_pillows_bilinear(shared_data: Path) -> None:
         assert digit.shape == (28, 28, 1)
         by_pillow = Image.fromarray(digit[..., 0]).resize((32, 32), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(resize_image(digit, 32, 1)[..., 0], np.asarray(by_pillow))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("channels", "channels_of_input"), [(1, 1), (3, 3), (3, 1), (1, 3), (4, 4)])
+@pytest.mark.parametrize("size", [(16, 16), (60, 20), (150, 130)])
+def test_a_large_image_is_resized_in_strips_to_the_same_numbers(
+    dtype: type, channels: int, channels_of_input: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (60, 51, channels)).astype(dtype)
+    whole = resize_image(image, size, channels_of_input)
+    monkeypatch.setattr("ganomaly.data.strips.PIXELS", 51 * 7)
+    np.testing.assert_array_equal(resize_image(image, size, channels_of_input), whole)

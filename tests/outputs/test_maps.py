@@ -150,3 +150,21 @@ def test_a_map_is_resized_to_the_size_of_the_image():
     row, column = np.unravel_index(large.argmax(), large.shape)
     assert 16 <= row < 24
     assert 60 <= column < 72
+
+
+@pytest.mark.parametrize("file_format", ["png", "npy"])
+def test_maps_written_in_strips_are_those_written_at_once(tmp_path, monkeypatch, file_format):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (60, 50, 3), dtype=np.uint8)
+    prediction = predicted("a.png", rng.gamma(2, 3, (16, 16)), size=(60, 50))
+    written = []
+    for pixels in (2**22, 50 * 7):
+        monkeypatch.setattr("ganomaly.data.strips.PIXELS", pixels)
+        folder = tmp_path / str(pixels)
+        path = MapFolder(folder, CALIBRATION, file_format).write(prediction, image)
+        with Image.open(folder / "a_overlay.png") as overlaid:
+            levels = np.load(path) if file_format == "npy" else np.asarray(Image.open(path), dtype=int)
+            written.append((levels, np.asarray(overlaid, dtype=int)))
+    (whole, whole_overlay), (strips, strips_overlay) = written
+    np.testing.assert_allclose(strips, whole, rtol=1e-5, atol=0 if file_format == "npy" else 1)
+    np.testing.assert_allclose(strips_overlay, whole_overlay, atol=1)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ganomaly.calibration import MapCalibration
 from ganomaly.data import Pixels
+from ganomaly.data.strips import row_strips
 from ganomaly.errors import package_needed
 
 # 17 of the 256 colours of Matplotlib's inferno, at equal distances; the rest is interpolated
@@ -45,14 +46,7 @@ def overlay(
         `uint8[H, W, 3]`.
     """
     level = calibration.level(anomaly_map)
-    excess = np.maximum(level - 1, 0)
-    largest = max(
-        float(excess.max()), 1.0
-    )  # a map that hardly exceeds the threshold does not get all colours
-    heat = HEAT_AT_THRESHOLD * np.clip(level, 0, 1) + (1 - HEAT_AT_THRESHOLD) * excess / largest
-    colours = _colour_table()[np.rint(255 * heat).astype(np.uint8)]
-    opacity = MAX_OPACITY * heat[..., np.newaxis]
-    blended: NDArray[np.uint8] = np.rint(to_rgb(image) * (1 - opacity) + colours * opacity).astype(np.uint8)
+    blended = blended_with_heat(image, level, float(level.max()))
     if mask is not None and mask.any():
         with package_needed("the outline of a mask"):
             from scipy.ndimage import binary_dilation, binary_erosion
@@ -65,6 +59,29 @@ def overlay(
     return blended
 
 
+def blended_with_heat(
+    image: NDArray[np.uint8], level: NDArray[np.float32], highest_level: float
+) -> NDArray[np.uint8]:
+    """Colours over an image or a part of it, `uint8[h, w, 3]`.
+
+    Parameters
+    ----------
+    image : ndarray
+        `uint8[h, w, C]`.
+    level : ndarray
+        `float32[h, w]`, its anomaly map on the scale of `MapCalibration.level`.
+    highest_level : float
+        The largest level in the whole image.
+    """
+    excess = np.maximum(level - 1, 0)
+    largest = max(highest_level - 1, 1.0)  # a map that hardly exceeds the threshold does not get all colours
+    heat = HEAT_AT_THRESHOLD * np.clip(level, 0, 1) + (1 - HEAT_AT_THRESHOLD) * excess / largest
+    colours = _colour_table()[np.rint(255 * heat).astype(np.uint8)]
+    opacity = MAX_OPACITY * heat[..., np.newaxis]
+    blended: NDArray[np.uint8] = np.rint(to_rgb(image) * (1 - opacity) + colours * opacity).astype(np.uint8)
+    return blended
+
+
 def to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image of 1 to 4 channels as RGB, `uint8[H, W, 3]`."""
     return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
@@ -74,7 +91,9 @@ def to_8_bit(pixels: Pixels, white_level: int) -> NDArray[np.uint8]:
     """Scale pixels of 16 bits to 8, with `white_level` as 255; pixels of 8 bits stay as they are."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
-    scaled: NDArray[np.uint8] = np.rint(np.minimum(pixels / white_level, 1) * 255).astype(np.uint8)
+    scaled = np.empty(pixels.shape, np.uint8)
+    for rows in row_strips(*pixels.shape[:2]):
+        scaled[rows] = np.rint(np.minimum(pixels[rows] / white_level, 1) * 255)
     return scaled
 
 

@@ -16,7 +16,7 @@ from ganomaly.config import MAP_FORMAT, MapFormat
 from ganomaly.errors import OutputError, UsageError
 from ganomaly.files import written_whole
 from ganomaly.output_checks import MAP, PNG_SOFTWARE, check_replaceable
-from ganomaly.outputs.heat import overlay
+from ganomaly.outputs.heat import blended_with_heat
 from ganomaly.prediction import Prediction
 
 
@@ -83,22 +83,43 @@ class MapFolder:
         OutputError
             If a file cannot be written.
         """
-        anomaly_map = prediction.map_at_image_size()
-        if anomaly_map is None:
+        if prediction.anomaly_map is None:
             raise UsageError(f"the prediction of {prediction.path} has no anomaly map; predict with details")
         map_name, overlay_name = self._names(prediction.path)
         target = self.folder / map_name.with_name(f"{map_name.name}.{self._format}")
         _make_folder(target.parent)
         # the overlay first: by it the next run knows an array as its own
         with written_whole(self.folder / f"{overlay_name}.png") as part, part.open("wb") as file:
-            _save_png(Image.fromarray(overlay(image, anomaly_map, self._calibration)), file)
+            _save_png(self._overlay(prediction, image), file)
         with written_whole(target) as part, part.open("wb") as file:
             if self._format == "npy":
-                np.save(file, anomaly_map, allow_pickle=False)
+                header = {
+                    "descr": "<f4",
+                    "fortran_order": False,
+                    "shape": (prediction.height, prediction.width),
+                }
+                np.lib.format.write_array_header_1_0(file, header)
+                for _, anomaly_map in prediction.map_strips():
+                    file.write(anomaly_map.astype("<f4", copy=False).tobytes())
             else:
-                gray = np.rint(np.clip(self._calibration.level(anomaly_map) / 2, 0, 1) * 65535)
-                _save_png(Image.fromarray(gray.astype(np.uint16)), file)
+                _save_png(self._gray(prediction), file)
         return target
+
+    def _overlay(self, prediction: Prediction, image: NDArray[np.uint8]) -> Image.Image:
+        """The overlay, drawn in strips: at the size of a large image, floating point does not fit in memory."""
+        highest = max(float(self._calibration.level(values).max()) for _, values in prediction.map_strips())
+        drawn = Image.new("RGB", (prediction.width, prediction.height))
+        for rows, values in prediction.map_strips():
+            strip = blended_with_heat(image[rows], self._calibration.level(values), highest)
+            drawn.paste(Image.fromarray(strip), (0, rows.start))
+        return drawn
+
+    def _gray(self, prediction: Prediction) -> Image.Image:
+        """The map as 16-bit gray, in strips too."""
+        gray = np.empty((prediction.height, prediction.width), np.uint16)
+        for rows, values in prediction.map_strips():
+            gray[rows] = np.rint(np.clip(self._calibration.level(values) / 2, 0, 1) * 65535)
+        return Image.fromarray(gray)
 
     def check_replaceable(self, paths: Iterable[str]) -> None:
         """Raise `UsageError` if maps or overlays of these images would replace files that this package did not write.

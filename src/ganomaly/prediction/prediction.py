@@ -1,10 +1,13 @@
 """What a model says of one image."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ganomaly.data.strips import row_strips
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,21 @@ class Prediction:
     def map_at_image_size(self) -> NDArray[np.float32] | None:
         """The anomaly map at the user's image size, `float32[height, width]`, by bilinear interpolation."""
         return None if self.anomaly_map is None else resize_map(self.anomaly_map, self.height, self.width)
+
+    def map_strips(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The anomaly map at the user's image size in strips: their rows, and `float32[rows, width]`."""
+        if self.anomaly_map is None:
+            return
+        strips = list(row_strips(self.height, self.width))
+        if len(strips) == 1:
+            yield strips[0], resize_map(self.anomaly_map, self.height, self.width)
+            return
+        image = Image.fromarray(self.anomaly_map.astype(np.float32, copy=False))
+        scale = image.height / self.height
+        for rows in strips:
+            box = (0, rows.start * scale, image.width, min(rows.stop * scale, image.height))
+            strip = image.resize((self.width, rows.stop - rows.start), Image.Resampling.BILINEAR, box=box)
+            yield rows, np.asarray(strip, dtype=np.float32)
 
 
 def resize_map(anomaly_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -486,3 +486,27 @@ def test_any_bytes_are_decoded_or_refused_in_one_sentence(content: bytes, side: 
 
 def test_suffixes_are_in_lower_case_with_a_dot() -> None:
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "BMP", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_a_large_image_is_decoded_in_strips_to_the_same_pixels(
+    format_name: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        content = encoded(IMAGE.convert(mode), format_name)
+    except OSError:
+        pytest.skip(f"{format_name} has no {mode}")
+    whole = decode_image(content)
+    monkeypatch.setattr("ganomaly.data.strips.PIXELS", WIDTH * 7)
+    monkeypatch.setattr("ganomaly.data.readers.png.MAX_BYTES_AT_ONCE", 0)
+    np.testing.assert_array_equal(decode_image(content), whole)
+
+
+def test_an_image_of_more_bytes_than_are_decoded_is_refused() -> None:
+    gray = ImageHeader(13_000, 13_000, 1, 16)
+    assert gray.checked() == gray
+    with pytest.raises(
+        ImageError, match="13000×13000 px with 3 channels of 16 bits are 1014 MB.*at most 537"
+    ):
+        ImageHeader(13_000, 13_000, 3, 16).checked()

@@ -17,6 +17,9 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 MAX_PIXELS = 178_956_970
 """Height times width above which an image is refused, as Pillow does against decompression bombs."""
 
+MAX_BYTES = 3 * MAX_PIXELS
+"""Bytes of decoded pixels above which an image is refused: those of the largest image in RGB with 8 bits."""
+
 MAX_CHANNELS = 4
 
 
@@ -51,6 +54,13 @@ class ImageHeader:
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise ImageError(
                 f"has {self.channels} channels; images have 1 to {MAX_CHANNELS}: save those that matter"
+            )
+        n_bytes = self.height * self.width * self.channels * self.bits // 8
+        if n_bytes > MAX_BYTES:
+            raise ImageError(
+                f"is too large: {self.width}×{self.height} px with {self.channels} channels of {self.bits} bits are "
+                f"{n_bytes / 1e6:.0f} MB, and at most {MAX_BYTES / 1e6:.0f} are decoded; cut it into tiles or scale "
+                "it down"
             )
         return self
 

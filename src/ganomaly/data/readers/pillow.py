@@ -16,6 +16,7 @@ from ganomaly.data.readers.encoded_image import (
     swaps_sides,
     upright,
 )
+from ganomaly.data.strips import row_strips
 from ganomaly.errors import ImageError
 
 # Damaged metadata do not matter where the pixels are sound. The filter is set once, because
@@ -76,6 +77,7 @@ class PillowImage(EncodedImage):
             if smallest_side is not None:
                 image.draft(None, (2 * smallest_side, 2 * smallest_side))  # only JPEG does this
             pixels = _pixels(image, channels)
+            image.close()  # it may take as much memory as the pixels
         return upright(np.ascontiguousarray(pixels), self._orientation)
 
 
@@ -99,14 +101,26 @@ def _palette_is_gray(image: ImageFile.ImageFile) -> bool:
 
 def _pixels(image: Image.Image, channels: int) -> Any:
     """Decode to `uint8[H, W, channels]`, without alpha."""
+    image.load()
+    image.info.pop("transparency", None)  # it is not used, and Pillow would warn about it
+    width, height = image.size  # of a JPEG that was reduced
+    strips = list(row_strips(height, width))
+    if len(strips) == 1:
+        return _samples(image)[..., :channels]
+    pixels = np.empty((height, width, channels), np.uint8)
+    for rows in strips:
+        pixels[rows] = _samples(image.crop((0, rows.start, width, rows.stop)))[..., :channels]
+    return pixels
+
+
+def _samples(image: Image.Image) -> Any:
+    """The samples of an image, `uint8[H, W, C]`, with alpha if it has one."""
     if image.mode in ("P", "CMYK"):
-        image.load()
-        image.info.pop("transparency", None)  # it is not used, and Pillow would warn about it
         image = image.convert("RGB")
     samples = np.asarray(image)
     if samples.dtype == np.bool_:
         samples = samples.view(np.uint8)  # Pillow stores 255 for true
-    return samples.reshape(*samples.shape[:2], -1)[..., :channels]
+    return samples.reshape(*samples.shape[:2], -1)
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:

@@ -9,9 +9,10 @@ Source: W3C, *Portable Network Graphics (PNG) Specification*, third edition, sec
 
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import SEEK_END
-from typing import IO, Any
+from itertools import chain
+from typing import IO, Any, TypeVar
 
 import imagecodecs
 import numpy as np
@@ -20,6 +21,8 @@ from PIL import PngImagePlugin
 from zlib_ng import zlib_ng
 
 from ganomaly.errors import ImageError
+
+Content = TypeVar("Content", bytes, memoryview)
 
 MAX_BYTES_AT_ONCE = 2**27
 """Bytes of pixels, before decoding, up to which an image is inflated in one piece."""
@@ -32,6 +35,7 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _PALETTE = 3
 _LOWER_CASE = 0x20  # of the first letter: a decoder may leave out chunks that it does not know
 _ZLIB_START = b"\x78\x01"
+_LAST_BLOCK = b"\1\0\0\xff\xff"  # without content
 _BLOCK = 65535  # bytes that a stored block holds at most
 # first column and row, and distance of columns and rows, in each pass of an interlaced image
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -44,7 +48,7 @@ class PngImageFile(PngImagePlugin.PngImageFile):
         """Begin to read at the first chunk again."""
         super().load_prepare()
         assert self.fp is not None
-        self._blocks = _stored_blocks(self.fp)
+        self._blocks = chain([_ZLIB_START], _stored_blocks(self.fp))
 
     def load_read(self, read_bytes: int) -> bytes:
         """The next part of the pixels, in a zlib stream that is not compressed."""
@@ -72,6 +76,13 @@ def decode(file: IO[bytes]) -> NDArray[Any]:
         If a checksum is wrong, or pixels are missing or too many.
     """
     header = _Header.read(file)
+    large = header.data_size() > MAX_BYTES_AT_ONCE
+    content = _stored_png(header, _stored_blocks(file) if large else _blocks(_inflated(file, header)))
+    return imagecodecs.png_decode(content)
+
+
+def _inflated(file: IO[bytes], header: "_Header") -> bytes:
+    """The pixels, inflated in one piece, which is faster than in blocks."""
     size = header.data_size()
     inflater = zlib_ng.decompressobj()
     data = inflater.decompress(b"".join(_image_data(file)), size + 1)
@@ -81,7 +92,7 @@ def decode(file: IO[bytes]) -> NDArray[Any]:
     filters = np.frombuffer(data, np.uint8)
     if any(filters[start:end:stride].max() > 4 for start, end, stride in header.rows()):
         raise ImageError("is truncated or damaged (the filter of a row is unknown)")
-    return imagecodecs.png_decode(_stored_png(header, data))
+    return data
 
 
 class _Header:
@@ -150,10 +161,9 @@ def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _stored_blocks(file: IO[bytes]) -> Iterator[bytes]:
-    """The pixels as parts of a zlib stream that is not compressed, but for its end."""
+    """The pixels as blocks of a zlib stream that is not compressed: in turns the start of a block and its content."""
     left = _Header.read(file).data_size()
     inflater = zlib_ng.decompressobj()
-    yield _ZLIB_START
     for content in _image_data(file):
         compressed, block = content, b""
         while compressed or len(block) == _BLOCK:  # a full block may have left some within the inflater
@@ -163,24 +173,29 @@ def _stored_blocks(file: IO[bytes]) -> Iterator[bytes]:
             if left < 0:
                 raise ImageError(_WRONG_AMOUNT)
             if block:
-                yield _block_start(block, is_last=False)
-                yield block
+                yield from _block(block)
     if left or not inflater.eof:
         raise ImageError(_WRONG_AMOUNT)
 
 
-def _block_start(block: bytes | memoryview, *, is_last: bool) -> bytes:
-    return struct.pack("<BHH", is_last, len(block), len(block) ^ _BLOCK)
-
-
-def _stored_png(header: _Header, data: bytes) -> bytes:
-    """A PNG of these pixels that is not compressed."""
-    parts: list[bytes | memoryview] = [_ZLIB_START]
+def _blocks(data: bytes) -> Iterator[bytes | memoryview]:
+    """The same of pixels that are inflated already."""
     whole = memoryview(data)
     for start in range(0, len(data), _BLOCK):
-        block = whole[start : start + _BLOCK]
-        parts += [_block_start(block, is_last=start + _BLOCK >= len(data)), block]
-    parts.append(zlib_ng.adler32(data).to_bytes(4, "big"))
+        yield from _block(whole[start : start + _BLOCK])
+
+
+def _block(content: Content) -> tuple[bytes, Content]:
+    return struct.pack("<BHH", 0, len(content), len(content) ^ _BLOCK), content
+
+
+def _stored_png(header: _Header, blocks: Iterable[bytes | memoryview]) -> bytes:
+    """A PNG of these pixels that is not compressed."""
+    parts = list(blocks)
+    adler = 1
+    for content in parts[1::2]:
+        adler = zlib_ng.adler32(content, adler)
+    parts = [_ZLIB_START, *parts, _LAST_BLOCK, adler.to_bytes(4, "big")]
     chunks = [_chunk(b"IHDR", [header.content]), _chunk(b"IDAT", parts), _chunk(b"IEND", [])]
     return b"".join([_SIGNATURE, *(part for chunk in chunks for part in chunk)])
 

@@ -2,7 +2,7 @@
 
 tifffile reads what the file says of itself. The pixels are decoded by libtiff, through imagecodecs, because the LZW
 decoder that tifffile takes can read beyond its memory and end the process on a damaged file. But libtiff gives pixels
-in spite of a wrong checksum, so tifffile decodes what carries one.
+in spite of a wrong checksum, so tifffile decodes what carries one, and what is not compressed, in less memory.
 """
 
 import logging
@@ -37,7 +37,8 @@ Samples = NDArray[Any]
 _ORIENTATION = 274
 _MAX_PAGES = 100
 _DECODED_TO_RGB = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
-_WITH_CHECKSUM = (
+_BY_TIFFFILE = (
+    COMPRESSION.NONE,
     COMPRESSION.ADOBE_DEFLATE,
     COMPRESSION.DEFLATE,
     COMPRESSION.LZMA,
@@ -82,7 +83,7 @@ class TiffImage(EncodedImage):
         """Decode at full size; TIFF offers no reduced sizes."""
         page = self._page
         samples: Samples
-        if page.compression in _WITH_CHECKSUM:
+        if page.compression in _BY_TIFFFILE:
             samples = page.asarray(maxworkers=1)
             samples = samples.view(np.uint8) if samples.dtype == np.bool_ else samples
         else:
@@ -130,16 +131,19 @@ def _check_complete(page: TiffPage) -> None:
 def _colours(page: TiffPage) -> _Colours:
     """The conversion for the colour space that the file names."""
     bits = 8 if page.bitspersample <= 8 else 16
-    channels = [i for i in range(page.samplesperpixel) if not _is_alpha(page, i)]
+    without_alpha = [i for i in range(page.samplesperpixel) if not _is_alpha(page, i)]
+    n_channels = len(without_alpha)
+    # a slice where it will do, since a list would copy the pixels
+    channels = slice(n_channels) if without_alpha == list(range(n_channels)) else without_alpha
     photometric = page.photometric
     if photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
         return _Colours(
-            len(channels), bits, lambda samples: _full_range(samples[..., channels], page.bitspersample)
+            n_channels, bits, lambda samples: _full_range(samples[..., channels], page.bitspersample)
         )
     if photometric == PHOTOMETRIC.MINISWHITE:
         white = _white(page.bitspersample)
         return _Colours(
-            len(channels),
+            n_channels,
             bits,
             lambda samples: white - _full_range(samples[..., channels], page.bitspersample),
         )
