@@ -1,7 +1,7 @@
-"""bf16 as instructions for it compute, on a processor that has none.
+"""bf16 as processors with bf16 instructions compute it, imitated on a processor without them.
 
-Factors are bf16 and the product is rounded to bf16, as `torch.autocast` asks for it; in between the sums are taken in
-fp32. PyTorch's own kernels for such processors compute the same, many times slower.
+The factors are bf16 and the product is rounded to bf16, as `torch.autocast` asks for; sums are computed in fp32.
+PyTorch's own kernels for processors without bf16 compute the same, many times slower.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +17,11 @@ PRODUCTS = {
     _aten.convolution.default,
     _aten.convolution_backward.default,
     _aten.mm.default,
-    _aten.mm.out,
-    _aten.bmm.default,
-    _aten.addmm.default,
 }
 
 
 class ImitatedBf16(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch leaves its __init_subclass__ untyped
-    """While it is entered, convolutions and matrix products of bf16 tensors are computed in fp32 and rounded."""
+    """A context in which convolutions and matrix products of bf16 tensors are computed in fp32 and rounded."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
@@ -40,9 +37,7 @@ class ImitatedBf16(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTor
         kwargs = kwargs or {}
         if func not in PRODUCTS or args[0].dtype != torch.bfloat16:
             return func(*args, **kwargs)
-        out = kwargs.pop("out", None)
-        operation = func if out is None else func.overloadpacket
-        exact = operation(
+        exact = func(
             *tree_map_only(Tensor, Tensor.float, args), **tree_map_only(Tensor, Tensor.float, kwargs)
         )
-        return tree_map_only(Tensor, Tensor.bfloat16, exact) if out is None else out.copy_(exact)
+        return tree_map_only(Tensor, Tensor.bfloat16, exact)

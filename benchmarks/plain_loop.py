@@ -1,7 +1,7 @@
-"""The plain training loop that speed is measured against: fp32, eager, channels first.
+"""The plain training loop that speed is compared with: fp32, eager, channels first.
 
-The networks are the package's own; the step is written as the publication writes it, each network run anew
-wherever it is named.
+The networks are the package's own; the step is written as in the publication, with a network pass wherever a network
+is named.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from ganomaly.networks import initialise_weights
 
 
 def with_plain_convolutions(method: GANomaly) -> GANomaly:
-    """Put PyTorch's own convolutions in the place of the package's; the weights stay."""
+    """Replace the package's convolutions by PyTorch's own, with the same weights."""
     for layer in method.modules():
         if isinstance(layer, nn.Conv2d):
             layer.__class__ = nn.Conv2d
@@ -42,7 +42,7 @@ def plain_optimizers(method: GANomaly) -> dict[str, Optimizer]:
 
 
 def plain_step(method: GANomaly, x: Tensor, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
-    """One training step; the losses are fetched at once, as plain loops do."""
+    """One training step; the losses are fetched at every step, as plain loops do."""
     z = method.encoder(x)
     x_hat = method.decoder(z)
     z_hat = method.reconstruction_encoder(x_hat)

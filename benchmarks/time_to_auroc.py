@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--digit", default="2", help="the anomalous digit")
     parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
     parser.add_argument("--every", type=int, default=25, help="steps between two measurements of the AUROC")
-    parser.add_argument("--train-images", type=int, help="a part of the normal images; all if left out")
+    parser.add_argument(
+        "--train-images", type=int, help="number of normal images to train on; all if left out"
+    )
     parser.add_argument("--test-images", type=int, default=2000)
     arguments = parser.parse_args()
     print(describe_machine())
@@ -111,7 +113,7 @@ def plain_loop(seed: int, size: int = 32) -> Loop:
 
 
 def package_loop(seed: int, size: int = 32, precision: Precision = "auto") -> Loop:
-    """The package's step, as `ganomaly fit` takes it."""
+    """The step of `ganomaly fit`."""
     device = choose_device("cpu")
     fabric = make_fabric(device, choose_precision(precision, device))
     method = in_channels_last(_method(seed, size))
