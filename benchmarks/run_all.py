@@ -19,6 +19,7 @@ Command = tuple[str | int | Path, ...]
 
 WITHOUT_DATA: tuple[Command, ...] = (
     ("training_speed.py", "--steps", 8),
+    ("convolution_layers.py", "--rounds", 4),
     ("scoring_speed.py",),
     ("latency.py", "--repeats", 25),
     ("image_loading.py", "--images", 192, "--epochs", 1),
