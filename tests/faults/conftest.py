@@ -1,11 +1,13 @@
 """Every test in this folder is one of `make faults`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from faults.harness import Runner, write_inputs
+from faults.commands import commands
+from faults.harness import Command, Runner, Undisturbed, results, write_inputs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,3 +40,45 @@ def model(runner: Runner, parts: Path, tmp_path_factory: pytest.TempPathFactory)
     )
     assert done.status == 0, done.text
     return path
+
+
+@pytest.fixture(scope="session")
+def graph(runner: Runner, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model as ONNX, made once."""
+    path = tmp_path_factory.mktemp("graph") / "g.onnx"
+    done = runner.run(["export", model, "--out", path])
+    assert done.status == 0, done.text
+    return path
+
+
+@pytest.fixture(scope="session")
+def all_commands(parts: Path, model: Path, graph: Path) -> dict[str, Command]:
+    """The commands with state, by name."""
+    return commands(parts, model, graph)
+
+
+@pytest.fixture
+def layer(runner: Runner) -> Path:
+    """The injected file layer; the test is skipped where there is none."""
+    if runner.layer is None:
+        pytest.skip("needs Linux and a C compiler, for the injected file layer")
+    return runner.layer
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    runner: Runner, all_commands: dict[str, Command], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Undisturbed]:
+    """Runs a command without faults, once."""
+
+    @cache
+    def run(name: str) -> Undisturbed:
+        command, out = all_commands[name], tmp_path_factory.mktemp("undisturbed")
+        done = runner.run(command.arguments(out), action="count", folder=str(out), **command.options)
+        assert done.status == 0, done.text
+        sizes = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+        return Undisturbed(
+            done.seconds, done.operations, max(sizes), sum(sizes), results(out, command.variable)
+        )
+
+    return run

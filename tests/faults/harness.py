@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -29,8 +29,18 @@ def tries(short: int) -> int:
     return int(os.environ.get("GANOMALY_FAULTS", short))
 
 
+def chosen(names: Sequence[str], *short: str) -> list[str]:
+    """All names in the long version, these in the short one."""
+    return [name for name in names if LONG or name in short]
+
+
 def seeded(name: str) -> random.Random:
     return random.Random(f"{SEED} {name}")
+
+
+def report(test: str, **numbers: object) -> None:
+    """Print numbers for the table in docs/reliability.md; `make faults` shows them."""
+    print(f"\n{json.dumps({'test': test, **numbers})}")
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,16 @@ def _compiled_layer(folder: Path) -> Path | None:
     return library
 
 
+class Undisturbed(NamedTuple):
+    """A run without faults: how long it took, how many operations on files it made, what it left."""
+
+    seconds: float
+    operations: int
+    largest_file: int
+    all_files: int
+    results: dict[str, str]
+
+
 @dataclass
 class Command:
     """A command with state, and how to compare its results.
@@ -162,7 +182,9 @@ def _result(path: Path, variable: Sequence[str]) -> str:
         case ".safetensors":  # the weights and scores, without the date in the header
             content = content[8 + int.from_bytes(content[:8], "little") :]
         case ".jsonl" if path.name == "rows.jsonl":
-            content = repr([_without_times(json.loads(line)) for line in content.splitlines()]).encode()
+            rows = [json.loads(line) for line in content.splitlines()]
+            # rows of cells that failed stay, as a record; those that replace them count
+            content = repr([_without_times(row) for row in rows if "error" not in row]).encode()
         case ".json" if b"train_seconds" in content:
             rows = json.loads(content)["rows"]
             content = repr([_without_times(row) for row in rows]).encode()

@@ -75,10 +75,15 @@ def prepare(run: dict[str, Any]) -> None:
         use_graph(Path(run["graph"]))
     if "clock_seconds" in run:
         shift_clock(run["clock_seconds"])
+    if "wait_for" in run:  # until the file has content
+        path = Path(run["wait_for"])
+        while not (path.exists() and path.stat().st_size > 0):
+            time.sleep(POLL_SECONDS)
     if "sleep" in run:
         time.sleep(run["sleep"])
-    if "memory_bytes" in run:
-        resource.setrlimit(resource.RLIMIT_AS, (run["memory_bytes"],) * 2)
+    if "memory_headroom_bytes" in run:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + run["memory_headroom_bytes"],) * 2)
     if "file_bytes" in run:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (run["file_bytes"],) * 2)
@@ -180,7 +185,9 @@ def wait(runs: list[dict[str, Any]], processes: list[int]) -> list[dict[str, Any
                 end_group(process)
             elif elapsed > run["limit"]:
                 os.kill(process, signal.SIGKILL)
-            elif elapsed > run.get("kill_after", float("inf")):
+            elif elapsed > run.get("kill_after", float("inf")) or (
+                run.get("kill_with_last") and results.count(None) == 1
+            ):
                 os.kill(process, run.get("signal", signal.SIGKILL))
                 run["kill_after"] = float("inf")
         time.sleep(POLL_SECONDS)
