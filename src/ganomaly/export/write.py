@@ -123,7 +123,8 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
     with TemporaryDirectory() as folder:
         source = Path(folder) / "graph.onnx"
         source.write_bytes(_with_threshold_of_any_length(proto).SerializeToString())
-        converted = openvino.convert_model(source)
+        # not `convert_model`, which sends telemetry to its maker
+        converted = openvino.Core().read_model(source)
         for entry in proto.metadata_props:
             converted.set_rt_info(entry.value, ["ganomaly", entry.key])
         saved = Path(folder) / path.name
