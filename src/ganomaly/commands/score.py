@@ -10,7 +10,7 @@ from ganomaly.config import MapFormat
 from ganomaly.data import ImageDataset, open_images
 from ganomaly.errors import UsageError
 from ganomaly.output_checks import REPORT, TABLE, check_outputs
-from ganomaly.outputs import MapFolder, open_table, to_8_bit
+from ganomaly.outputs import MapFolder, open_table
 from ganomaly.outputs.maps import maps_root
 from ganomaly.outputs.panels import panels
 from ganomaly.prediction import Predictor, load_predictor
@@ -39,15 +39,15 @@ def score(
     n_anomalous = 0
     details = maps is not None or report is not None
     with open_table(out) as write_row, console.counting(len(dataset), "scoring") as count:
-        for prediction in model.predict(dataset, batch_size=batch_size, details=details):
+        predictions = model.predict(dataset, batch_size=batch_size, details=details)
+        if map_folder is not None:
+            predictions = map_folder.draw_all(predictions, dataset, model.preprocessing.white_level)
+        for prediction in predictions:
             count(prediction.index + 1)
             write_row(prediction)
             n_anomalous += bool(prediction.is_anomaly)
             if prediction.error is not None:
                 failures[prediction.path] = prediction.error
-            elif map_folder is not None:
-                image = to_8_bit(dataset.read(prediction.index), model.preprocessing.white_level)
-                map_folder.write(prediction, image)
             if builder is not None:
                 record = dataset.records[prediction.index]
                 builder.add(

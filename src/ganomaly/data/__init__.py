@@ -19,7 +19,7 @@ from ganomaly.data.readers.encoded_image import Pixels
 from ganomaly.data.resizing import resize_image
 from ganomaly.data.sources.arrays import ImageArrays
 from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, Subset
-from ganomaly.data.sources.labelled_arrays import CIFAR10_NAMES, load_labelled_arrays
+from ganomaly.data.sources.labelled_arrays import CIFAR10_NAMES, check_labelled_arrays, load_labelled_arrays
 from ganomaly.data.sources.open import open_images, open_test_images, open_training_images
 from ganomaly.data.splits import TrainingSplit, check_enough_images, split_normal_images
 
@@ -37,6 +37,7 @@ __all__ = [
     "TrainingSplit",
     "agreed_bits",
     "check_enough_images",
+    "check_labelled_arrays",
     "choose_channels",
     "in_order",
     "inspect_images",

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from ganomaly.config import Preprocessing
+from ganomaly.data.large_images import one_large_image
 from ganomaly.data.prefetch import in_order
 from ganomaly.data.readers.encoded_image import Pixels
 from ganomaly.data.resizing import resize_image
@@ -178,7 +179,7 @@ def _decode_chunk(
 def _decode_one(
     dataset: ImageDataset, input_format: InputFormat, index: int, name: str, decoded: DecodedImages
 ) -> None:
-    with dataset.open(index) as image:
+    with dataset.open(index) as image, one_large_image(image.header.height, image.header.width):
         header = image.header
         if header.bits != input_format.bits:
             article = "an" if header.bits == 8 else "a"
@@ -190,12 +191,13 @@ def _decode_one(
         # with a scale decoded in full, as an exported graph gets it; for a square, libjpeg may decode at a part of
         # the size, which is faster
         pixels = image.decode(None if input_format.scale is not None else max(height, width))
-    try:
-        resized = resize_image(pixels, (height, width), channels)
-    except ImageError as error:
-        raise ImageError(f"{name} cannot be used: {error}") from None
-    if input_format.bits == 16:
-        decoded.brightest = max(decoded.brightest, int(pixels.max()))
+        try:
+            resized = resize_image(pixels, (height, width), channels)
+        except ImageError as error:
+            raise ImageError(f"{name} cannot be used: {error}") from None
+        if input_format.bits == 16:
+            decoded.brightest = max(decoded.brightest, int(pixels.max()))
+        del pixels  # a large one, before another thread decodes the next
     decoded.indices.append(index)
     decoded.images.append(resized)
     decoded.sizes.append((header.height, header.width))

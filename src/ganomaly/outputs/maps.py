@@ -1,7 +1,7 @@
 """Anomaly maps on disk."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from pathlib import Path, PurePath
 from typing import IO
@@ -13,10 +13,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from ganomaly.calibration import MapCalibration
 from ganomaly.config import MAP_FORMAT, MapFormat
-from ganomaly.errors import OutputError, UsageError
+from ganomaly.data import ImageDataset
+from ganomaly.data.large_images import one_large_image
+from ganomaly.errors import ImageError, OutputError, UsageError
 from ganomaly.files import written_whole
 from ganomaly.output_checks import MAP, PNG_SOFTWARE, check_replaceable
-from ganomaly.outputs.heat import blended_with_heat
+from ganomaly.outputs.heat import blended_with_heat, to_8_bit
 from ganomaly.prediction import Prediction
 
 
@@ -104,6 +106,44 @@ class MapFolder:
             else:
                 _save_png(self._gray(prediction), file)
         return target
+
+    def draw_all(
+        self, predictions: Iterable[Prediction], dataset: ImageDataset, white_level: int
+    ) -> Iterator[Prediction]:
+        """Write map and overlay of each prediction without an error.
+
+        Parameters
+        ----------
+        predictions : iterable of Prediction
+            With their anomaly maps.
+        dataset : ImageDataset
+            Their images.
+        white_level : int
+            Of 16-bit images: the value that is white.
+
+        Yields
+        ------
+        Prediction
+            The same, or one with an error where the image can no longer be read, or does not fit in memory beside its
+            map.
+        """
+        for prediction in predictions:
+            yield prediction if prediction.error else self._drawn(prediction, dataset, white_level)
+
+    def _drawn(self, prediction: Prediction, dataset: ImageDataset, white_level: int) -> Prediction:
+        try:
+            with one_large_image(prediction.height, prediction.width):
+                image = to_8_bit(dataset.read(prediction.index), white_level)
+                self.write(prediction, image)
+        except ImageError as error:
+            return Prediction(prediction.index, prediction.path, f"its map cannot be drawn: {error}")
+        except MemoryError:
+            return Prediction(
+                prediction.index,
+                prediction.path,
+                f"its map cannot be drawn: {PurePath(prediction.path).name} does not fit into memory; scale it down",
+            )
+        return prediction
 
     def _overlay(self, prediction: Prediction, image: NDArray[np.uint8]) -> Image.Image:
         """The overlay, drawn in strips: at the size of a large image, floating point does not fit in memory."""

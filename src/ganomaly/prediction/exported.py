@@ -4,8 +4,8 @@ The graph takes the user's pixels and gives score, p-value, verdict, map and rec
 beside that (threshold, calibration, provenance) is JSON in its metadata. `ganomaly.export` writes it.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,16 +16,31 @@ from numpy.typing import NDArray
 from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import BATCH_SIZE, DEVICE, GRAPH_ENDINGS, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels, resize_image
-from ganomaly.errors import GANomalyError, ModelFileError, UsageError, package_needed
+from ganomaly.data.large_images import LARGE_PIXELS
+from ganomaly.data.resources import available_memory
+from ganomaly.errors import ModelFileError, UsageError, package_needed
 from ganomaly.prediction.earlier_formats import upgraded
+from ganomaly.prediction.graph_checksum import CHECKSUM, changed, check_checksum
+from ganomaly.prediction.header import (
+    MAX_GRAPH_JSON,
+    GraphHeader,
+    calibration_of,
+    damaged,
+    read_format_version,
+    read_header,
+    read_provenance,
+)
 from ganomaly.prediction.loop import BatchOutputs, run_prediction_loop
 from ganomaly.prediction.prediction import Prediction
 
 FORMAT = "ganomaly-graph"
 FORMAT_VERSION = 1
 ONNX, OPENVINO = GRAPH_ENDINGS
+BYTES_PER_PIXEL = 300  # of the network input, where images are not squares
 IMAGE, THRESHOLD = "image", "threshold"
 OUTPUTS = ("score", "p_value", "is_anomaly", "anomaly_map", "reconstruction")
+SCORE = OUTPUTS[0]
+DIMENSIONS = {SCORE: 1, "anomaly_map": 3, "reconstruction": 4}
 METADATA = ("format", "format_version", "model", "provenance")
 
 
@@ -33,6 +48,9 @@ class Graph(Protocol):
     """A graph that is ready to run."""
 
     metadata: Mapping[str, str]
+    outputs: tuple[str, ...]
+    pixels: tuple[str, int] | None
+    """Type and channels of its images, as ("uint8", 3); None if it takes none."""
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name, for `uint8` or `uint16` `[N, H, W, C]`."""
@@ -80,6 +98,7 @@ class ExportedModel:
             )
 
         def compute(pixels: Pixels) -> BatchOutputs:
+            self._check_memory(pixels)
             return self._outputs(pixels, details)
 
         # squares are read at the network's size, which the graph keeps; other images are scaled by the graph
@@ -87,9 +106,16 @@ class ExportedModel:
             compute, dataset, self.preprocessing, self.calibration, batch_size=batch_size, full_size=True
         )
 
+    def _check_memory(self, pixels: Pixels) -> None:
+        """Raise `MemoryError` where a system would end the process: a graph takes large images in one piece."""
+        scale = self.preprocessing.scale
+        n_pixels = 0.0 if scale is None else scale**2 * pixels[..., 0].size
+        if n_pixels > LARGE_PIXELS / 16 and n_pixels * BYTES_PER_PIXEL > available_memory():
+            raise MemoryError
+
     def _outputs(self, pixels: Pixels, details: bool) -> BatchOutputs:
-        outputs = self.graph.run(pixels)
-        scores = outputs["score"].astype(np.float64)
+        outputs = self._checked(self.graph.run(pixels), len(pixels))
+        scores = outputs[SCORE].astype(np.float64)
         if not details:
             return BatchOutputs(scores)
         reconstructions = outputs.get("reconstruction")
@@ -99,6 +125,15 @@ class ExportedModel:
             reconstructions=reconstructions,
             anomaly_maps=outputs.get("anomaly_map"),
         )
+
+    def _checked(self, outputs: Mapping[str, NDArray[Any]], n: int) -> Mapping[str, NDArray[Any]]:
+        """Refuse outputs that are not those of n images."""
+        for name, dimensions in DIMENSIONS.items():
+            if name in outputs and (outputs[name].ndim != dimensions or len(outputs[name]) != n):
+                raise ModelFileError(
+                    f"the graph gives {name} of shape {outputs[name].shape} for {n} images; export it again"
+                )
+        return outputs
 
     def _network_input(self, pixels: Pixels, reconstructions: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         """The images as the networks see them, to be shown beside their reconstructions: `uint8[N, h, w, C]`."""
@@ -118,39 +153,47 @@ def load_exported(path: str | Path) -> ExportedModel:
     UsageError
         If there is no such file, or ONNX Runtime or OpenVINO is not installed.
     ModelFileError
-        If it is damaged, was not exported by ganomaly, or by a newer version.
+        If it is damaged or was changed, was not exported by ganomaly, or by a newer version.
     """
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"there is no model file {path}; `ganomaly export MODEL --out {path}` makes one")
-    graph = _OnnxGraph(path) if path.suffix.lower() == ONNX else _OpenVINOGraph(path)
-    known = graph.metadata
-    if known.get("format") != FORMAT:
+    has_checksum = check_checksum(path)
+    graph: Graph = _OnnxGraph(path) if path.suffix.lower() == ONNX else _OpenVINOGraph(path)
+    metadata = graph.metadata
+    if metadata.get("format") != FORMAT:
         raise ModelFileError(f"{path} is a graph, but `ganomaly export` did not write it")
-    version = known.get("format_version", "")
-    if version.isdecimal() and int(version) > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path} was exported by a newer version of ganomaly (format {version}, this one reads up to "
-            f"{FORMAT_VERSION}); upgrade ganomaly"
-        )
-    try:
-        described = json.loads(known["model"])
-        rate = described["false_alarm_rate"]
-        maps = described["map_medians"], described["map_maxima"]
-        return ExportedModel(
-            graph,
-            described["method"],
-            upgraded(described["method"], described["options"], {})[0],
-            described["preset"],
-            Preprocessing(**described["preprocessing"]),
-            Calibration(np.array(described["calibration_scores"]), rate),
-            MapCalibration(np.array(maps[0]), np.array(maps[1]), rate) if maps[1] else None,
-            json.loads(known["provenance"]),
-        )
-    except (KeyError, TypeError, ValueError, GANomalyError) as error:
-        raise ModelFileError(
-            f"{path} was exported by ganomaly, but its metadata is damaged; export it again"
-        ) from error
+    read_format_version(path, metadata, FORMAT_VERSION)
+    header = read_header(path, metadata, GraphHeader, max_size=MAX_GRAPH_JSON)
+    if not has_checksum and (header.checksum is not None or CHECKSUM in metadata):
+        raise changed(path)
+    _check_signature(path, graph, header)
+    calibration, map_calibration = calibration_of(
+        path,
+        np.array(header.calibration_scores, dtype=np.float64),
+        (np.array(header.map_medians), np.array(header.map_maxima)) if header.map_maxima else None,
+        header.false_alarm_rate,
+    )
+    return ExportedModel(
+        graph,
+        header.method,
+        upgraded(header.method, header.options, {})[0],
+        header.preset,
+        header.preprocessing,
+        calibration,
+        map_calibration,
+        read_provenance(path, metadata),
+    )
+
+
+def _check_signature(path: Path, graph: Graph, header: GraphHeader) -> None:
+    """Refuse a graph whose inputs and outputs are not those that its header describes."""
+    expected = (f"uint{header.preprocessing.bits}", header.preprocessing.channels)
+    if graph.pixels != expected:
+        pixels = "nothing" if graph.pixels is None else "{1} channels of {0}".format(*graph.pixels)
+        raise damaged(path, f"the graph takes {pixels} where its header says {expected[1]} of {expected[0]}")
+    if SCORE not in graph.outputs:
+        raise damaged(path, "the graph has no output `score`")
 
 
 class _OnnxGraph:
@@ -159,23 +202,30 @@ class _OnnxGraph:
     def __init__(self, path: Path) -> None:
         with package_needed(str(path)):
             import onnxruntime
+        self._path = path
         try:
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3  # errors; that the threshold may be overridden is meant so
+            options.log_severity_level = (
+                4  # fatal errors: others are raised; that the threshold has a default is meant
+            )
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
+            inputs = {entry.name: entry for entry in self._session.get_inputs()}
         # ONNX Runtime's own errors have no base but Exception
         except Exception as error:
             raise ModelFileError(
-                f"{path} is no ONNX graph that can be run, or it is damaged; export it again"
+                f"{path} is not an ONNX graph that can be run, or it is damaged; export it again"
             ) from error
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self._names = [output.name for output in self._session.get_outputs()]
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+        image = inputs.get(IMAGE)
+        self.pixels = None if image is None else _pixels(image.type.removeprefix("tensor("), image.shape)
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
-        return dict(zip(self._names, self._session.run(None, {IMAGE: image}), strict=True))
+        with _errors_in_words(self._path):
+            return dict(zip(self.outputs, self._session.run(None, {IMAGE: image}), strict=True))
 
 
 class _OpenVINOGraph:
@@ -184,22 +234,50 @@ class _OpenVINOGraph:
     def __init__(self, path: Path) -> None:
         with package_needed(str(path)):
             import openvino
+        self._path = path
         core = openvino.Core()
         try:
             model = core.read_model(path)
             # left to itself OpenVINO computes in bf16 where the processor can, and scores would not repeat elsewhere
             self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            inputs = {entry.get_any_name(): entry for entry in self._compiled.inputs}
+            self.outputs = tuple(output.get_any_name() for output in self._compiled.outputs)
         except RuntimeError as error:
             raise ModelFileError(
-                f"{path} is no OpenVINO graph, or its .bin is missing; export it again"
+                f"{path} is not an OpenVINO graph, its .bin is missing, or it is damaged; export it again"
             ) from error
         self.metadata: Mapping[str, str] = {
             name: model.get_rt_info(["ganomaly", name]).astype(str)
             for name in METADATA
             if model.has_rt_info(["ganomaly", name])
         }
+        image = inputs.get(IMAGE)
+        self.pixels = None
+        if image is not None:
+            shape = [side.get_length() if side.is_static else None for side in image.get_partial_shape()]
+            self.pixels = _pixels(image.get_element_type().to_dtype().name, shape)
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
-        found = self._compiled({IMAGE: image})
-        return {output.get_any_name(): found[output] for output in self._compiled.outputs}
+        with _errors_in_words(self._path):
+            outputs = self._compiled({IMAGE: image})
+            return {output.get_any_name(): outputs[output] for output in self._compiled.outputs}
+
+
+def _pixels(dtype: str, shape: Sequence[Any]) -> tuple[str, int] | None:
+    """Type and channels of a graph's images, or None if its input takes no images `[N, H, W, C]`."""
+    if len(shape) != 4 or not isinstance(shape[3], int):
+        return None
+    return dtype.removesuffix(")"), shape[3]
+
+
+@contextmanager
+def _errors_in_words(path: Path) -> Iterator[None]:
+    """Turn the errors of a runtime, which have no base but Exception, into sentences."""
+    try:
+        yield
+    except Exception as error:
+        if "alloc" in str(error):
+            raise MemoryError from error
+        reason = " ".join(str(error).split())[:200]
+        raise ModelFileError(f"{path} cannot be run on these images: {reason}") from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,15 +105,45 @@ def run_prediction_loop(
         predictions = [
             Prediction(index, dataset.records[index].path, error) for index, error in batch.failures.items()
         ]
-        if len(batch.images):
-            outputs = compute(batch.images)
-            for position in range(len(batch.indices)):
-                predictions.append(_prediction(outputs, position, batch, dataset, calibration))
+        for part, outputs in _computed(compute, batch):
+            if outputs is None:
+                index = int(part.indices[0])
+                predictions.append(Prediction(index, dataset.records[index].path, _no_memory(dataset, part)))
+                continue
+            for position in range(len(part.indices)):
+                predictions.append(_prediction(outputs, position, part, dataset, calibration))
         return sorted(predictions, key=lambda prediction: prediction.index)
 
     batches = read_batches(dataset, preprocessing, batch_size=batch_size, full_size=full_size)
     with closing(batches):
         yield from _check_finite(chain.from_iterable(_in_threads(predict, batches, concurrency)))
+
+
+def _computed(
+    compute: Callable[[Pixels], BatchOutputs], batch: ImageBatch
+) -> Iterator[tuple[ImageBatch, BatchOutputs | None]]:
+    """The outputs of a batch; image by image if it does not fit in memory, and None for an image that does not."""
+    n = len(batch.indices)
+    if n == 0:
+        return
+    try:
+        outputs = compute(batch.images)
+    except MemoryError:
+        if n == 1:
+            yield batch, None
+            return
+    else:
+        yield batch, outputs
+        return
+    for position in range(n):
+        one = slice(position, position + 1)
+        yield from _computed(compute, ImageBatch(batch.indices[one], batch.images[one], batch.sizes[one], {}))
+
+
+def _no_memory(dataset: ImageDataset, batch: ImageBatch) -> str:
+    name = PurePath(dataset.records[int(batch.indices[0])].path).name
+    height, width = batch.images.shape[1:3]
+    return f"{name} does not fit into memory: the network would take {width}×{height} px of it; scale it down"
 
 
 def _in_threads(

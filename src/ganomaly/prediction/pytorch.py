@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ganomaly.calibration import Calibration
 from ganomaly.config import BATCH_SIZE, DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels
+from ganomaly.data.large_images import LARGE_PIXELS
+from ganomaly.data.resources import available_memory
 from ganomaly.devices import choose_device, full_precision
 from ganomaly.methods import Method
 from ganomaly.prediction.loop import BatchOutputs, Concurrency, run_prediction_loop
@@ -24,6 +26,11 @@ from ganomaly.tensors import displayable, network_input
 
 MAX_CONCURRENT_BATCHES = 4
 """Batches of square images that are computed at the same time at most; bounds memory."""
+
+
+BYTES_PER_PIXEL = 24
+BYTES_PER_SAMPLE = 24
+"""Memory that whole images take, in tiles: for each pixel of the network input, and for each channel of it."""
 
 
 def predict_dataset(
@@ -71,8 +78,10 @@ def predict_dataset(
     target = choose_device(device)
 
     def compute(pixels: Pixels) -> BatchOutputs:
+        if preprocessing.scale is not None and target.type == "cpu":
+            _check_memory(pixels)
         # inference mode belongs to a thread, not to the process
-        with torch.inference_mode(), full_precision(target):
+        with torch.inference_mode(), full_precision(target), _memory_errors():
             x = network_input(pixels, preprocessing.white_level, target)
             return _outputs(method, x, details, features)
 
@@ -85,6 +94,25 @@ def predict_dataset(
         yield from run_prediction_loop(
             compute, dataset, preprocessing, calibration, batch_size=batch_size, concurrency=concurrency
         )
+
+
+def _check_memory(pixels: Pixels) -> None:
+    """Raise `MemoryError` where a system would end the process instead."""
+    n_pixels, channels = pixels[..., 0].size, pixels.shape[-1]
+    n_bytes = n_pixels * (BYTES_PER_PIXEL + channels * BYTES_PER_SAMPLE)
+    if n_pixels > LARGE_PIXELS and n_bytes > available_memory():
+        raise MemoryError
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn PyTorch's errors of memory into Python's."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise MemoryError from error
+        raise
 
 
 @contextmanager

@@ -507,6 +507,6 @@ def test_an_image_of_more_bytes_than_are_decoded_is_refused() -> None:
     gray = ImageHeader(13_000, 13_000, 1, 16)
     assert gray.checked() == gray
     with pytest.raises(
-        ImageError, match="13000×13000 px with 3 channels of 16 bits are 1014 MB.*at most 537"
+        ImageError, match=r"13000×13000 px with 3 channels of 16 bits are 1014 MB.*at most 537"
     ):
         ImageHeader(13_000, 13_000, 3, 16).checked()

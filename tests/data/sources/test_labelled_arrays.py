@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganomaly.data.sources.labelled_arrays import load_labelled_arrays, read_idx
+from ganomaly.data.sources.labelled_arrays import check_labelled_arrays, load_labelled_arrays, read_idx
 from ganomaly.errors import DataError, UsageError
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)
@@ -71,3 +71,11 @@ def test_a_truncated_cifar_file_is_named(tmp_path: Path) -> None:
 def test_a_missing_folder_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         load_labelled_arrays(tmp_path / "nowhere", "train")
+
+
+def test_missing_files_are_found_without_reading_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1.bin").write_bytes(b"")
+    with pytest.raises(UsageError, match="binary files of the test split"):
+        check_labelled_arrays(tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(b"")
+    check_labelled_arrays(tmp_path)

@@ -1,7 +1,8 @@
 """One simulated bag, or one patch of it, through the scanner."""
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ class SimulatedBag:
         Every pixel the threat attenuates; all False without a threat.
     threat : str or None
         One of `THREAT_KINDS`.
+    without_threat : uint8 [H, W, 3] or None
+        The same scan of the same bag without the threat; only of whole bags.
     """
 
     image: NDArray[np.uint8]
@@ -41,6 +44,7 @@ class SimulatedBag:
     high_energy: NDArray[np.float32]
     threat_mask: NDArray[np.bool_]
     threat: str | None
+    without_threat: NDArray[np.uint8] | None = None
 
 
 def simulate_bag(
@@ -123,7 +127,11 @@ def scanned_bag(
 ) -> SimulatedBag:
     """Send a whole bag through the scanner, with or without a threat in it."""
     low, high, mask = _depths(bag, threat, threat_rng)
-    return _scanned(low, high, mask, threat, scan_rng)
+    if threat is None:
+        return _scanned(low, high, mask, threat, scan_rng)
+    same_noise = copy.deepcopy(scan_rng)
+    without = _scanned(bag.canvas.low, bag.canvas.high, np.zeros_like(mask), None, same_noise)
+    return replace(_scanned(low, high, mask, threat, scan_rng), without_threat=without.image)
 
 
 def normal_patches(bag: PackedBag, count: int, size: int, rng: np.random.Generator) -> list[SimulatedBag]:

@@ -43,10 +43,12 @@ detection at a real checkpoint.
   train/good                   {n_train} without a threat
   test/good                    {n_test_normal} without a threat, of other bags
   test/<threat>                {n_test_per_threat} of each threat ({threats}), of other bags again
-  ground_truth/<threat>        where the threat is: <name>_mask.png, white is threat
+  ground_truth/<threat>        where the threat is: <name>_mask.png, white is threat{without}
 
 Orange is organic, green is mixed or light metal, blue is metal, black lets nothing pass.
 """
+_WITHOUT = """
+                               the same scan without the threat: <name>_without_defect.png"""
 
 
 def write_simulated_baggage(
@@ -60,6 +62,8 @@ def write_simulated_baggage(
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a dataset of simulated baggage: `train/good`, `test/good`, `test/<threat>`, `ground_truth/<threat>`.
+
+    For whole bags, `ground_truth` also has the same scan without the threat, for an audit.
 
     The same arguments write the same bytes. No bag is in two of these folders, and the number of images in one of
     them does not change the others. The folder appears complete or not at all; one that the same arguments wrote is
@@ -99,7 +103,13 @@ def write_simulated_baggage(
     threats = ("gun",) if kind == "whole weapons" else THREAT_KINDS
     parts += [(f"test/{threat}", threat, n_test_per_threat) for threat in threats]
     draw, contents = _DRAWINGS[kind]
-    readme = _README.format(contents=contents, seed=seed, threats=", ".join(threats), **counts)
+    readme = _README.format(
+        contents=contents,
+        without=_WITHOUT if kind == "bags" else "",
+        seed=seed,
+        threats=", ".join(threats),
+        **counts,
+    )
 
     with _filled_whole(folder, readme) as unfinished:
         if unfinished is None:
@@ -171,6 +181,8 @@ def _write(folder: Path, part: str, stem: str, bag: SimulatedBag) -> None:
         mask = folder / "ground_truth" / bag.threat / f"{stem}_mask.png"
         mask.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(bag.threat_mask.astype(np.uint8) * 255).save(mask)
+        if bag.without_threat is not None:
+            Image.fromarray(bag.without_threat).save(mask.with_name(f"{stem}_without_defect.png"))
 
 
 def _text(path: Path) -> str | None:

@@ -42,6 +42,11 @@ class ImageHeader:
     channels: int
     bits: int
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the decoded pixels."""
+        return self.height * self.width * self.channels * self.bits // 8
+
     def checked(self) -> "ImageHeader":
         """Return the header, or raise `ImageError` if an image with this header is refused."""
         if min(self.height, self.width) < 1:
@@ -55,12 +60,11 @@ class ImageHeader:
             raise ImageError(
                 f"has {self.channels} channels; images have 1 to {MAX_CHANNELS}: save those that matter"
             )
-        n_bytes = self.height * self.width * self.channels * self.bits // 8
-        if n_bytes > MAX_BYTES:
+        if self.n_bytes > MAX_BYTES:
             raise ImageError(
                 f"is too large: {self.width}×{self.height} px with {self.channels} channels of {self.bits} bits are "
-                f"{n_bytes / 1e6:.0f} MB, and at most {MAX_BYTES / 1e6:.0f} are decoded; cut it into tiles or scale "
-                "it down"
+                f"{self.n_bytes / 1e6:.0f} MB, and at most {MAX_BYTES / 1e6:.0f} are decoded; cut it into tiles or "
+                "scale it down"
             )
         return self
 

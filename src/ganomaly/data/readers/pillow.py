@@ -7,6 +7,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
+from ganomaly.data.large_images import check_memory
 from ganomaly.data.readers import png
 from ganomaly.data.readers.encoded_image import (
     EncodedImage,
@@ -70,12 +71,15 @@ class PillowImage(EncodedImage):
         """Decode; a JPEG at 1/2, 1/4 or 1/8 of its size where `smallest_side` allows it."""
         channels = self.header.channels
         if self._is_png and png.can_decode(self._file):
+            check_memory(4 * self.header.n_bytes)  # compressed, inflated, and twice decoded
             samples = png.decode(self._file)
             pixels = samples.reshape(*samples.shape[:2], -1)[..., :channels]
         else:
             image = self._image
             if smallest_side is not None:
                 image.draft(None, (2 * smallest_side, 2 * smallest_side))  # only JPEG does this
+            width, height = image.size
+            check_memory(width * height * (channels + (1 if image.mode in ("1", "L", "P") else 4)))
             pixels = _pixels(image, channels)
             image.close()  # it may take as much memory as the pixels
         return upright(np.ascontiguousarray(pixels), self._orientation)

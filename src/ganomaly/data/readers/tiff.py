@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
+from ganomaly.data.large_images import check_memory
 from ganomaly.data.readers.encoded_image import (
     MAX_PIXELS,
     EncodedImage,
@@ -82,6 +83,7 @@ class TiffImage(EncodedImage):
     def decode(self, smallest_side: int | None = None) -> Pixels:
         """Decode at full size; TIFF offers no reduced sizes."""
         page = self._page
+        check_memory(3 * self.header.n_bytes)
         samples: Samples
         if page.compression in _BY_TIFFFILE:
             samples = page.asarray(maxworkers=1)

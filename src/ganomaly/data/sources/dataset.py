@@ -143,6 +143,10 @@ class ImageDataset(ABC):
         """
         return None
 
+    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
+        """Open the image of the same part without its defect; None where the dataset has none."""
+        return None
+
 
 class LazySequence(Sequence[Item], Generic[Item]):
     """A sequence whose items are made on access.
@@ -213,6 +217,11 @@ class JoinedImages(ImageDataset):
         part, index_in_part = self._located(index)
         return part.read_mask(index_in_part)
 
+    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
+        """Open the image without its defect in its part."""
+        part, index_in_part = self._located(index)
+        return part.open_without_defect(index_in_part)
+
     def _record(self, index: int) -> ImageRecord:
         part, index_in_part = self._located(index)
         return part.records[index_in_part]
@@ -258,3 +267,7 @@ class Subset(ImageDataset):
     def read_mask(self, index: int) -> NDArray[np.bool_] | None:
         """Mask of the image in the dataset."""
         return self._dataset.read_mask(self._indices[index])
+
+    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
+        """Open the image without its defect in the dataset."""
+        return self._dataset.open_without_defect(self._indices[index])

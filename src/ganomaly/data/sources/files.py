@@ -32,6 +32,8 @@ class ImageFile:
         As in `ImageRecord`.
     mask : Path or None
         An image of the same size, not 0 where `path` is anomalous.
+    without_defect : Path or None
+        An image of the same part without its defect.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class ImageFile:
     kind: str | None = None
     is_anomalous: bool | None = None
     mask: Path | None = None
+    without_defect: Path | None = None
 
 
 class ImageFiles(ImageDataset):
@@ -102,3 +105,8 @@ class ImageFiles(ImageDataset):
                 f"is {header.width}×{header.height} px; make the mask at the size of the image"
             )
         return mask
+
+    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
+        """Open the file of the image without its defect."""
+        path = self._files[index].without_defect
+        return None if path is None else open_image(path)

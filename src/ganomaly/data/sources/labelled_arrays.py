@@ -6,7 +6,7 @@ Tiny Images*, 2009. Python's pickled form of CIFAR is refused: reading a pickle 
 
 import gzip
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,19 +55,32 @@ def load_labelled_arrays(folder: Path, split: str) -> LabelledArrays:
     DataError
         If a file is truncated or is not what its name says.
     """
+    return _reader(folder, split)()
+
+
+def check_labelled_arrays(folder: Path) -> None:
+    """Raise as `load_labelled_arrays` does where files are missing, without reading those that are there."""
+    for split in ("train", "test"):
+        _reader(folder, split)
+
+
+def _reader(folder: Path, split: str) -> Callable[[], LabelledArrays]:
+    """Find the files of a split, and what reads them."""
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; --data takes the folder of the downloaded files")
     if parquet := sorted(folder.rglob(f"*{split}*.parquet")):
-        return _from_parquet(parquet)
+        return lambda: _from_parquet(parquet)
     idx_name = {"train": "train", "test": "t10k"}[split]
     if images := _files_below(folder, f"{idx_name}-images*idx3-ubyte*"):
         labels = _files_below(folder, f"{idx_name}-labels*idx1-ubyte*")
         if not labels:
             raise DataError(f"{images[0]} has no labels beside it: {idx_name}-labels-idx1-ubyte is missing")
-        return LabelledArrays(read_idx(images[0])[..., np.newaxis], read_idx(labels[0]).astype(np.str_))
+        return lambda: LabelledArrays(
+            read_idx(images[0])[..., np.newaxis], read_idx(labels[0]).astype(np.str_)
+        )
     binary_name = {"train": "data_batch_*.bin", "test": "test_batch.bin"}[split]
     if binary := _files_below(folder, binary_name):
-        return _from_cifar_binary(binary)
+        return lambda: _from_cifar_binary(binary)
     if _files_below(folder, "data_batch_1"):
         raise UsageError(
             f"the files in {folder} are CIFAR's Python version, which are pickles, and reading a pickle runs code; "

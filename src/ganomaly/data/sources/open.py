@@ -1,6 +1,7 @@
 """From a folder, a list of paths, parquet or arrays to a dataset: which images are meant, and their labels.
 
-A folder in MVTec AD layout has `train/good`, `test/good`, `test/<kind>` and `ground_truth/<kind>/<name>_mask.png`.
+A folder in MVTec AD layout has `train/good`, `test/good`, `test/<kind>` and `ground_truth/<kind>/<name>_mask.png`;
+beside a mask, `<name>_without_defect.png` may show the same part without its defect.
 In a folder with a subfolder for each kind, one of them must be named as in `NORMAL_NAMES`. Hidden files and those in
 folders called `ground_truth` are not images.
 """
@@ -204,6 +205,9 @@ def _test_folder(root: Path) -> ImageDataset:
                 kind.name,
                 is_anomalous=not _is_normal(kind.name),
                 mask=None if masks is None or _is_normal(kind.name) else _mask(path, kind, masks),
+                without_defect=None
+                if masks is None or _is_normal(kind.name)
+                else _without(path, kind, masks),
             )
             for kind in kinds
             for path in list_folder(kind).images
@@ -237,6 +241,12 @@ def _mask(image: Path, kind: Path, masks: Path) -> Path | None:
     folder = masks / image.parent.relative_to(kind.parent)
     candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png")
     return next((path for path in candidates if path.exists()), None)
+
+
+def _without(image: Path, kind: Path, masks: Path) -> Path | None:
+    """The file of an anomalous image without its defect; None if there is none."""
+    path = masks / image.parent.relative_to(kind.parent) / f"{image.stem}_without_defect.png"
+    return path if path.is_file() else None
 
 
 def _check_is_one_dataset(root: Path, kinds: Sequence[Path]) -> None:
