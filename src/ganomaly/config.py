@@ -83,6 +83,11 @@ class Options(BaseModel):
     @classmethod
     def checked(cls, **values: Any) -> Self:
         """Build the options, or raise `UsageError` with one sentence about the first wrong value."""
+        unknown = sorted(values.keys() - cls.model_fields.keys())
+        if unknown:
+            raise UsageError(
+                f"there is no option {unknown[0]}; there are: {', '.join(sorted(cls.model_fields))}"
+            )
         try:
             return cls(**values)
         except ValidationError as error:

@@ -22,7 +22,7 @@ def network_input(
     white_level : int
         The pixel value that becomes +1; brighter ones are cut to it.
     device : torch.device
-        Where the tensor shall be.
+        Where the tensor is made.
 
     Returns
     -------

@@ -18,6 +18,7 @@ from ganomaly.data import (
     CIFAR10_NAMES,
     ImageArrays,
     ImageDataset,
+    check_labelled_arrays,
     load_labelled_arrays,
     open_test_images,
     open_training_images,
@@ -84,9 +85,10 @@ class BenchmarkDataset:
         Raises
         ------
         UsageError
-            If there is no such class; it names those that there are.
+            If there is no such class; it names those that there are. If the files of the data set are missing.
         """
         if self.name in ARRAYS:
+            check_labelled_arrays(self.folder)
             return [(name,) for name in self._select(classes, _array_classes(self.name))]
         if self._is_simulated:
             selected = self._select(classes, [*THREAT_KINDS, OVERALL, WHOLE_WEAPON])

@@ -156,7 +156,8 @@ def _load_weights(path: Path, method: Method, weights: dict[str, Tensor]) -> Met
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a file that is whole, ours, and unchanged."""
     if not path.is_file():
-        raise UsageError(f"there is no model file {path}; `ganomaly fit DATA --model {path}` makes one")
+        written = path.with_suffix(".safetensors")
+        raise UsageError(f"there is no model file {path}; `ganomaly fit DATA --model {written}` makes one")
     _check_whole(path)
     try:
         with safe_open(path, framework="pt") as file:
