@@ -39,19 +39,23 @@ AnyModel = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Passes over the training images \\[default: the preset's].")
+    int | None,
+    typer.Option(metavar="N", min=1, help="Passes over the training images \\[default: the preset's]."),
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Side of the network input in pixels \\[default: from the images]."),
+    typer.Option(
+        metavar="PIXELS", min=1, help="Side of the network input in pixels \\[default: from the images]."
+    ),
 ]
 Precision = Annotated[
     defaults.Precision, typer.Option(help="Precision of training; scores are always computed in fp32.")
 ]
-Report = Annotated[Path | None, typer.Option(help="HTML report to write; it opens offline.")]
+Report = Annotated[Path | None, typer.Option(metavar="FILE", help="HTML report to write; it opens offline.")]
 BatchSize = Annotated[
     int,
     typer.Option(
+        metavar="N",
         min=1,
         help="Images per batch; changes memory and speed, not scores. The preset patches takes one at a time.",
     ),
@@ -79,30 +83,38 @@ def _options(
 @app.command()
 def fit(
     data: Data,
-    model: Annotated[Path, typer.Option(help="Model file to write, .safetensors.", show_default=False)],
+    model: Annotated[
+        Path, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
+    ],
     preset: Annotated[
         str,
-        typer.Option(help="patches, small, paper, or another method's preset; auto chooses by image size."),
+        typer.Option(
+            metavar="NAME",
+            help="patches, small, paper, or another method's preset; auto chooses by image size.",
+        ),
     ] = defaults.AUTO,
     epochs: Epochs = None,
     image_size: ImageSize = None,
     channels: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             max=4,
             help="Channels of the network input, 1 for gray, 3 for colour \\[default: from the images].",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Random seed: same seed, machine and software, same weights.")
+        int,
+        typer.Option(metavar="N", min=0, help="Random seed: same seed, machine and software, same weights."),
     ] = defaults.SEED,
     device: Annotated[defaults.Device, typer.Option(help="Device to compute on.")] = defaults.DEVICE,
     precision: Precision = defaults.PRECISION,
     false_alarm_rate: Annotated[
         float,
         typer.Option(
-            help="Share of normal images that may be called anomalous; the threshold follows from it."
+            metavar="RATE",
+            help="Share of normal images that may be called anomalous; the threshold follows from it.",
         ),
     ] = defaults.FALSE_ALARM_RATE,
     option: Annotated[
@@ -140,11 +152,15 @@ def score(
             metavar="IMAGES...", help="Images, folders of images, or parquet.", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Table to write: .csv, .jsonl or .parquet.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Table to write: .csv, .jsonl or .parquet.", show_default=False),
+    ],
     maps: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for anomaly maps and overlays, in subfolders as the images; not the images' own folder."
+            metavar="DIR",
+            help="Folder for anomaly maps and overlays, in subfolders as the images; not the images' own folder.",
         ),
     ] = None,
     map_format: Annotated[
@@ -177,10 +193,13 @@ def score(
 def evaluate(
     model: AnyModel,
     data: Data,
-    json_path: Annotated[Path | None, typer.Option("--json", help="JSON file for the metrics.")] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="JSON file for the metrics.")
+    ] = None,
     report: Report = None,
     figures: Annotated[
-        Path | None, typer.Option(help="Folder for the ROC curve, score histogram and reconstructions.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the ROC curve, score histogram and reconstructions."),
     ] = None,
     audit: Annotated[
         bool,
@@ -216,37 +235,57 @@ def benchmark(
         str,
         typer.Argument(
             metavar="NAME",
-            help="mnist, cifar10, baggage (simulated), elpv (solar cells), or any name for a folder in MVTec AD layout.",
+            help="mnist, cifar10, baggage (simulated), elpv (solar cells), "
+            "or any name for a folder in MVTec AD layout.",
             show_default=False,
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
+            metavar="DIR",
             help="Folder for rows, tables and figures. Results are cached in it: use a new one for other data.",
             show_default=False,
         ),
     ],
-    data: Annotated[Path | None, typer.Option(help="Folder of the dataset; not needed for baggage and elpv.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the dataset; not needed for baggage and elpv."),
+    ] = None,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas; options in brackets: ganomaly\\[nz=50;ngf=32].")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Methods, separated by commas; options in brackets: ganomaly\\[nz=50;ngf=32].",
+        ),
     ] = "ganomaly,egbad,vae",
     classes: Annotated[
         str | None,
-        typer.Option(help="Classes to treat as anomalous, separated by commas \\[default: all, in turn]."),
+        typer.Option(
+            metavar="LIST",
+            help="Classes to treat as anomalous, separated by commas \\[default: all, in turn].",
+        ),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = str(defaults.SEED),
+    seeds: Annotated[str, typer.Option(metavar="LIST", help="Seeds, separated by commas.")] = str(
+        defaults.SEED
+    ),
     epochs: Epochs = None,
     protocol: Annotated[
         Literal["clean", "published"],
         typer.Option(help="published repeats the authors' released code, which leaks test data."),
     ] = "clean",
-    train_images: Annotated[int | None, typer.Option(min=2, help="Most training images to use.")] = None,
-    test_images: Annotated[int | None, typer.Option(min=2, help="Most test images to use, roughly.")] = None,
+    train_images: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Most training images to use.")
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Most test images to use, roughly.")
+    ] = None,
     image_size: ImageSize = None,
     precision: Precision = defaults.PRECISION,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings to run in parallel.")] = 1,
-    json_path: Annotated[Path | None, typer.Option("--json", help="JSON file for the rows.")] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Trainings to run in parallel.")] = 1,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="JSON file for the rows.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Compare methods on a dataset: one row per class, method and seed, saved as soon as it is done."""
@@ -278,7 +317,8 @@ def export(
         Path, typer.Argument(metavar="MODEL", help="Model written by `fit`.", show_default=False)
     ],
     out: Annotated[
-        Path, typer.Option(help="Graph to write: .onnx, or .xml for OpenVINO.", show_default=False)
+        Path,
+        typer.Option(metavar="FILE", help="Graph to write: .onnx, or .xml for OpenVINO.", show_default=False),
     ],
     file_format: Annotated[
         Literal["onnx", "openvino"], typer.Option("--format", help="Runtime that will run the graph.")
@@ -288,7 +328,9 @@ def export(
     ] = False,
     data: Annotated[
         str | None,
-        typer.Option(help="The data the model was fitted on, to quantize with.", show_default=False),
+        typer.Option(
+            metavar="DATA", help="The data the model was fitted on, to quantize with.", show_default=False
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -301,7 +343,9 @@ def export(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for images, model and report.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for images, model and report.")] = Path(
+        "demo"
+    ),
     debug: Debug = False,
 ) -> None:
     """Try it on simulated X-ray baggage: generate images, train, evaluate, report."""
