@@ -194,7 +194,7 @@ def test_equal_scores_count_half():
 @pytest.mark.parametrize(
     ("with_defect", "without", "beginning"),
     [
-        ([9, 9, 9], [1, 2, 3], "The model sees the defects: AUROC 1.00 with the defects, 0.50"),
+        ([9, 9, 9], [1, 2, 3], "The model sees the defects: AUROC 1.00 with the defects, 0.50 without them."),
         ([9, 9, 9], [1.5, 2, 9], "The model sees the defects, and something else"),
         ([9, 9, 9], [9, 9, 9], "The model sees mostly something other than the defects"),
         ([1, 2, 3], [1, 2, 3], "The model does not tell these images from normal ones"),
@@ -225,3 +225,22 @@ def test_colour_and_16_bit_images_are_audited(tmp_path):
     audit = audited(np.max, open_test_images(root)).audit
     assert audit.defect_pairs == 1
     assert audit.painted_out_auroc < 1
+
+
+def test_an_image_that_was_recorded_without_its_defect_is_not_painted(tmp_path):
+    root = tmp_path / "parts"
+    write_images(root / "test" / "good", textures(4))
+    normal = textures(4, seed=1)
+    defective = normal.copy()
+    defective[:, 4:28, 4:28] = 255  # more than is ever painted, and no mask
+    write_images(root / "test" / "blob", defective)
+    write_images(root / "ground_truth" / "blob", normal, suffix="_without_defect.png")
+    dataset = open_test_images(root)
+    assert len(dataset) == 8
+    result = audited(brightness, dataset)
+    assert (result.audit.n, result.audit.n_recorded, result.audit.n_control) == (4, 4, 0)
+    assert [pair.painted_out_score for pair in result.pairs] == [np.median(image) for image in normal]
+    assert result.audit.defect_auroc == 1
+    assert result.audit.control_auroc is None
+    assert result.audit.is_conclusive
+    assert result.audit.conclusion.startswith("The model sees the defects")

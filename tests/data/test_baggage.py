@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 from scipy.ndimage import binary_dilation
 
 from ganomaly.data.baggage import (
@@ -254,6 +255,24 @@ def test_whole_bags_are_written_with_masks_of_their_own_size(tmp_path: Path) -> 
         mask = Image.open(tmp_path / "ground_truth" / threat / "00000_mask.png")
         assert image.size == mask.size
         assert image.size[0] > 250
+
+
+def test_whole_bags_are_written_without_their_threats_too(tmp_path: Path) -> None:
+    write_simulated_baggage(tmp_path, kind="bags", n_train=0, n_test_normal=0, n_test_per_threat=1)
+    for threat in THREAT_KINDS:
+        truth = tmp_path / "ground_truth" / threat
+        image, without, mask = (
+            np.asarray(Image.open(path)).astype(int)
+            for path in (
+                tmp_path / "test" / threat / "00000.png",
+                truth / "00000_without_defect.png",
+                truth / "00000_mask.png",
+            )
+        )
+        near = ndimage.binary_dilation(mask > 0, iterations=6)  # blur and sharpening of the display
+        assert (image == without)[~near].all()
+        assert without[mask > 0].mean() > image[mask > 0].mean() + 5
+    assert "_without_defect.png" in (tmp_path / "README.txt").read_text(encoding="utf-8")
 
 
 def test_whole_weapons_are_whole_in_their_patches(tmp_path: Path) -> None:

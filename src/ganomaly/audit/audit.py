@@ -81,7 +81,7 @@ def plan_audit(dataset: ImageDataset, scores: Mapping[int, float], *, seed: int 
 
     Every mask that covers at most a tenth of its image is painted twice: in its own image, and in a normal image
     that the seed chooses, in which it covers at most a tenth too. All normal images come equally often, as far as
-    the masks fit into them.
+    the masks fit into them. Where the dataset has the image without its defect, nothing is painted.
 
     Parameters
     ----------
@@ -100,7 +100,9 @@ def plan_audit(dataset: ImageDataset, scores: Mapping[int, float], *, seed: int 
         if not record.is_anomalous or index not in scores:
             continue
         mask = _readable_mask(dataset, index)
-        if mask is None:
+        if dataset.open_without_defect(index) is not None:
+            defects.append(Painting(index, index, is_recorded=True))
+        elif mask is None:
             n_without += 1
         elif mask.mean() > MAX_MASKED:
             n_too_large += 1
@@ -167,6 +169,7 @@ def audit_model(
         control_kinds=[records[painting.mask].kind for painting, _ in controls],
         n_mask_too_large=plan.n_mask_too_large,
         n_without_mask=plan.n_without_mask,
+        n_recorded=sum(painting.is_recorded for painting, _ in defects),
         seed=seed,
     )
     pairs = tuple(AuditedPair(painting.image, scores[painting.image], score) for painting, score in defects)

@@ -1,7 +1,7 @@
 """Images of a dataset with something painted out, as a dataset that any predictor takes."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,17 @@ class Painting:
         Index of the image.
     mask : int
         Index of the image whose mask is painted: the same for a defect, another for a normal image.
+    is_recorded : bool
+        Whether the dataset has the image without its defect, so that nothing is painted.
     """
 
     image: int
     mask: int
+    is_recorded: bool = False
 
 
 class PaintedImages(ImageDataset):
-    """Images of a dataset with the area of a mask painted out.
+    """Images of a dataset with the area of a mask painted out, or as they were recorded without the defect.
 
     A mask of another image keeps its size in pixels and its position relative to the edges.
 
@@ -57,6 +60,10 @@ class PaintedImages(ImageDataset):
     def open(self, index: int) -> Iterator[EncodedImage]:
         """Open the image; it is painted when it is decoded."""
         painting = self._paintings[index]
+        if painting.is_recorded:
+            with self._recorded(painting) as image:
+                yield image
+            return
         mask = self._dataset.read_mask(painting.mask)
         if mask is None:
             raise ImageError(f"{self._dataset.records[painting.mask].path} has no mask to paint")
@@ -66,6 +73,12 @@ class PaintedImages(ImageDataset):
             if moved is None:
                 raise ImageError(f"{self.records[index].path} is smaller than the area to paint")
             yield _PaintedImage(image, moved, (self._seed, painting.image, painting.mask))
+
+    def _recorded(self, painting: Painting) -> AbstractContextManager[EncodedImage]:
+        recorded = self._dataset.open_without_defect(painting.image)
+        if recorded is None:
+            raise ImageError(f"{self._dataset.records[painting.image].path} has no image without its defect")
+        return recorded
 
     def stored(self, index: int) -> "StoredImage":
         """Name, size and time of the image that is painted."""

@@ -7,6 +7,9 @@ from scipy import ndimage, signal
 CONTRAST_WEIGHT = 0.3
 """How much a difference in texture contrast counts beside the correlation of the surroundings."""
 
+LEVEL_WEIGHT = 0.1
+"""How much a difference in level counts, as a share of the variance of the image."""
+
 _CONTRAST_SIGMA = 2.0  # pixels; texture is what is finer
 _MAX_CHOICES = 3  # donors that the seed chooses from,
 _CHOICE_MARGIN = 0.02  # as long as they match nearly as well as the best
@@ -22,10 +25,11 @@ def find_donor(
 ) -> tuple[int, int] | None:
     """Find the shift to an area that continues the surroundings of a part of an image.
 
-    The cost of a shift is 1 − ρ + 0.3 · ln²(e′/e): ρ correlates the known surroundings with the shifted ones, each
-    without its mean; e and e′ are the mean squares of the texture of the known pixels and of the donor. Without the
-    second term a smooth donor would match any texture better than an unlike texture does, and what is painted would
-    be too smooth.
+    The cost of a shift is 1 − ρ + 0.3 · ln²(e′/e) + 0.1 · (m′ − m)²/σ². ρ correlates the known surroundings with the
+    shifted ones, each without its mean, m and m′; e and e′ are the mean squares of the texture of the known pixels
+    and of the donor; σ² is the variance of all values. Without the second term a smooth donor would match any texture
+    better than an unlike texture does, and what is painted would be too smooth. The third keeps donors from being
+    lightened or darkened much.
 
     Parameters
     ----------
@@ -50,7 +54,7 @@ def find_donor(
     is_donor = _sums(excluded.astype(np.float64), support[box]) < 0.5
     if not is_donor.any():
         return None
-    cost = 1 - _correlation(values, box, known[box])
+    cost = _surroundings_cost(values, excluded, box, known[box])
     cost += CONTRAST_WEIGHT * _log_contrast_ratio(values, excluded, box, support[box], known[box]) ** 2
     choices: list[tuple[int, int]] = []
     cost[~is_donor] = np.inf
@@ -62,27 +66,32 @@ def find_donor(
     return choices[int(generator.integers(len(choices)))]
 
 
-def _correlation(
-    values: NDArray[np.float64], box: tuple[slice, slice], known: NDArray[np.bool_]
+def _surroundings_cost(
+    values: NDArray[np.float64],
+    excluded: NDArray[np.bool_],
+    box: tuple[slice, slice],
+    known: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """ρ of the known pixels of a box with those of the box at each position, over all channels together."""
+    """1 − ρ + 0.1 · (m′ − m)²/σ² of the known pixels of a box with those of the box at each position."""
     n = max(int(known.sum()), 1)
     shape = np.subtract(values.shape[:2], known.shape) + 1
-    covariance, variance = np.zeros(shape), np.zeros(shape)
+    covariance, variance, level = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     own_variance = 0.0
     for channel in np.moveaxis(values, 2, 0):
         own = channel[box]
         mean = float(own[known].mean()) if known.any() else 0.0
         centred = channel - mean  # keeps the squares small, and with them rounding errors
         own_centred = np.where(known, own - mean, 0.0)
+        mean_difference = _sums(centred, known) / n
         covariance += _sums(centred, own_centred) / n
-        variance += _sums(centred**2, known) / n - (_sums(centred, known) / n) ** 2
+        variance += _sums(centred**2, known) / n - mean_difference**2
+        level += mean_difference**2
         own_variance += float((own_centred**2).sum()) / n
-    floor = 1e-6 * float(values.var()) + 1e-12
-    correlation: NDArray[np.float64] = covariance / np.sqrt(
-        np.maximum(variance, floor) * max(own_variance, floor)
-    )
-    return correlation
+    total_variance = float(values[~excluded].var(axis=0).sum()) + 1e-12
+    floor = 1e-6 * total_variance
+    correlation = covariance / np.sqrt(np.maximum(variance, floor) * max(own_variance, floor))
+    cost: NDArray[np.float64] = 1 - correlation + LEVEL_WEIGHT * level / total_variance
+    return cost
 
 
 def _log_contrast_ratio(

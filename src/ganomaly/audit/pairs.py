@@ -38,7 +38,11 @@ def report_pairs(
     indices = [pair.index for pair in chosen]
     if not indices:
         return []
-    painted = PaintedImages(dataset, [Painting(index, index) for index in indices], audited.audit.seed)
+    paintings = [
+        Painting(index, index, is_recorded=dataset.open_without_defect(index) is not None)
+        for index in indices
+    ]
+    painted = PaintedImages(dataset, paintings, audited.audit.seed)
     before, after = (
         model.predict(images, batch_size=batch_size, details=True)
         for images in (Subset(dataset, np.array(indices, dtype=np.int64)), painted)

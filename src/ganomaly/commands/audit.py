@@ -24,7 +24,7 @@ def audit(
         )
     console.print_table(audit_table(audited.audit))
     console.say(audited.audit.conclusion)
-    for sentence in _left_out(audited.audit):
+    for sentence in _remarks(audited.audit):
         console.say(sentence)
     for path, why in list(audited.failures.items())[:MAX_LISTED_FAILURES]:
         console.warn(f"left out of the audit: {path}: {why}")
@@ -38,8 +38,8 @@ def audit_table(audit: Audit) -> Table:
     for name in (
         "n",
         "defect /\nnormal",
-        "painted out /\nnormal",
-        "defect /\npainted out",
+        "without /\nnormal",
+        "defect /\nwithout",
         "higher\nwith defect",
         "control",
     ):
@@ -62,8 +62,13 @@ def audit_table(audit: Audit) -> Table:
     return table
 
 
-def _left_out(audit: Audit) -> list[str]:
+def _remarks(audit: Audit) -> list[str]:
     sentences = []
+    if audit.n_recorded:
+        sentences.append(
+            f"{audit.n_recorded} images were recorded without their defects too; nothing is painted in them, and "
+            "they need no control."
+        )
     if audit.n_mask_too_large:
         sentences.append(
             f"{audit.n_mask_too_large} anomalous images are left out: their masks cover more than a tenth of them, "

@@ -61,6 +61,8 @@ class Audit(KindAudit):
         Normal images with a score.
     n_mask_too_large, n_without_mask : int
         Anomalous images that were left out: their mask covers too much of them, or there is none.
+    n_recorded : int
+        Audited images that were recorded without their defect too, so that nothing was painted.
     seed : int
         Of painting and of the choice of normal images.
     per_kind : mapping of str to KindAudit
@@ -70,12 +72,15 @@ class Audit(KindAudit):
     n_normal: int
     n_mask_too_large: int = 0
     n_without_mask: int = 0
+    n_recorded: int = 0
     seed: int = 0
     per_kind: Mapping[str, KindAudit] = field(default_factory=dict)
 
     @property
     def is_conclusive(self) -> bool | None:
-        """Whether the model does not see the painting itself; None without a control."""
+        """Whether the model does not see the painting itself, or nothing was painted; None without a control."""
+        if 0 < self.n == self.n_recorded:
+            return True
         if self.control_auroc is None:
             return None
         return abs(self.control_auroc - 0.5) <= CONTROL_MARGIN
@@ -85,14 +90,14 @@ class Audit(KindAudit):
         """What the figures say, in one or two sentences."""
         if self.n == 0:
             return "Nothing could be audited: no anomalous image has a mask of a small part of it."
-        if self.control_auroc is None:
+        if self.is_conclusive is None:
             return "The audit says nothing: without normal images to paint there is no control of what painting does."
-        if not self.is_conclusive:
+        if self.control_auroc is not None and not self.is_conclusive:
             higher = self.control_auroc > 0.5
             return (
                 f"The audit says nothing about this model: it sees the painting itself. Normal images score "
                 f"{'higher' if higher else 'lower'} once they are painted (control AUROC {self.control_auroc:.2f}; "
-                f"0.50 is right), so the figures with defects painted out are too {'high' if higher else 'low'}."
+                f"0.50 is right), so the figures without the defects are too {'high' if higher else 'low'}."
             )
         few = f" {self.n} images are few; such figures are off by a tenth by chance." if self.n < _FEW else ""
         return self._what_is_seen() + few
@@ -107,7 +112,7 @@ class Audit(KindAudit):
             return "There are no normal images to compare with."
         if with_defect < _SEPARATES:
             return f"The model does not tell these images from normal ones (AUROC {with_defect:.2f})."
-        figures = f"AUROC {with_defect:.2f} with the defects, {without:.2f} with the defects painted out"
+        figures = f"AUROC {with_defect:.2f} with the defects, {without:.2f} without them"
         remaining = max(0.0, without - 0.5) / (with_defect - 0.5)
         if remaining > 0.5:
             return f"The model sees mostly something other than the defects: {figures}."

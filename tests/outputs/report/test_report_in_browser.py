@@ -153,7 +153,9 @@ def assert_counts_are_right(page, images, threshold):
     assert count_in(page, "tile-false-alarms") == (called & ~images["anomalous"]).sum()
     assert count_in(page, "tile-misses") == (~called & images["anomalous"]).sum()
     detected = (called & images["anomalous"]).sum()
-    assert f"{detected} of {images['anomalous'].sum()} detected" in page.locator("#tile-detection").inner_text()
+    assert (
+        f"{detected} of {images['anomalous'].sum()} detected" in page.locator("#tile-detection").inner_text()
+    )
 
 
 def test_the_report_opens_offline_with_the_worst_image_first(page, images):
@@ -408,3 +410,48 @@ def test_an_image_at_the_threshold_is_normal(browser, tmp_path, calibration):
     with opened(browser, tmp_path / "tie.html") as page:
         assert count_in(page, "tile-called") == 1
         assert page.locator(".badge").all_text_contents() == ["Anomalous", "Normal"]
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_an_audit_shows_its_figures_and_pairs_without_overflowing(browser, tmp_path, calibration, width):
+    from ganomaly.metrics import audit_metrics
+    from ganomaly.outputs.report import ReportAudit, ReportPair
+
+    hostile = "<img src=x onerror=\"document.title='taken'\">"
+    audit = audit_metrics(
+        [4, 5, 6], [1, 5, 2], ["hole", "hole", hostile], [1, 2, 3], [1], [1], ["hole"], n_mask_too_large=2
+    )
+    panels = {"image": np.zeros((90, 60), np.uint8), "heat map": np.zeros((90, 60, 3), np.uint8)}
+    pairs = [
+        ReportPair(f"parts/{kind}/{n}.png", kind, 4.5, 0.25, panels, panels)
+        for n, kind in enumerate(("hole", hostile))
+    ]
+    builder = make_builder(calibration)
+    builder.add(predicted("a.png", 0.5), panels, kind="hole", labelled_anomalous=True)
+    builder.write(tmp_path / "audit.html", audit=ReportAudit(audit, pairs))
+    with opened(browser, tmp_path / "audit.html") as page:
+        page.set_viewport_size({"width": width, "height": 900})
+        section = page.get_by_role("region", name="Audit: does the model see the defects?")
+        assert audit.conclusion in section.inner_text()
+        rows = section.locator("#audit-figures tbody tr")
+        assert [row.split("\t")[:2] for row in rows.all_inner_texts()] == [
+            ["all kinds", "3"],
+            [hostile, "1"],
+            ["hole", "2"],
+        ]
+        assert rows.first.locator("td").all_inner_texts() == [
+            "3",
+            "1.000",
+            "0.556",
+            "0.833",
+            "0.833",
+            "0.500",
+        ]
+        assert "2 images are left out since their mask covers more than a tenth" in section.inner_text()
+        assert section.locator("img").count() == 2 * 2 * 2
+        assert section.locator("figcaption").all_inner_texts()[:2] == [
+            "4.5 with the defect",
+            "0.25 without the defect",
+        ]
+        assert page.title() == "Parts"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

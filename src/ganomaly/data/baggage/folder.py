@@ -1,7 +1,7 @@
 """A whole data set of simulated baggage on disk, in the layout of MVTec AD."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -103,13 +103,7 @@ def write_simulated_baggage(
     threats = ("gun",) if kind == "whole weapons" else THREAT_KINDS
     parts += [(f"test/{threat}", threat, n_test_per_threat) for threat in threats]
     draw, contents = _DRAWINGS[kind]
-    readme = _README.format(
-        contents=contents,
-        without=_WITHOUT if kind == "bags" else "",
-        seed=seed,
-        threats=", ".join(threats),
-        **counts,
-    )
+    readme = _readme_text(kind, contents, threats, seed, counts)
 
     with _filled_whole(folder, readme) as unfinished:
         if unfinished is None:
@@ -122,6 +116,13 @@ def write_simulated_baggage(
                 if progress is not None:
                     progress(written)
         (unfinished / _README_FILE).write_text(readme, encoding="utf-8")
+
+
+def _readme_text(
+    kind: Kind, contents: str, threats: Sequence[str], seed: int, counts: Mapping[str, int]
+) -> str:
+    without = _WITHOUT if kind == "bags" else ""
+    return _README.format(contents=contents, without=without, seed=seed, threats=", ".join(threats), **counts)
 
 
 def _check_arguments(kind: str, numbers: Mapping[str, int]) -> None:
