@@ -34,6 +34,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+	$(BIN)/python .ci/audit_dependencies.py
 
 # The site: docs/_build/html/index.html. Each warning is an error; what was generated before is removed first.
 docs: setup

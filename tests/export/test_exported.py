@@ -15,6 +15,7 @@ from ganomaly import GANomalyDetector
 from ganomaly.calibration.conformal import ROUNDING
 from ganomaly.errors import ModelFileError, UsageError
 from ganomaly.export import export_model
+from ganomaly.export.write import write_graph
 from ganomaly.training.fit import calibration_images
 from images import SMALL, textures
 from shell import ganomaly
@@ -117,6 +118,15 @@ def test_openvino_predicts_the_same_and_its_threshold_can_be_overridden(
     np.testing.assert_array_equal(verdict, score > middle)
     calibrated = compiled_model({"image": image, "threshold": np.zeros(0, np.float32)})["is_anomaly"]
     np.testing.assert_array_equal(calibrated, detector.predict(normal_images) == -1)
+
+
+def test_exporting_for_openvino_reports_to_nobody(exported, tmp_path, monkeypatch):
+    telemetry = pytest.importorskip("openvino_telemetry")
+    sent = []
+    for name in ("send_event", "send_error", "start_session"):
+        monkeypatch.setattr(telemetry.Telemetry, name, lambda *arguments, **_: sent.append(arguments))
+    write_graph(onnx.load(exported), tmp_path / "g.xml", "openvino")
+    assert not sent
 
 
 def test_openvino_resizes_wide_images_as_scoring_does(detector, in_openvino):
