@@ -302,3 +302,19 @@ def test_a_column_whose_name_looks_like_a_field_of_the_image_is_not_taken_for_it
     others = pa.array([b"other"] * 10)
     pq.write_table(pa.table({"image.bytes": others, "image": images}), tmp_path / "a.parquet")
     assert levels(open_images(tmp_path / "a.parquet")) == list(range(10))
+
+
+def test_no_bit_of_pages_with_checksums_can_change_an_image_unnoticed(tmp_path: Path) -> None:
+    """BMP has no checksum of its own."""
+    path = tmp_path / "a.parquet"
+    file = io.BytesIO()
+    Image.new("L", (6, 5), 77).save(file, "BMP")
+    pq.write_table(pa.table({"image": [file.getvalue()]}), path, compression="none", write_page_checksum=True)
+    content = path.read_bytes()
+    start = content.index(file.getvalue())
+    for bit in range(8 * (start + 14), 8 * (start + len(file.getvalue())), 7):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(changed))
+        with pytest.raises(ImageError, match="the parquet file is damaged"):
+            open_images(path).read(0)

@@ -87,6 +87,8 @@ class PillowImage(EncodedImage):
 
 def _channels(image: ImageFile.ImageFile) -> int:
     if image.mode == "P":
+        if image.palette is None:
+            raise ImageError("is truncated or damaged (its palette is missing)")
         return 1 if _palette_is_gray(image) else 3
     if image.mode not in _CHANNELS:
         raise ImageError(f"has pixels of kind {image.mode!r}, which are not read; save it as gray or RGB")
@@ -95,8 +97,7 @@ def _channels(image: ImageFile.ImageFile) -> int:
 
 def _palette_is_gray(image: ImageFile.ImageFile) -> bool:
     """Whether all its colours are gray; not by `getpalette`, which would decode the image."""
-    if image.palette is None:
-        return False
+    assert image.palette is not None
     bands, content = image.palette.getdata()
     entries = np.frombuffer(bytes(content), dtype=np.uint8)
     colours = entries[: len(entries) // len(bands) * len(bands)].reshape(-1, len(bands))[:, :3]

@@ -64,7 +64,8 @@ def can_decode(file: IO[bytes]) -> bool:
     """Whether `decode` takes a PNG: not with a palette or fewer than 8 bits, and not if it is very large."""
     header = _Header.read(file)
     small = header.data_size() <= MAX_BYTES_AT_ONCE
-    return header.colour_type != _PALETTE and (header.bits == 16 or (header.bits == 8 and small))
+    by_pillow = header.interlaced or not small  # which 16 bits cannot be
+    return header.colour_type != _PALETTE and (header.bits == 16 or (header.bits == 8 and not by_pillow))
 
 
 def decode(file: IO[bytes]) -> NDArray[Any]:
@@ -76,9 +77,23 @@ def decode(file: IO[bytes]) -> NDArray[Any]:
         If a checksum is wrong, or pixels are missing or too many.
     """
     header = _Header.read(file)
+    if header.interlaced:
+        return _decoded_passes(header, _inflated(file, header))
     large = header.data_size() > MAX_BYTES_AT_ONCE
     content = _stored_png(header, _stored_blocks(file) if large else _blocks(_inflated(file, header)))
     return imagecodecs.png_decode(content)
+
+
+def _decoded_passes(header: "_Header", data: bytes) -> NDArray[Any]:
+    """The pixels of an interlaced image: each pass is an image of its own."""
+    samples = _SAMPLES[header.colour_type]
+    pixels = np.empty((header.height, header.width, samples), np.uint16 if header.bits == 16 else np.uint8)
+    passes = [place for place in _ADAM7 if place[0] < header.width and place[1] < header.height]
+    for (left, top, columns, rows), (start, end, _) in zip(passes, header.rows(), strict=True):
+        part = pixels[top::rows, left::columns]
+        content = _stored_png(header.of_size(*part.shape[:2]), _blocks(data[start:end]))
+        part[:] = imagecodecs.png_decode(content).reshape(part.shape)
+    return pixels
 
 
 def _inflated(file: IO[bytes], header: "_Header") -> bytes:
@@ -113,6 +128,10 @@ class _Header:
         if len(start) < len(_HEADER_START) + 13 or not start.startswith(_HEADER_START):
             raise ImageError("is truncated or damaged (it does not begin with a header)")
         return cls(start[len(_HEADER_START) :])
+
+    def of_size(self, height: int, width: int) -> "_Header":
+        """The header of an image of this kind that is not interlaced."""
+        return _Header(struct.pack(">II", width, height) + self.content[8:12] + b"\0")
 
     def rows(self) -> Iterator[tuple[int, int, int]]:
         """Begin, end and bytes per row of the pixels in the inflated data, for each pass."""

@@ -16,7 +16,7 @@ from typing import IO, Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, TiffFile, TiffPage
 
 from ganomaly.data.large_images import check_memory
 from ganomaly.data.readers.encoded_image import (
@@ -65,6 +65,8 @@ class TiffImage(EncodedImage):
             raise ImageError(
                 f"has {kind} pixels; only unsigned 8- and 16-bit ones are read: convert it to those"
             )
+        if page.planarconfig not in tuple(PLANARCONFIG):  # as where its tag is of a wrong type
+            raise ImageError(f"is truncated or damaged (its planar configuration is {page.planarconfig!r})")
         if page.axes not in ("YX", "YXS", "SYX"):
             raise ImageError(f"is not one flat image but has the axes {page.axes}; save one plane of it")
         _check_complete(page)
@@ -124,10 +126,28 @@ def _only_page(tiff: TiffFile) -> TiffPage:
 def _check_complete(page: TiffPage) -> None:
     """Raise `ImageError` if strips or tiles are missing, or if tiles are larger than any image."""
     needed = prod(page.chunked)
-    if len(page.dataoffsets) < needed or 0 in page.dataoffsets or 0 in page.databytecounts:
+    counts = page.databytecounts
+    if min(len(page.dataoffsets), len(counts)) < needed or 0 in page.dataoffsets or 0 in counts:
         raise ImageError(f"is truncated or damaged (some of its {needed} strips or tiles are missing)")
     if page.is_tiled and page.tilelength * page.tilewidth > MAX_PIXELS:
         raise ImageError(f"is damaged (its tiles would be {page.tilewidth}×{page.tilelength} px)")
+    if page.compression == COMPRESSION.NONE and any(
+        count < size for count, size in zip(counts, _stored_sizes(page), strict=False)
+    ):
+        raise ImageError("is truncated or damaged (some of its strips or tiles are too short)")
+
+
+def _stored_sizes(page: TiffPage) -> list[int]:
+    """Bytes of each strip or tile that is not compressed."""
+    samples = page.samplesperpixel if page.planarconfig == PLANARCONFIG.CONTIG else 1
+    width = page.tilewidth if page.is_tiled else page.imagewidth
+    bytes_per_row = (width * samples * page.bitspersample + 7) // 8
+    if page.is_tiled:
+        return [page.tilelength * bytes_per_row] * prod(page.chunked)
+    rows = range(0, page.imagelength, page.rowsperstrip)
+    heights = [min(page.rowsperstrip, page.imagelength - first) for first in rows]
+    planes = prod(page.chunked) // len(heights)
+    return [height * bytes_per_row for height in heights] * planes
 
 
 def _colours(page: TiffPage) -> _Colours:

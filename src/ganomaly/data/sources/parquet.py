@@ -194,7 +194,7 @@ class _ParquetFile:
 
     def cells(self, group: int) -> list[Any]:
         """The binary values of a row group, in batches."""
-        with pq.ParquetFile(self.path, metadata=self.metadata) as file:
+        with pq.ParquetFile(self.path, metadata=self.metadata, page_checksum_verification=True) as file:
             # batches, because a struct of more than 2 GiB cannot be read in one piece
             batches = list(file.iter_batches(row_groups=[group], columns=[self.column]))
         name = self.column.partition(".")[0]  # a column may itself be called image.bytes
@@ -285,7 +285,11 @@ def _label_names(file: _ParquetFile) -> list[str | None] | None:
     if kind is None:
         return None
     try:
-        labels = pq.read_table(file.path, columns=[LABEL_COLUMN]).column(0).to_pylist()
+        labels = (
+            pq.read_table(file.path, columns=[LABEL_COLUMN], page_checksum_verification=True)
+            .column(0)
+            .to_pylist()
+        )
     except _ARROW_ERRORS as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the labels of {file.path} cannot be read ({reason}); fetch it again") from error
