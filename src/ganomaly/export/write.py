@@ -18,7 +18,9 @@ from ganomaly.export.graph import InferenceGraph
 from ganomaly.files import written_whole
 from ganomaly.output_checks import ONNX_GRAPH, OPENVINO_GRAPH, check_outputs, is_unfinished
 from ganomaly.prediction.exported import FORMAT, FORMAT_VERSION, IMAGE, ONNX, OPENVINO, OUTPUTS, THRESHOLD
+from ganomaly.prediction.graph_checksum import checksum_entry
 from ganomaly.prediction.model import Model
+from ganomaly.prediction.openvino_runtime import import_openvino
 from ganomaly.prediction.pytorch import eval_mode
 
 if TYPE_CHECKING:
@@ -114,17 +116,17 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
     """Write a graph with its metadata, whole or not at all."""
     path = path.resolve()  # so that OpenVINO's two files are in one folder, also where the path is a link
     if file_format == "onnx":
+        graph = proto.SerializeToString()
         with written_whole(path) as part:
-            part.write_bytes(proto.SerializeToString())
+            part.write_bytes(graph + checksum_entry(ONNX, graph))
         return
     with package_needed("the format openvino"):
-        import openvino
+        openvino = import_openvino()
 
     with TemporaryDirectory() as folder:
         source = Path(folder) / "graph.onnx"
         source.write_bytes(_with_threshold_of_any_length(proto).SerializeToString())
-        # not `convert_model`, which sends telemetry to its maker
-        converted = openvino.Core().read_model(source)
+        converted = openvino.convert_model(source)
         for entry in proto.metadata_props:
             converted.set_rt_info(entry.value, ["ganomaly", entry.key])
         saved = Path(folder) / path.name

@@ -31,6 +31,7 @@ from ganomaly.prediction.header import (
     read_provenance,
 )
 from ganomaly.prediction.loop import BatchOutputs, run_prediction_loop
+from ganomaly.prediction.openvino_runtime import import_openvino
 from ganomaly.prediction.prediction import Prediction
 
 FORMAT = "ganomaly-graph"
@@ -233,7 +234,7 @@ class _OpenVINOGraph:
 
     def __init__(self, path: Path) -> None:
         with package_needed(str(path)):
-            import openvino
+            openvino = import_openvino()
         self._path = path
         core = openvino.Core()
         try:
