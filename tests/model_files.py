@@ -1,4 +1,4 @@
-"""Model files with other contents and a checksum that matches, as only a deliberate edit gives them."""
+"""Model files and graphs with other contents and a checksum that matches, as only a deliberate edit gives them."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -44,3 +45,38 @@ def with_model_json(path: Path, target: Path, edit: Mapping[str, Any]) -> Path:
     description = json.loads(metadata["model"]) | edit
     kept = {name: value for name, value in description.items() if value is not ...}
     return write_model_file(target, metadata | {"model": json.dumps(kept)}, tensors)
+
+
+def with_onnx_checksum(graph: bytes) -> bytes:
+    """An ONNX graph that ends with its checksum."""
+    digest = hashlib.sha256(graph).hexdigest()
+    ending = onnx.ModelProto(metadata_props=[onnx.StringStringEntryProto(key="checksum", value=digest)])
+    return graph + ending.SerializeToString()
+
+
+def with_openvino_checksum(graph: bytes, weights: bytes) -> bytes:
+    """The `.xml` of an OpenVINO graph that ends with the checksum of both files."""
+    return graph + f"<!--sha256 {hashlib.sha256(graph + weights).hexdigest()}-->".encode()
+
+
+def write_graph(path: Path, proto: onnx.ModelProto) -> Path:
+    """Write an ONNX graph whose checksum matches, in the place of the one it had."""
+    del proto.metadata_props[[entry.key for entry in proto.metadata_props].index("checksum")]
+    path.write_bytes(with_onnx_checksum(proto.SerializeToString()))
+    return path
+
+
+def with_metadata(path: Path, target: Path, edit: Mapping[str, str]) -> Path:
+    """A copy of an ONNX graph with other texts in its metadata."""
+    proto = onnx.load(path)
+    for entry in proto.metadata_props:
+        entry.value = edit.get(entry.key, entry.value)
+    return write_graph(target, proto)
+
+
+def with_graph_json(path: Path, target: Path, edit: Mapping[str, Any]) -> Path:
+    """A copy of an ONNX graph with other values in the JSON that describes the model; `...` removes one."""
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    description = json.loads(metadata["model"]) | edit
+    kept = {name: value for name, value in description.items() if value is not ...}
+    return with_metadata(path, target, {"model": json.dumps(kept)})

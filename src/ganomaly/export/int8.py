@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ganomaly.data import ImageDataset, Subset, read_batches
 from ganomaly.errors import package_needed
-from ganomaly.export.write import silence
+from ganomaly.export.write import silence, write_graph
 from ganomaly.prediction.calibrate import calibrate
 from ganomaly.prediction.exported import IMAGE, ONNX, THRESHOLD, ExportedModel, load_exported
 from ganomaly.prediction.model import Model
@@ -81,7 +81,7 @@ def quantise(proto: "onnx.ModelProto", model: Model, images: ImageDataset) -> "o
             )
         quantised = onnx.load(int8)
         onnx.helper.set_model_props(quantised, {entry.key: entry.value for entry in proto.metadata_props})
-        onnx.save(quantised, int8)
+        write_graph(quantised, int8, "onnx")
         return _calibrate(quantised, load_exported(int8), images)
 
 

@@ -133,10 +133,11 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
         openvino.save_model(converted, saved, compress_to_fp16=False)
         # the weights appear first, so that the graph is never there without them; the part of the graph says until
         # then that weights which a killed process left alone are ours
+        graph, weights = saved.read_bytes(), saved.with_suffix(".bin").read_bytes()
         with written_whole(path) as graph_part:
-            graph_part.write_bytes(saved.read_bytes())
+            graph_part.write_bytes(graph + checksum_entry(OPENVINO, graph, weights))
             with written_whole(path.with_suffix(".bin")) as part:
-                part.write_bytes(saved.with_suffix(".bin").read_bytes())
+                part.write_bytes(weights)
 
 
 def metadata_of(model: Model) -> dict[str, str]:
@@ -152,6 +153,7 @@ def metadata_of(model: Model) -> dict[str, str]:
         "calibration_scores": calibration.scores.tolist(),
         "map_medians": [] if maps is None else maps.medians.tolist(),
         "map_maxima": [] if maps is None else maps.maxima.tolist(),
+        "checksum": "sha256",
     }
     return {
         "format": FORMAT,

@@ -213,13 +213,13 @@ class _OnnxGraph:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
             inputs = {entry.name: entry for entry in self._session.get_inputs()}
+            self.outputs = tuple(output.name for output in self._session.get_outputs())
+            self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         # ONNX Runtime's own errors have no base but Exception
         except Exception as error:
             raise ModelFileError(
                 f"{path} is not an ONNX graph that can be run, or it is damaged; export it again"
             ) from error
-        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.outputs = tuple(output.name for output in self._session.get_outputs())
         image = inputs.get(IMAGE)
         self.pixels = None if image is None else _pixels(image.type.removeprefix("tensor("), image.shape)
 
@@ -243,15 +243,15 @@ class _OpenVINOGraph:
             self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             inputs = {entry.get_any_name(): entry for entry in self._compiled.inputs}
             self.outputs = tuple(output.get_any_name() for output in self._compiled.outputs)
-        except RuntimeError as error:
+            self.metadata: Mapping[str, str] = {
+                name: model.get_rt_info(["ganomaly", name]).astype(str)
+                for name in METADATA
+                if model.has_rt_info(["ganomaly", name])
+            }
+        except (RuntimeError, ValueError, TypeError) as error:
             raise ModelFileError(
                 f"{path} is not an OpenVINO graph, its .bin is missing, or it is damaged; export it again"
             ) from error
-        self.metadata: Mapping[str, str] = {
-            name: model.get_rt_info(["ganomaly", name]).astype(str)
-            for name in METADATA
-            if model.has_rt_info(["ganomaly", name])
-        }
         image = inputs.get(IMAGE)
         self.pixels = None
         if image is not None:
