@@ -201,8 +201,18 @@ def test_equal_scores_count_half():
     ],
 )
 def test_the_conclusion_says_what_is_seen(with_defect, without, beginning):
-    audit = audit_metrics(with_defect, without, ["hole"] * 3, [1, 2, 3], [1, 2], [1, 2], ["hole"] * 2)
+    n = 60
+    audit = audit_metrics(
+        with_defect * n, without * n, ["hole"] * 3 * n, [1, 2, 3] * n, [1, 2], [1, 2], ["hole"] * 2
+    )
     assert audit.conclusion.startswith(beginning)
+
+
+def test_what_may_be_chance_is_not_held_against_a_model():
+    audit = audit_metrics([9, 9, 9], [1.5, 2, 9], ["hole"] * 3, [1, 2, 3], [1, 2], [1, 2], ["hole"] * 2)
+    assert audit.conclusion.startswith(
+        "The model sees the defects: AUROC 1.00 with the defects, 0.61 without them."
+    )
     assert audit.conclusion.endswith("3 images are few; such figures are off by a tenth by chance.")
 
 

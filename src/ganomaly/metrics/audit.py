@@ -1,5 +1,6 @@
 """What the scores of an audit say: images with their defects, and the same images with the defects painted out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -106,6 +107,10 @@ class Audit(KindAudit):
         """Return the audit under the names of `evaluate --audit --json`."""
         return {**asdict(self), "is_conclusive": self.is_conclusive, "conclusion": self.conclusion}
 
+    def _chance(self) -> float:
+        """Two standard errors of the AUROC of two groups that do not differ: Mann and Whitney's U."""
+        return 2 * math.sqrt((self.n + self.n_normal + 1) / (12 * self.n * self.n_normal))
+
     def _what_is_seen(self) -> str:
         with_defect, without = self.image_auroc, self.painted_out_auroc
         if with_defect is None or without is None:
@@ -114,6 +119,8 @@ class Audit(KindAudit):
             return f"The model does not tell these images from normal ones (AUROC {with_defect:.2f})."
         figures = f"AUROC {with_defect:.2f} with the defects, {without:.2f} without them"
         remaining = max(0.0, without - 0.5) / (with_defect - 0.5)
+        if without - 0.5 <= self._chance():
+            remaining = 0.0
         if remaining > 0.5:
             return f"The model sees mostly something other than the defects: {figures}."
         if remaining > 0.2:
