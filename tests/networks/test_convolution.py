@@ -1,4 +1,4 @@
-"""The package's convolutions are PyTorch's, number for number."""
+"""The package's convolutions compute what PyTorch's do."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ SHAPES = [
     (1, 16, 4, 2, 1, 32),
     (3, 16, 4, 2, 1, 32),
     (16, 32, 4, 2, 1, 16),
-    (64, 80, 4, 2, 1, 16),  # in fp32 with fewer multiplications
+    (64, 80, 4, 2, 1, 16),
     (96, 64, 4, 2, 1, 4),
     (64, 64, 4, 2, 1, 18),
     (16, 12, 4, 1, 0, 4),
@@ -31,17 +31,19 @@ def test_result_and_gradients_are_those_of_pytorch(shape, transposed, dtype, lay
     channels_in, channels_out, kernel, stride, padding, side = shape
     torch.manual_seed(0)
     if transposed:
-        ours: nn.Module = ConvTranspose2d(channels_out, channels_in, kernel, stride, padding, bias=False)
-        theirs: nn.Module = nn.ConvTranspose2d(channels_out, channels_in, kernel, stride, padding, bias=False)
+        package: nn.Module = ConvTranspose2d(channels_out, channels_in, kernel, stride, padding, bias=False)
+        pytorch: nn.Module = nn.ConvTranspose2d(
+            channels_out, channels_in, kernel, stride, padding, bias=False
+        )
         x = torch.randn(3, channels_out, *[(side + 2 * padding - kernel) // stride + 1] * 2)
     else:
-        ours = Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
-        theirs = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
+        package = Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
+        pytorch = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
         x = torch.randn(3, channels_in, side, side)
-    theirs.load_state_dict(ours.state_dict())
-    ours, theirs = ours.to(memory_format=layout), theirs.to(memory_format=layout)
+    pytorch.load_state_dict(package.state_dict())
+    package, pytorch = package.to(memory_format=layout), pytorch.to(memory_format=layout)
     results = []
-    for layer in (ours, theirs):
+    for layer in (package, pytorch):
         leaf = x.contiguous(memory_format=layout).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             y = layer(leaf)
@@ -49,15 +51,37 @@ def test_result_and_gradients_are_those_of_pytorch(shape, transposed, dtype, lay
         assert y.dtype == dtype
         results.append((y.detach(), leaf.grad, layer.weight.grad))
         leaf.grad = None
-    for left, right in zip(*results, strict=True):
-        assert left.shape == right.shape
-        scale = right.float().abs().max()
-        assert (left.float() - right.float()).abs().max() <= RELATIVE[dtype] * scale
+    for actual, expected in zip(*results, strict=True):
+        assert actual.shape == expected.shape
+        scale = expected.float().abs().max()
+        assert (actual.float() - expected.float()).abs().max() <= RELATIVE[dtype] * scale
 
 
-def test_an_activation_may_work_in_place_on_the_result():
-    layer = Conv2d(1, 16, 4, 2, 1, bias=False)
-    nn.functional.leaky_relu(layer(torch.randn(2, 1, 32, 32)), 0.2, inplace=True).sum().backward()
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("transposed", [False, True], ids=["down", "up"])
+def test_the_result_without_gradients_is_that_of_pytorch(shape, transposed):
+    channels_in, channels_out, kernel, stride, padding, side = shape
+    torch.manual_seed(0)
+    kinds = (ConvTranspose2d, nn.ConvTranspose2d) if transposed else (Conv2d, nn.Conv2d)
+    channels = (channels_out, channels_in) if transposed else (channels_in, channels_out)
+    package, pytorch = (kind(*channels, kernel, stride, padding, bias=False) for kind in kinds)
+    pytorch.load_state_dict(package.state_dict())
+    small = (side + 2 * padding - kernel) // stride + 1
+    x = torch.randn(3, channels[0], *[small if transposed else side] * 2)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            package(x), pytorch(x), rtol=1e-4, atol=1e-4 * float(pytorch(x).abs().max())
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 4, 2, 1, 32), (16, 12, 4, 1, 0, 4), (16, 12, 1, 1, 0, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_activation_may_work_in_place_on_the_result(shape, dtype):
+    channels_in, channels_out, kernel, stride, padding, side = shape
+    layer = Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        y = layer(torch.randn(2, channels_in, side, side))
+    nn.functional.leaky_relu(y, 0.2, inplace=True).sum().backward()
     assert layer.weight.grad is not None
 
 
@@ -70,15 +94,15 @@ def test_a_loss_may_contain_a_gradient(shape, transposed):
     small = (side + 2 * padding - kernel) // stride + 1
     kinds = (ConvTranspose2d, nn.ConvTranspose2d) if transposed else (Conv2d, nn.Conv2d)
     channels = (channels_out, channels_in) if transposed else (channels_in, channels_out)
-    ours, theirs = (kind(*channels, kernel, stride, padding, bias=False) for kind in kinds)
-    theirs.load_state_dict(ours.state_dict())
+    package, pytorch = (kind(*channels, kernel, stride, padding, bias=False) for kind in kinds)
+    pytorch.load_state_dict(package.state_dict())
     x = torch.randn(3, channels[0], *[small if transposed else side] * 2)
     results = []
-    for layer in (ours, theirs):
+    for layer in (package, pytorch):
         leaf = x.clone().requires_grad_()
         loss = layer(leaf).pow(3).mean()
-        slopes = torch.autograd.grad(loss, (leaf, layer.weight), create_graph=True)
-        sum(slope.square().sum() for slope in slopes).backward()
+        gradients = torch.autograd.grad(loss, (leaf, layer.weight), create_graph=True)
+        sum(gradient.square().sum() for gradient in gradients).backward()
         results.append((leaf.grad, layer.weight.grad))
-    for left, right in zip(*results, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4 * float(right.abs().max()))
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
