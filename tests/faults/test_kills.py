@@ -1,6 +1,12 @@
 """A command that was killed any number of times, and then runs to its end, leaves what an undisturbed run leaves."""
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +14,7 @@ import pytest
 
 from faults.commands import NAMES
 from faults.harness import (
+    LONG,
     Command,
     Runner,
     Undisturbed,
@@ -67,3 +74,36 @@ def test_after_any_number_of_kills_the_same_command_gives_the_same_result(
     report(name, kills=kills, resumed=resumed, seconds=round(whole.seconds, 2), operations=whole.operations)
     if name.startswith("fit ") and wanted >= 20:
         assert resumed > 0, "no run was resumed; checkpoints come too seldom"
+
+
+@pytest.mark.skipif(not LONG, reason="takes a minute; `make faults` runs it")
+def test_workers_end_with_their_benchmark(parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    command = [sys.executable, "-m", "ganomaly", "benchmark", "parts", "--data", parts, "--out", out]
+    command += ["--methods", "ganomaly[ngf=4;ndf=4],vae[ngf=4]", "--epochs", "100000", "--jobs", "2"]
+    benchmark = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(list(out.glob("checkpoints/*.checkpoint"))) == 2)
+        assert processes_of_group(benchmark.pid) > 1
+        benchmark.kill()
+        benchmark.wait()
+        wait_until(lambda: processes_of_group(benchmark.pid) == 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(benchmark.pid, signal.SIGKILL)
+
+
+def processes_of_group(group: int) -> int:
+    number = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, process_group = status.read_text().rpartition(")")[2].split()[:3]
+            number += int(process_group) == group and state != "Z"
+    return number
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "it never came"
+        time.sleep(0.1)
