@@ -500,6 +500,7 @@ def test_a_large_image_is_decoded_in_strips_to_the_same_pixels(
     whole = decode_image(content)
     monkeypatch.setattr("ganomaly.data.strips.PIXELS", WIDTH * 7)
     monkeypatch.setattr("ganomaly.data.readers.png.MAX_BYTES_AT_ONCE", 0)
+    monkeypatch.setattr("ganomaly.data.readers.pillow.LARGE_PIXELS", 0)
     np.testing.assert_array_equal(decode_image(content), whole)
 
 

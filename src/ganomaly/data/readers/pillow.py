@@ -4,10 +4,11 @@ import re
 import warnings
 from typing import IO, Any
 
+import imagecodecs
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
-from ganomaly.data.large_images import check_memory
+from ganomaly.data.large_images import LARGE_PIXELS, check_memory
 from ganomaly.data.readers import png
 from ganomaly.data.readers.encoded_image import (
     EncodedImage,
@@ -59,7 +60,7 @@ class PillowImage(EncodedImage):
             raise ImageError(f"is an animation of {frames} images; save the one that is meant")
         self._orientation = _orientation(self._image)
         # bit depth and colour type are at a fixed offset in the first chunk
-        self._is_png = name == "PNG"
+        self._is_png, self._is_webp = name == "PNG", name == "WebP"
         is_16_bit = self._is_png and start[24:25] == b"\x10"
         channels = _CHANNELS_OF_PNG[start[25]] if is_16_bit else _channels(self._image)
         width, height = self._image.size
@@ -74,6 +75,11 @@ class PillowImage(EncodedImage):
             check_memory(4 * self.header.n_bytes)  # compressed, inflated, and twice decoded
             samples = png.decode(self._file)
             pixels = samples.reshape(*samples.shape[:2], -1)[..., :channels]
+        elif self._is_webp and self.header.height * self.header.width > LARGE_PIXELS:
+            # Pillow's decoder is for animations, and takes memory for two frames of RGBA beside the image
+            check_memory(2 * self.header.n_bytes)
+            self._file.seek(0)
+            pixels = imagecodecs.webp_decode(self._file.read())[..., :channels]
         else:
             image = self._image
             if smallest_side is not None:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ganomaly.data.large_images import one_large_image
 from ganomaly.data.readers.encoded_image import EncodedImage, Pixels
 
 Item = TypeVar("Item")
@@ -125,7 +126,7 @@ class ImageDataset(ABC):
         ImageError
             In one sentence that names the image.
         """
-        with self.open(index) as image:
+        with self.open(index) as image, one_large_image(image.header.height, image.header.width):
             return image.decode(smallest_side)
 
     def read_mask(self, index: int) -> NDArray[np.bool_] | None:
