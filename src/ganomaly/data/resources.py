@@ -21,6 +21,18 @@ def available_memory() -> int:
     return free if in_container is None else max(0, min(free, in_container))
 
 
+def total_memory() -> int | None:
+    """Bytes that the machine and the container have at most; None where the system does not say."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None  # Windows
+    try:
+        return min(total, int((_CGROUP / "memory.max").read_text()))  # "max" where there is none
+    except (OSError, ValueError):
+        return total
+
+
 def _free_on_machine() -> int:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

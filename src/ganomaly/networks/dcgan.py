@@ -16,6 +16,7 @@ from ganomaly.networks.convolution import Conv2d, ConvTranspose2d
 SMALLEST_IMAGE = 32
 SMALLEST_FEATURE_MAP = 4  # side in pixels; the kernel of the last convolution covers it
 MAX_CHANNELS = 4
+LARGEST_SUGGESTION = 256  # px; with twice that, networks of the usual width take tens of gigabytes to train
 
 
 def check_image_size(image_size: int) -> None:
@@ -29,12 +30,14 @@ def check_image_size(image_size: int) -> None:
     Raises
     ------
     UsageError
-        For other sizes; the message names the nearest ones that work.
+        For other sizes; the message names the nearest ones that work, of those that common machines can train.
     """
     if image_size >= SMALLEST_IMAGE and image_size & (image_size - 1) == 0:
         return
-    below = 1 << (max(image_size, SMALLEST_IMAGE).bit_length() - 1)
-    nearest = f"{below}" if image_size < SMALLEST_IMAGE else f"{below} or {2 * below}"
+    below = 1 << (min(max(image_size, SMALLEST_IMAGE), LARGEST_SUGGESTION).bit_length() - 1)
+    above = 2 * below
+    has_two = image_size >= SMALLEST_IMAGE and above <= LARGEST_SUGGESTION
+    nearest = f"{below} or {above}" if has_two else f"{below}"
     raise UsageError(
         f"image size {image_size} does not fit the network, which halves the image down to 4×4 "
         f"and so takes 32, 64, 128, 256, …; use {nearest}"

@@ -25,6 +25,7 @@ from ganomaly.methods import Method, Step
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
 from ganomaly.training.checkpoint import Checkpoint, RunState
+from ganomaly.training.memory import check_fits_memory
 from ganomaly.training.observers import TrainingProgress
 
 log = logging.getLogger(__name__)
@@ -103,12 +104,16 @@ def train(
 
     Raises
     ------
+    UsageError
+        If the networks need more memory than there is.
     TrainingError
         If the losses are not numbers, if recoveries do not help, if the latent collapses, or if the checkpoint
         belongs to another run.
     """
     device = choose_device(training.device)
     precision = choose_precision(training.precision, device)
+    batch_size = min(training.batch_size, len(indices))
+    check_fits_memory(method_type, options, preprocessing, batch_size=batch_size, device=device)
     method = method_type(options, preprocessing, Generator().manual_seed(training.seed))
     method = in_channels_last(method.to(device))
     optimizers = method.optimizers()

@@ -32,8 +32,10 @@ from ganomaly.data import (
 )
 from ganomaly.data.fingerprint import SAMPLE_SIZE
 from ganomaly.data.inspect import agreed_bits, choose_channels
+from ganomaly.devices import choose_device
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
+from ganomaly.training.memory import check_fits_memory
 
 SMALL_PRESET, LARGE_PRESET = "small", "patches"
 MAX_SMALL_SIDE = 64
@@ -146,7 +148,7 @@ def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOpt
     Raises
     ------
     UsageError, DataError
-        If the options are not allowed, or do not fit the images.
+        If the options are not allowed, do not fit the images, or need more memory than there is.
     """
     calibration = CalibrationOptions.checked(false_alarm_rate=options.false_alarm_rate)
     method = plan_method(options, inspection)
@@ -155,13 +157,22 @@ def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOpt
         method.preset, inspection, image_size=options.image_size, channels=choice.channels
     )
     check_enough_images(len(inspection.openable))
+    training = _training_options(options, method.preset, choice.channels)
+    split = plan_split(inspection, calibration, options.seed)
+    check_fits_memory(
+        method.method_type,
+        method.options,
+        preprocessing,
+        batch_size=min(training.batch_size, len(split.training)),
+        device=choose_device(options.device),
+    )
     return TrainingPlan(
         dataset=dataset,
         inspection=inspection,
         method=method,
         preprocessing=preprocessing,
-        training=_training_options(options, method.preset, choice.channels),
-        split=plan_split(inspection, calibration, options.seed),
+        training=training,
+        split=split,
         channels=choice.description,
         asked_size=options.image_size is not None,
     )
