@@ -76,6 +76,8 @@ def package_needed(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "ganomaly":
+            raise  # a broken installation of this package itself
         package = _PACKAGE_OF.get(error.name or "", error.name)
         remedy = (
             "install ganomaly instead of ganomaly-inference, which predicts with exported models only"
