@@ -214,19 +214,22 @@ def _pretrained(folder: Path, config: "PreTrainedConfig") -> "PreTrainedModel":
     weights = read_weights(folder)
     with torch.device("meta"):
         network_type = type(_network(config))
-    try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
-            network, report = network_type.from_pretrained(
-                None, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True
-            )
-    except RuntimeError as error:  # shapes
-        raise ModelFileError(
-            f"the weights in {folder} do not fit its config.json ({first_line(error)})"
-        ) from error
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        network, report = network_type.from_pretrained(
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below
+        )
     # the norms of a backbone's feature maps, which a classifier lacks, scale by 1 then
-    missing = sorted(key for key in report["missing_keys"] if "hidden_states_norms" not in key)
-    if missing:
-        raise ModelFileError(f"the weights in {folder} do not fit its config.json: they lack {missing[0]}")
+    unfit = {key for key in report["missing_keys"] if "hidden_states_norms" not in key}
+    unfit |= {key for key, *_ in report["mismatched_keys"]}
+    if unfit:
+        raise ModelFileError(
+            f"the weights in {folder} do not fit its config.json: {min(unfit)} is missing or of another shape"
+        )
     return network
 
 
