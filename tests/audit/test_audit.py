@@ -8,7 +8,8 @@ from PIL import Image
 
 from ganomaly.audit import MAX_MASKED, PaintedImages, audit_model, plan_audit
 from ganomaly.audit.datasets import moved_mask
-from ganomaly.data import open_test_images
+from ganomaly.data import Subset, open_test_images
+from ganomaly.data.sources.dataset import JoinedImages
 from ganomaly.metrics import audit_metrics
 from ganomaly.prediction import Prediction
 from images import textures, write_images
@@ -254,3 +255,20 @@ def test_an_image_that_was_recorded_without_its_defect_is_not_painted(tmp_path):
     assert result.audit.control_auroc is None
     assert result.audit.is_conclusive
     assert result.audit.conclusion.startswith("The model sees the defects")
+
+
+def test_parts_and_joined_datasets_have_the_images_without_defects_too(tmp_path):
+    root = tmp_path / "parts"
+    write_images(root / "test" / "blob", textures(2))
+    write_images(root / "ground_truth" / "blob", textures(1, seed=5), suffix="_without_defect.png")
+    dataset = open_test_images(root)
+    part = Subset(dataset, np.array([1, 0]))
+    for images, recorded in (
+        (dataset, [True, False]),
+        (part, [False, True]),
+        (JoinedImages([part, part], "two"), [False, True] * 2),
+    ):
+        opened = [images.open_without_defect(index) for index in range(len(images))]
+        assert [image is not None for image in opened] == recorded
+        with opened[recorded.index(True)] as image:
+            assert (image.decode()[..., 0] == textures(1, seed=5)[0]).all()
