@@ -66,7 +66,7 @@ class WeightGradients(TorchDispatchMode):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_that_another_loss_updates_cost_no_gradient(dtype, monkeypatch):
     """A generator's loss passes through the discriminator, but updates no weight there."""
-    generator, discriminator = (Conv2d(1, 1, 3, 1, 1, bias=False) for _ in range(2))
+    generator, discriminator = (Conv2d(9, 9, 3, 1, 1, bias=False) for _ in range(2))
     optimizers = {
         name: torch.optim.SGD(layer.parameters(), lr=0.1)
         for name, layer in {"generator": generator, "discriminator": discriminator}.items()
@@ -80,7 +80,7 @@ def test_weights_that_another_loss_updates_cost_no_gradient(dtype, monkeypatch):
     )
     with WeightGradients() as pytorch_calls:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits = discriminator(generator(torch.rand(1, 1, 8, 8)))
+            logits = discriminator(generator(torch.rand(1, 9, 8, 8)))
         update({"generator": logits.sum(), "discriminator": -logits.sum()}, optimizers, without_autocast())
     assert len(own_calls) + pytorch_calls.count == 2
     assert len(own_calls) == (2 if dtype == torch.bfloat16 else 0)

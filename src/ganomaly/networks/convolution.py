@@ -1,14 +1,16 @@
 """Convolutions that are faster than PyTorch's own on a processor, with the same weights and results up to rounding.
 
-Square kernels, without bias, dilation or groups. A few places are matrix products; all else is PyTorch's own. On a
-GPU, and in an exported graph, nearly all is. `docs/performance.md` has the times, and how they were measured.
+Square kernels, without bias, dilation or groups. A few places are matrix products; all else is PyTorch's own, and on
+a GPU everything is. The ratios below compare PyTorch's layers in one place with the package's, preset `paper` at
+32 px, on a processor with AVX-512 and bf16; `docs/performance.md` has more of them, and how they were measured.
 
-- Layers between 4×4 and 1×1: a training step takes 5 % less time, in fp32 and in bf16.
-- The decoder's last layer, to the few channels of an image: a prediction takes 7 % less time.
-- The gradient of the weight in bf16: in oneDNN's kernel the threads wait for one another in busy loops. If one of two
-  processors has other work, a training step takes 10 to 40 times as long.
-- The first layer, from few channels, in predictions only: costs 6 % of a prediction, and keeps the scores of models
-  of earlier versions the same to 1e-6.
+- Layers between 4×4 and 1×1: with PyTorch's, a training step takes 1.06 times as long, a prediction 1.08 times.
+- The decoder's last layer, to the channels of an image: with PyTorch's, a prediction takes 1.06 times as long.
+- The weights' gradients of the layers between, in bf16: the threads of oneDNN's kernel wait for one another in busy
+  loops. With PyTorch's layers and two threads on a busy processor, a training step takes 5 times as long; with
+  PyTorch's layers everywhere, 11 times. With one thread the times are the same.
+- The first layer, from the channels of an image, without gradients: with PyTorch's, a prediction takes 0.98 times as
+  long, but scores of models of earlier versions change by up to 2·10⁻⁶ of their value.
 """
 
 from typing import Any, cast
@@ -33,8 +35,8 @@ class Conv2d(nn.Conv2d):
             return (_channels_last(x).flatten(1) @ _channels_last(self.weight).flatten(1).t())[
                 :, :, None, None
             ]
-        if self.in_channels <= FEW_CHANNELS and not torch.is_grad_enabled():
-            return _from_few_channels(x, self)
+        if self.in_channels <= FEW_CHANNELS:
+            return super().forward(x) if torch.is_grad_enabled() else _from_few_channels(x, self)
         if torch.is_autocast_enabled("cpu"):
             return _in_low_precision(x, self)
         return super().forward(x)
@@ -70,8 +72,9 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
-def _patches(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """The patches under the kernel, of few channels: `[N, C, H, W]` to `[N·h·w, kernel²·C]`."""
+def _from_few_channels(x: Tensor, layer: Conv2d) -> Tensor:
+    """Convolution as a product of patches and weight."""
+    kernel, stride, padding = _geometry(layer)
     padded = functional.pad(x, (padding, padding, padding, padding))
     height, width = ((side - kernel) // stride + 1 for side in padded.shape[2:])
     of_image, of_channel, of_row, of_column = padded.stride()
@@ -79,14 +82,8 @@ def _patches(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
         (kernel, kernel, x.shape[1], len(x), height, width),
         (of_row, of_column, of_channel, of_image, stride * of_row, stride * of_column),
     )
-    return columns.reshape(kernel * kernel * x.shape[1], -1).t()
-
-
-def _from_few_channels(x: Tensor, layer: Conv2d) -> Tensor:
-    """Convolution as a product with patches."""
-    kernel, stride, padding = _geometry(layer)
-    height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:])
-    y = _patches(x, kernel, stride, padding) @ _channels_last(layer.weight).flatten(1).t()
+    patches = columns.reshape(kernel * kernel * x.shape[1], -1).t()  # [N·h·w, kernel²·C]
+    y = patches @ _channels_last(layer.weight).flatten(1).t()
     return y.view(len(x), height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -137,24 +134,20 @@ def _weight_gradient(small: Tensor, large: Tensor, kernel: int, stride: int, pad
     """Gradient of the weight `[K, C, kernel, kernel]` between `[N, K, h, w]` and `[N, C, H, W]`."""
     n, channels_out, height, width = small.shape
     channels_in = large.shape[1]
-    if channels_in <= FEW_CHANNELS:
-        rows = _channels_last(small).reshape(-1, channels_out)  # [N·h·w, K]
-        product = rows.t() @ _patches(large, kernel, stride, padding)
-    else:
-        # A band holds `stride` rows of the padded image, as patches of the kernel's width. The kernel's height is
-        # `bands` bands; what it covers one row of positions further down begins one band later in memory.
-        bands = -(-kernel // stride)
-        below = (height + bands - 1) * stride - large.shape[2] - padding
-        padded = functional.pad(_channels_last(large), (0, 0, padding, padding, padding, below))
-        of_image, of_row, of_column, of_channel = padded.stride()
-        copies = padded.as_strided(
-            (height + bands - 1, n, width, stride, kernel * channels_in),
-            (stride * of_row, of_image, stride * of_column, of_row, of_channel),
-        ).contiguous()
-        rows = small.permute(2, 0, 3, 1).reshape(-1, channels_out)  # [h·N·w, K]
-        products = [
-            rows.t() @ copies[band : band + height].view(len(rows), -1)  # [K, stride·kernel·C]
-            for band in range(bands)
-        ]
-        product = torch.cat(products, dim=1)[:, : kernel * kernel * channels_in]
+    # A band holds `stride` rows of the padded image, as patches of the kernel's width. The kernel's height is `bands`
+    # bands; what it covers one row of positions further down begins one band later in memory.
+    bands = -(-kernel // stride)
+    below = (height + bands - 1) * stride - large.shape[2] - padding
+    padded = functional.pad(_channels_last(large), (0, 0, padding, padding, padding, below))
+    of_image, of_row, of_column, of_channel = padded.stride()
+    copies = padded.as_strided(
+        (height + bands - 1, n, width, stride, kernel * channels_in),
+        (stride * of_row, of_image, stride * of_column, of_row, of_channel),
+    ).contiguous()
+    rows = small.permute(2, 0, 3, 1).reshape(-1, channels_out)  # [h·N·w, K]
+    products = [
+        rows.t() @ copies[band : band + height].view(len(rows), -1)  # [K, stride·kernel·C]
+        for band in range(bands)
+    ]
+    product = torch.cat(products, dim=1)[:, : kernel * kernel * channels_in]
     return product.view(channels_out, kernel, kernel, channels_in).permute(0, 3, 1, 2)
