@@ -1,9 +1,11 @@
 """One process at a time writes an output, and a killed one never blocks the next."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +84,13 @@ def test_different_outputs_do_not_block_each_other(tmp_path):
         locked_folder(tmp_path / "c", "x"),
     ):
         pass
+
+
+def test_a_lock_holds_though_its_owner_cannot_be_written_where_the_disk_is_full(tmp_path, monkeypatch):
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with locked_file(tmp_path / "a", "x"), pytest.raises(UsageError), locked_file(tmp_path / "a", "y"):
+        pytest.fail("two hold one lock")
+    assert not list(tmp_path.iterdir())

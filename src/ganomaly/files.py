@@ -62,9 +62,39 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file that `written_whole` wrote, if it exists, and what killed processes left of it."""
-    path.unlink(missing_ok=True)
+    """Remove a file that `written_whole` wrote, if it exists, and what killed processes left of it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot remove {path}: {error.strerror or error}") from error
     _remove_abandoned_parts(path)
+
+
+def make_folder(folder: Path, purpose: str = "") -> None:
+    """Make a folder and its parents where they are missing.
+
+    Parameters
+    ----------
+    folder : Path
+        Which.
+    purpose : str
+        What it is for, such as " for figures"; a part of the message.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}{purpose}: {error.strerror or error}") from error
 
 
 def _remove_abandoned_parts(path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ganomaly.errors import OutputError, UsageError
+from ganomaly.files import make_folder
 
 FOLDER_LOCK = ".ganomaly.lock"
 
@@ -44,10 +45,7 @@ def locked_folder(folder: str | Path, command: str) -> Iterator[None]:
     Raises as `locked_file` does.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    make_folder(folder)
     with _locked(folder / FOLDER_LOCK, folder, command):
         yield
 
@@ -65,7 +63,10 @@ def _locked(lock_path: Path, output: Path, command: str) -> Iterator[None]:
         raise OutputError(f"cannot lock {output}: {error.strerror or error}") from error
     try:
         started = datetime.now().astimezone().isoformat(timespec="seconds")
-        lock_path.write_text(f"{command}, process {os.getpid()} on {socket.gethostname()} since {started}")
+        with suppress(OSError):  # it is locked all the same
+            lock_path.write_text(
+                f"{command}, process {os.getpid()} on {socket.gethostname()} since {started}"
+            )
         yield
     finally:
         with suppress(OSError):

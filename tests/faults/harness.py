@@ -107,7 +107,7 @@ class Runner:
     def _read(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "the runner has ended"
+        assert line, f"the runner has ended with status {self._process.wait(timeout=60)}"
         return json.loads(line)
 
 

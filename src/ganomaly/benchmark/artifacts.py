@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.errors import DataError
-from ganomaly.files import written_whole
+from ganomaly.files import make_folder, written_whole
 
 ARTIFACTS = "artifacts"
 """The folder beside the rows, and the column with a row's file, relative to the folder of the rows."""
@@ -106,7 +106,7 @@ def write_artifacts(artifacts: Artifacts, path: Path) -> None:
     )
     for number, sample in enumerate(artifacts.reconstructions):
         arrays |= {f"image_{number}": sample.image, f"reconstruction_{number}": sample.reconstruction}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with written_whole(path) as part, part.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 

@@ -22,6 +22,7 @@ from ganomaly.benchmark.tasks import BenchmarkDataset
 from ganomaly.config import PRECISION, Precision
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError, UsageError
+from ganomaly.files import make_folder
 
 CHECKPOINTS = "checkpoints"
 
@@ -86,12 +87,12 @@ def run_grid(
     done = len(cells) - len(missing)
     on_done(done)
     folder = rows.path.parent / CHECKPOINTS
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for cell_rows in _results(missing, rows.path.parent, jobs):
         rows.add(cell_rows)
         done += 1
         on_done(done)
-    if not any(folder.iterdir()):
+    with suppress(OSError):  # it is not empty, or nothing can be removed there
         folder.rmdir()
     return [row for cell in cells for row in rows.select(cell)]
 

@@ -9,6 +9,7 @@ from typing import Any
 from ganomaly.benchmark.artifacts import ARTIFACTS
 from ganomaly.benchmark.cells import Cell
 from ganomaly.errors import OutputError
+from ganomaly.files import make_folder
 
 ROWS = "rows.jsonl"
 ERROR = "error"
@@ -31,10 +32,7 @@ class RowFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        make_folder(folder)
         self.path = folder / ROWS
         self.rows = _read(self.path)
 

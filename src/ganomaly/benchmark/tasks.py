@@ -25,6 +25,7 @@ from ganomaly.data import (
 )
 from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
 from ganomaly.errors import UsageError
+from ganomaly.files import make_folder
 from ganomaly.locks import locked_file
 
 ARRAYS = ("mnist", "cifar10")
@@ -148,7 +149,7 @@ class BenchmarkDataset:
         """The folder with the simulated images for a group of classes, which the first call makes."""
         folder = self._simulated_folder(classes)
         if not (folder / "train").is_dir():  # written last
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             write_simulated_baggage(
                 folder,
                 kind="whole weapons" if WHOLE_WEAPON in classes else "patches",

@@ -54,6 +54,11 @@ def run_app(app: typer.Typer) -> None:
         # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (
+        OSError
+    ) as error:  # of the system's temporary folder, say; what is written for the user has its own sentence
+        where = "" if error.filename is None else f" ({error.filename})"
+        _fail(f"the system reports: {error.strerror or error}{where}", 1, error if debug else None)
     except Exception as error:
         _fail(
             f"unexpected {type(error).__name__}: {error}; this is a bug in ganomaly, --debug shows where",

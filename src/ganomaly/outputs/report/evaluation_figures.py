@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ganomaly.calibration import Calibration
 from ganomaly.data import ImageRecord
-from ganomaly.errors import OutputError
+from ganomaly.files import make_folder
 from ganomaly.output_checks import FIGURE, check_replaceable
 from ganomaly.outputs.panels import panels
 from ganomaly.outputs.report.figures import (
@@ -76,12 +76,7 @@ class EvaluationFigures:
         OutputError
             If the folder cannot be made or a file cannot be written.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot make the folder {folder} for figures: {error.strerror or error}"
-            ) from error
+        make_folder(folder, " for figures")
         histogram = score_histogram(calibration.scores, scores, is_anomalous, calibration.threshold)
         save_figure(histogram, folder / HISTOGRAM)
         if auroc is not None:
