@@ -65,11 +65,12 @@ def reflect_to_multiple(x: Tensor, multiple: int, margin: int) -> Tensor:
     multiple, margin : int
         In pixels.
     """
-    height, width = x.shape[2:]
-    rows, columns = (
-        _reflected_indices(side, margin, margin + (multiple - side % multiple) % multiple).to(x.device)
-        for side in (height, width)
-    )
+    indices = []
+    for side in x.shape[2:]:
+        # up to multiple · ⌈side / multiple⌉; written with remainders, it takes the exporter's algebra longer
+        after = margin + (side + multiple - 1) // multiple * multiple - side
+        indices.append(_reflected_indices(side, margin, after).to(x.device))
+    rows, columns = indices
     return x.index_select(2, rows).index_select(3, columns)
 
 

@@ -143,7 +143,7 @@ class MBConv(nn.Module):
 def fold_batch_norms(network: nn.Module) -> None:
     """Replace each batch norm by weights of the convolution before it, in place; the network is in eval mode.
 
-    The feature maps stay the same up to rounding, and a quarter of the time is saved.
+    The feature maps stay the same up to rounding, and a fifth of the time is saved.
     """
     for module in list(network.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
