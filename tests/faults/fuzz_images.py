@@ -236,7 +236,14 @@ def jpeg(content: bytes) -> Any:
 def bmp(content: bytes) -> Any:
     """Of the plain kinds; None for others."""
     start, header, width, height, _, bits, compression = struct.unpack("<IIiiHHI", content[10:34])
-    if header < 40 or start < 14 + header or compression or bits not in (1, 8, 24) or width <= 0 or height == 0:
+    if (
+        header < 40
+        or start < 14 + header
+        or compression
+        or bits not in (1, 8, 24)
+        or width <= 0
+        or height == 0
+    ):
         return None
     rows, stride = abs(height), (width * bits + 31) // 32 * 4
     data = np.frombuffer(content[start : start + rows * stride], np.uint8)
