@@ -69,7 +69,9 @@ class AnoGAN(Method):
         initialise_weights(self, generator)
         self.randomness = Randomness(generator)
         # z₁: one for all images, so that a score depends on its image alone
-        self.register_buffer("start", torch.rand(1, options.nz, 1, 1, generator=generator, device="cpu") * 2 - 1)
+        self.register_buffer(
+            "start", torch.rand(1, options.nz, 1, 1, generator=generator, device="cpu") * 2 - 1
+        )
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One Adam for G, one for D."""
