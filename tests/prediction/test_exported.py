@@ -103,7 +103,7 @@ def test_a_graph_that_takes_no_images_gets_one_sentence(graph, tmp_path):
     for node in proto.graph.node:
         node.input[:] = ["picture" if name == "image" else name for name in node.input]
     proto.graph.input[0].name = "picture"
-    refused(write_graph(tmp_path / "edited.onnx", proto), "takes nothing")
+    refused(write_graph(tmp_path / "edited.onnx", proto), "takes no images")
 
 
 def test_metadata_that_are_not_text_get_one_sentence(graph, tmp_path):

@@ -1,7 +1,7 @@
-"""A model that was exported to one graph: load it and predict with it, without PyTorch.
+"""Exported graphs: load one and predict with it, without PyTorch.
 
-The graph takes the user's pixels and gives score, p-value, verdict, map and reconstruction; what people want to know
-beside that (threshold, calibration, provenance) is JSON in its metadata. `ganomaly.export` writes it.
+A graph takes the user's pixels and gives score, p-value, verdict, map and reconstruction. Its metadata hold threshold,
+calibration and provenance as JSON. `ganomaly.export` writes it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,8 +50,8 @@ class Graph(Protocol):
 
     metadata: Mapping[str, str]
     outputs: tuple[str, ...]
-    pixels: tuple[str, int] | None
-    """Type and channels of its images, as ("uint8", 3); None if it takes none."""
+    image_type: tuple[str, int] | None
+    """Data type and channels of its input, as ("uint8", 3); None if it takes no images."""
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name, for `uint8` or `uint16` `[N, H, W, C]`."""
@@ -59,7 +59,7 @@ class Graph(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ExportedModel:
-    """A graph with what is known of it; it predicts as the model that it was exported from.
+    """An exported graph with its calibration and provenance; a `Predictor`.
 
     Attributes are those of `Predictor`.
     """
@@ -75,7 +75,7 @@ class ExportedModel:
 
     @property
     def parameters(self) -> None:
-        """A graph does not tell."""
+        """None: a graph does not say which of its numbers were trained."""
         return None
 
     def predict(
@@ -95,7 +95,7 @@ class ExportedModel:
         """
         if device == "cuda":
             raise UsageError(
-                "an exported model runs on the processor here; use the .safetensors model on a GPU"
+                "ganomaly runs exported models on the processor; use the .safetensors model on a GPU"
             )
 
         def compute(pixels: Pixels) -> BatchOutputs:
@@ -137,13 +137,13 @@ class ExportedModel:
         return outputs
 
     def _network_input(self, pixels: Pixels, reconstructions: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """The images as the networks see them, to be shown beside their reconstructions: `uint8[N, h, w, C]`."""
+        """The network input as images, to show beside the reconstructions: `uint8[N, h, w, C]`."""
         if reconstructions is not None:
             size = (reconstructions.shape[1], reconstructions.shape[2])
             pixels = cast(Pixels, np.stack([resize_image(image, size, image.shape[2]) for image in pixels]))
         levels = np.minimum(pixels / self.preprocessing.white_level, 1) * 255
-        shown: NDArray[np.uint8] = np.rint(levels).astype(np.uint8)
-        return shown
+        images: NDArray[np.uint8] = np.rint(levels).astype(np.uint8)
+        return images
 
 
 def load_exported(path: str | Path) -> ExportedModel:
@@ -190,9 +190,9 @@ def load_exported(path: str | Path) -> ExportedModel:
 def _check_signature(path: Path, graph: Graph, header: GraphHeader) -> None:
     """Refuse a graph whose inputs and outputs are not those that its header describes."""
     expected = (f"uint{header.preprocessing.bits}", header.preprocessing.channels)
-    if graph.pixels != expected:
-        pixels = "nothing" if graph.pixels is None else "{1} channels of {0}".format(*graph.pixels)
-        raise damaged(path, f"the graph takes {pixels} where its header says {expected[1]} of {expected[0]}")
+    if graph.image_type != expected:
+        images = "no images" if graph.image_type is None else "{1} channels of {0}".format(*graph.image_type)
+        raise damaged(path, f"the graph takes {images}, and its header says {expected[1]} of {expected[0]}")
     if SCORE not in graph.outputs:
         raise damaged(path, "the graph has no output `score`")
 
@@ -206,9 +206,8 @@ class _OnnxGraph:
         self._path = path
         try:
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = (
-                4  # fatal errors: others are raised; that the threshold has a default is meant
-            )
+            # fatal errors only: others are raised, and the warning that the threshold has a default is harmless
+            options.log_severity_level = 4
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
@@ -221,7 +220,8 @@ class _OnnxGraph:
                 f"{path} is not an ONNX graph that can be run, or it is damaged; export it again"
             ) from error
         image = inputs.get(IMAGE)
-        self.pixels = None if image is None else _pixels(image.type.removeprefix("tensor("), image.shape)
+        dtype = "" if image is None else image.type.removeprefix("tensor(").removesuffix(")")
+        self.image_type = None if image is None else _image_type(dtype, image.shape)
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
@@ -239,7 +239,7 @@ class _OpenVINOGraph:
         core = openvino.Core()
         try:
             model = core.read_model(path)
-            # left to itself OpenVINO computes in bf16 where the processor can, and scores would not repeat elsewhere
+            # by default OpenVINO computes in bf16 where the processor can, and other processors give other scores
             self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             inputs = {entry.get_any_name(): entry for entry in self._compiled.inputs}
             self.outputs = tuple(output.get_any_name() for output in self._compiled.outputs)
@@ -253,10 +253,10 @@ class _OpenVINOGraph:
                 f"{path} is not an OpenVINO graph, its .bin is missing, or it is damaged; export it again"
             ) from error
         image = inputs.get(IMAGE)
-        self.pixels = None
+        self.image_type = None
         if image is not None:
-            shape = [side.get_length() if side.is_static else None for side in image.get_partial_shape()]
-            self.pixels = _pixels(image.get_element_type().to_dtype().name, shape)
+            shape = [size.get_length() if size.is_static else None for size in image.get_partial_shape()]
+            self.image_type = _image_type(image.get_element_type().to_dtype().name, shape)
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
@@ -265,11 +265,9 @@ class _OpenVINOGraph:
             return {output.get_any_name(): outputs[output] for output in self._compiled.outputs}
 
 
-def _pixels(dtype: str, shape: Sequence[Any]) -> tuple[str, int] | None:
-    """Type and channels of a graph's images, or None if its input takes no images `[N, H, W, C]`."""
-    if len(shape) != 4 or not isinstance(shape[3], int):
-        return None
-    return dtype.removesuffix(")"), shape[3]
+def _image_type(dtype: str, shape: Sequence[Any]) -> tuple[str, int] | None:
+    """Data type and channels of a graph's input, or None if it does not take images `[N, H, W, C]`."""
+    return (dtype, shape[3]) if len(shape) == 4 and isinstance(shape[3], int) else None
 
 
 @contextmanager

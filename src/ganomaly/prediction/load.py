@@ -1,4 +1,4 @@
-"""Load whatever predicts: a trained model, or an exported graph."""
+"""Load a predictor from its file: a trained model, or an exported graph."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,16 @@ from ganomaly.prediction.predictor import Predictor
 
 
 def load_predictor(path: str | Path) -> Predictor:
-    """Read a `.safetensors` model, or an exported `.onnx` or `.xml` one, for which PyTorch is not imported.
+    """Read a model from `.safetensors`, or an exported graph from `.onnx` or `.xml`, which needs no PyTorch.
+
+    A process that is forked from one in which PyTorch computes cannot compute, and says so. Start processes with
+    ``multiprocessing.get_context("spawn")``, and load the model in each. Exported graphs work in forked processes too.
 
     Raises
     ------
     UsageError
-        If there is no such file, or a package is missing that it needs.
+        If there is no such file, a package that it needs is missing, or this process was forked from one in which
+        PyTorch computes.
     ModelFileError
         If it is truncated, foreign, newer than this package, or was changed.
     """
@@ -27,7 +31,7 @@ def load_predictor(path: str | Path) -> Predictor:
 
 
 def describe_model(path: str | Path) -> dict[str, Any]:
-    """Tell what a model, exported or not, holds: method, options, preprocessing, calibration and provenance.
+    """Method, options, preprocessing, calibration and provenance of a model or an exported graph.
 
     Raises as `load_predictor` does.
     """

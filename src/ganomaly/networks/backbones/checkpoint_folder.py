@@ -14,6 +14,14 @@ from torch import Tensor
 from ganomaly.errors import ModelFileError, UsageError, package_needed
 
 HUB = "hf:"
+_FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+]
+"""What is downloaded of a model."""
 
 
 class Normalisation(NamedTuple):
@@ -48,7 +56,7 @@ def locate(name: str) -> Path:
     try:
         # the user names the repository, at its newest version, and only data is read, no code
         folder = snapshot_download(  # nosec B615
-            name.removeprefix(HUB), allow_patterns=["*.json", "*.safetensors"]
+            name.removeprefix(HUB), allow_patterns=_FILES
         )
         return Path(folder)
     except Exception as error:  # of its own kinds, and of the HTTP client below
