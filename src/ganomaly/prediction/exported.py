@@ -1,7 +1,7 @@
 """Exported graphs: load one and predict with it, without PyTorch.
 
-A graph takes the user's pixels and gives score, p-value, verdict, map and reconstruction. Its metadata hold threshold,
-calibration and provenance as JSON. `ganomaly.export` writes it.
+A graph takes the user's pixels and gives score, p-value, verdict, map and reconstruction. Its metadata hold
+threshold, calibration and provenance as JSON. `ganomaly.export` writes it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ def load_predictor(path: str | Path) -> Predictor:
     """Read a model from `.safetensors`, or an exported graph from `.onnx` or `.xml`, which needs no PyTorch.
 
     A process that is forked from one in which PyTorch computes cannot compute, and says so. Start processes with
-    ``multiprocessing.get_context("spawn")``, and load the model in each. Exported graphs work in forked processes too.
+    ``multiprocessing.get_context("spawn")``, and load the model in each. Exported graphs work in forked ones too.
 
     Raises
     ------
