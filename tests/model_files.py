@@ -61,7 +61,9 @@ def with_openvino_checksum(graph: bytes, weights: bytes) -> bytes:
 
 def write_graph(path: Path, proto: onnx.ModelProto) -> Path:
     """Write an ONNX graph whose checksum matches, in the place of the one it had."""
-    del proto.metadata_props[[entry.key for entry in proto.metadata_props].index("checksum")]
+    entries = [entry for entry in proto.metadata_props if entry.key != "checksum"]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(entries)
     path.write_bytes(with_onnx_checksum(proto.SerializeToString()))
     return path
 
