@@ -57,6 +57,11 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     offset_ : float
         −φ: `decision_function` is `score_samples` minus this.
 
+    Notes
+    -----
+    To predict in several processes, start them with ``multiprocessing.get_context("spawn")`` and load the model in each.
+    A forked process lacks the threads in which PyTorch computes; it raises `UsageError` where it would wait for them.
+
     References
     ----------
     Akcay, Atapour-Abarghouei, Breckon. *GANomaly: Semi-Supervised Anomaly Detection via Adversarial
