@@ -59,8 +59,9 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     Notes
     -----
-    To predict in several processes, start them with ``multiprocessing.get_context("spawn")`` and load the model in each.
-    A forked process lacks the threads in which PyTorch computes; it raises `UsageError` where it would wait for them.
+    To predict in several processes, start them with ``multiprocessing.get_context("spawn")`` and load the model in
+    each. A forked process lacks the threads in which PyTorch computes; it raises `UsageError` instead of waiting for
+    them.
 
     References
     ----------
