@@ -1,4 +1,4 @@
-"""Ask PyPI whether the pinned dependencies have known vulnerabilities; where it cannot be asked, say so and go on."""
+"""Ask the package index for known vulnerabilities of the pinned packages; go on where it cannot be reached."""
 
 import json
 import subprocess
@@ -33,7 +33,10 @@ def main() -> int:
         dependencies = []
     audited = [dependency for dependency in dependencies if "vulns" in dependency]
     if not audited:
-        print("pip-audit was skipped: it asks pypi.org, which does not answer from here", file=sys.stderr)
+        print(
+            "pip-audit was skipped: the database of vulnerabilities cannot be reached from here",
+            file=sys.stderr,
+        )
         return 0
     print(f"pip-audit: {len(audited)} of {len(dependencies)} pinned packages audited")
     vulnerable = [dependency for dependency in audited if dependency["vulns"]]

@@ -64,6 +64,12 @@ def test_predictions_are_those_of_the_model(detector, exported, normal_images, a
     assert len(set(graph.predict(images))) == 2, "the test needs both verdicts"
 
 
+def test_a_graph_names_no_path_of_the_machine_that_made_it(exported):
+    content = exported.read_bytes()
+    assert b".py" not in content
+    assert str(Path(__file__).parents[2]).encode() not in content
+
+
 @pytest.mark.parametrize("preset", METHODS)
 def test_every_exportable_method_predicts_the_same(preset, tmp_path):
     images = textures(30, size=44)

@@ -105,6 +105,8 @@ def to_onnx(model: Model) -> "onnx.ModelProto":
     assert exported is not None
     proto = exported.model_proto
     _name_dimensions(proto)
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # where the exporter traced it: source lines and paths of this machine
     # an input with an initializer of the same name is optional
     proto.graph.initializer.append(onnx.numpy_helper.from_array(threshold.numpy(), THRESHOLD))
     onnx.helper.set_model_props(proto, metadata_of(model))
