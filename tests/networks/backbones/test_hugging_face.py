@@ -226,9 +226,10 @@ def test_a_folder_that_is_no_backbone_is_refused_in_one_sentence(resnet, damage,
     assert "\n" not in str(refused.value)
 
 
-def test_a_description_that_this_transformers_cannot_build_is_refused(resnet):
+@pytest.mark.parametrize("model_type", ["resnet-of-tomorrow", "timm_backbone"])
+def test_a_description_that_this_transformers_cannot_build_is_refused(resnet, model_type):
     description = load_backbone(str(resnet), ["stage2"]).describe()
-    description["config"]["model_type"] = "resnet-of-tomorrow"
+    description["config"]["model_type"] = model_type
     with pytest.raises(ModelFileError, match="cannot be built with transformers 5"):
         build_backbone(description)
 

@@ -109,7 +109,7 @@ def levels_of(name: str) -> dict[str, Level]:
 
 def build(description: Mapping[str, Any]) -> TransformersBackbone:
     """Build the backbone of a description; `load_state_dict` has to bring its weights."""
-    name = description["name"]
+    name = description.get("name", "")
     with package_needed(f"the backbone {name}"):
         import transformers
     try:
@@ -156,7 +156,8 @@ def _declared(content: Mapping[str, Any]) -> Settings:
     config_type = CONFIG_MAPPING[content["model_type"]]
     general = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     names = {field.name for field in dataclasses.fields(config_type)} | set(config_type.attribute_map)
-    declared = {name: value for name, value in content.items() if name in names - general}
+    names -= general | set(config_type.sub_configs)
+    declared = {name: value for name, value in content.items() if name in names}
     return {"model_type": content["model_type"], **declared}
 
 
@@ -164,6 +165,8 @@ def _config(settings: Settings, levels: list[str]) -> "PreTrainedConfig":
     """The configuration of a network that gives these levels."""
     from transformers import AutoConfig
 
+    if settings["model_type"] == "timm_backbone":
+        raise ValueError("timm's models load themselves")
     config = AutoConfig.for_model(**_declared(settings))
     config.out_features = levels
     return config
