@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ganomaly.errors import OutputError, UsageError
-from ganomaly.files import check_writable, written_whole
+from ganomaly.files import check_writable, remove_file, written_whole
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path):
@@ -122,6 +122,15 @@ def test_what_two_killed_writers_of_one_file_left_is_gone_after_the_next_run(tmp
         assert killed.returncode == -signal.SIGKILL
         assert len(list(tmp_path.iterdir())) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks that end with their process")
+def test_a_file_is_removed_with_what_a_killed_process_left_of_a_newer_one(tmp_path: Path):
+    target = tmp_path / "m.checkpoint"
+    target.write_text("old")
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, target], check=False)
+    remove_file(target)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_writer_that_ends_leaves_the_temporary_file_of_the_next_one(tmp_path: Path, monkeypatch):

@@ -128,6 +128,7 @@ def test_a_second_run_computes_only_what_is_missing(digits: Path, tmp_path: Path
     assert done == [2, 3]
     assert both[:2] == first
     assert path.read_text().startswith(written)
+    assert "torn" not in path.read_text()
     assert len(RowFile(tmp_path / "out").rows) == 3
 
 
