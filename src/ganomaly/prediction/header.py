@@ -1,6 +1,7 @@
-"""What model files and exported graphs say of their model, as JSON: one schema, checked before anything is built.
+"""The description of a model, as JSON in model files and in the metadata of graphs: one schema for both.
 
-Every text has a largest size, every number has bounds, and JSON is nested at most 200 deep, pydantic's limit.
+It is checked before anything is built. Each text has a largest size, each number has bounds, and JSON is nested at
+most 200 deep, which is pydantic's limit.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ _Score = Annotated[float, Field(ge=0)]
 
 
 class ModelHeader(BaseModel):
-    """What a file says of the model in it; keys that are not known here are ignored."""
+    """The JSON object that describes a model in its file. Other keys are ignored: later versions may add some."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, title="header")
 
@@ -43,7 +44,7 @@ class ModelHeader(BaseModel):
 
 
 class GraphHeader(ModelHeader):
-    """What an exported graph says of its model, with the calibration, which a model file holds as tensors."""
+    """The same for a graph, with the calibration, which a model file holds as tensors."""
 
     threshold: _Score
     calibration_scores: Annotated[list[_Score], Field(min_length=1)]
@@ -102,11 +103,11 @@ def read_format_version(path: Path, metadata: Mapping[str, str], newest: int) ->
     """
     text = metadata.get("format_version", "")
     if text.isascii() and text.isdecimal():
-        shown = text if len(text) <= _MAX_VERSION_DIGITS else f"{text[:_MAX_VERSION_DIGITS]} …"
+        shortened = text if len(text) <= _MAX_VERSION_DIGITS else f"{text[:_MAX_VERSION_DIGITS]} …"
         if len(text) > _MAX_VERSION_DIGITS or int(text) > newest:
             raise ModelFileError(
-                f"{path} was written by a newer version of ganomaly (format {shown}, this one reads up to {newest}); "
-                "upgrade ganomaly"
+                f"{path} was written by a newer version of ganomaly (format {shortened}, this one reads up to "
+                f"{newest}); upgrade ganomaly"
             )
         if int(text) >= 1:
             return int(text)
