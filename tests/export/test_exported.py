@@ -1,6 +1,7 @@
 """The predictions of an exported graph are those of its model, and what it cannot predict is refused in words."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,8 +66,11 @@ def test_predictions_are_those_of_the_model(detector, exported, normal_images, a
 
 
 def test_a_graph_names_no_path_of_the_machine_that_made_it(exported):
-    content = exported.read_bytes()
-    assert b".py" not in content
+    graph = onnx.load(exported)
+    for initializer in graph.graph.initializer:
+        initializer.ClearField("raw_data")  # any three letters may stand in weights
+    content = graph.SerializeToString()
+    assert re.search(rb"\.py\b", content) is None
     assert str(Path(__file__).parents[2]).encode() not in content
 
 

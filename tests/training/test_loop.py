@@ -186,7 +186,7 @@ def test_a_mended_discriminator_is_reported_and_training_goes_on(normal_images):
 
     result = run(normal_images, method=DiesOnce, epochs=5)
     assert len(result.messages) == 1
-    assert result.messages[0].startswith(f"step {CHECK_INTERVAL}: the discriminator's loss was at 0")
+    assert result.messages[0].startswith(f"step {CHECK_INTERVAL}: the discriminator's loss was 0;")
 
 
 def test_fewer_images_than_a_batch_make_one_batch(normal_images):

@@ -46,8 +46,6 @@ def test_the_default_backbone():
     check_graph(load_backbone("efficientnet-lite0", ["block4", "block10", "block14"]))
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(MODELS) - {"swin"})
-)  # whose windows the exporter does not finish with
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"swin"}))  # over which the exporter takes minutes
 def test_a_backbone_of_transformers(folders, name):
     check_graph(load_backbone(str(folders[name]), LEVELS[name]))
