@@ -98,6 +98,8 @@ def first_error(error: ValidationError) -> str:
     """The first wrong value in words: which it is, what is wrong with it, and the value, shortened."""
     first = error.errors(include_url=False)[0]
     name = " ".join(str(part) for part in first["loc"]).replace("_", " ") or error.title
+    if len(name) > MAX_VALUE_LENGTH:  # that of a key that is not known
+        name = f"{name[:MAX_VALUE_LENGTH]} …"
     if first["type"] == "missing":
         return f"{name} is missing"
     if first["type"] == "json_invalid":  # its input is the whole text

@@ -5,7 +5,6 @@ they are reached by: an image, a mask or a dataset is never a file that this pac
 """
 
 import json
-import mmap
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from ganomaly.errors import UsageError
 from ganomaly.files import check_writable, part_name
 
+_READ_BYTES = 2**20
 _HEAD = 4096  # bytes in which a text file says what it is
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 _MAX_JSON = 100_000_000  # bytes; larger ones are not ours
@@ -187,8 +187,14 @@ def _is_our_graph(path: Path) -> bool:
 
 
 def _contains(path: Path, text: bytes) -> bool:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(text) >= 0
+    """Whether a text is in a file; read in parts, because a bad block in a mapped file would end the process."""
+    end = b""
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            if text in end + part:
+                return True
+            end = (end + part)[-len(text) :]
+    return False
 
 
 PNG_SOFTWARE = "ganomaly"

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ganomaly.files import written_whole
 
+_READ_BYTES = 2**20
+
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata to a safetensors file, whole or not at all.
@@ -22,3 +24,17 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata:
     content = save(contiguous, dict(metadata))
     with written_whole(path) as part:
         part.write_bytes(content)
+
+
+def check_readable(path: Path) -> None:
+    """Read a file once before safetensors maps it into memory, where a bad block would end the process (SIGBUS).
+
+    Raises
+    ------
+    OSError
+        If the disk fails.
+    """
+    buffer = bytearray(_READ_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass

@@ -20,7 +20,7 @@ from faults.harness import (
 )
 
 KILLED, USAGE = -9, 2
-DAY = 24 * 3600
+SLOW_MICROSECONDS = 500_000  # for each operation on a file, so that the first process outlives the second
 WRITING = "is writing"
 LOCKED = ("fit", "benchmark", "demo", "export")  # the others write each file at once, and the last one wins
 
@@ -140,7 +140,7 @@ def test_a_lock_holds_and_ends_with_its_process_whatever_the_clock_says(
         out.mkdir()
         hours = (number % 49) - 24 if tries(1) > 1 else 24
         clock = {"clock_seconds": hours * 3600 + random.uniform(0, 3600)}
-        slow = {"action": "slow", "at": 3_000_000, "folder": str(out), "kill_with_last": True}
+        slow = {"action": "slow", "at": SLOW_MICROSECONDS, "folder": str(out), "kill_with_last": True}
         lock = lock_of(command.arguments(out))
         first, second = runner.run_together(
             [

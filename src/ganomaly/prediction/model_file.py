@@ -34,7 +34,7 @@ from ganomaly.prediction.header import (
     read_provenance,
 )
 from ganomaly.prediction.model import Model
-from ganomaly.tensor_files import write_safetensors
+from ganomaly.tensor_files import check_readable, write_safetensors
 from ganomaly.tensors import in_channels_last
 
 FORMAT = "ganomaly-model"
@@ -228,8 +228,11 @@ def _check_whole(path: Path) -> None:
         )
         if size < 8 + header_size + end:
             raise truncated
+        check_readable(path)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         raise foreign from None
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
-from ganomaly.tensor_files import write_safetensors
+from ganomaly.tensor_files import check_readable, write_safetensors
 
 FORMAT = "ganomaly-checkpoint-2"
 
@@ -67,6 +67,7 @@ class Checkpoint:
         path = self.path
         advice = "start anew with --no-resume, which replaces it"
         try:
+            check_readable(path)
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
@@ -88,6 +89,7 @@ def recorded_data(path: Path | None) -> str | None:
     if path is None or not path.is_file():
         return None
     try:
+        check_readable(path)
         with safe_open(path, framework="pt") as file:
             data = json.loads((file.metadata() or {})["identity"])["data"]
     except (SafetensorError, KeyError, ValueError, TypeError, OSError):
