@@ -45,11 +45,14 @@ Epochs = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        metavar="PIXELS", min=1, help="Side of the network input in pixels \\[default: from the images]."
+        metavar="N", min=1, help="Side of the network input in pixels \\[default: from the images]."
     ),
 ]
 Precision = Annotated[
-    defaults.Precision, typer.Option(help="Precision of training; scores are always computed in fp32.")
+    defaults.Precision,
+    typer.Option(
+        metavar="NAME", help="Precision of training: auto, fp32 or bf16; scores are always computed in fp32."
+    ),
 ]
 Report = Annotated[Path | None, typer.Option(metavar="FILE", help="HTML report to write; it opens offline.")]
 BatchSize = Annotated[
@@ -108,7 +111,9 @@ def fit(
         int,
         typer.Option(metavar="N", min=0, help="Random seed: same seed, machine and software, same weights."),
     ] = defaults.SEED,
-    device: Annotated[defaults.Device, typer.Option(help="Device to compute on.")] = defaults.DEVICE,
+    device: Annotated[
+        defaults.Device, typer.Option(metavar="NAME", help="Device to compute on: auto, cpu or cuda.")
+    ] = defaults.DEVICE,
     precision: Precision = defaults.PRECISION,
     false_alarm_rate: Annotated[
         float,

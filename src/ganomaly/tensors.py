@@ -30,9 +30,11 @@ def network_input(
         `float32[N, C, H, W]`, channels last in memory, which is how the pixels lie already.
     """
     # torch computes little in uint16
-    known = images if images.dtype == np.uint8 else images.astype(np.float32)
-    known = known if known.flags.writeable else known.copy()  # torch warns of memory that nobody may write to
-    pixels = torch.from_numpy(known).to(device, non_blocking=True).float()
+    values = images if images.dtype == np.uint8 else images.astype(np.float32)
+    values = (
+        values if values.flags.writeable else values.copy()
+    )  # torch warns of memory that nobody may write to
+    pixels = torch.from_numpy(values).to(device, non_blocking=True).float()
     x = pixels.mul_(2 / white_level).sub_(1).clamp_(max=1)
     return x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 

@@ -363,6 +363,15 @@ def test_wrong_usage_is_reported_before_any_work(digits: Path, tmp_path: Path, m
     assert "Traceback" not in done.stderr
 
 
+def test_a_wrong_name_of_a_dataset_is_refused(digits: Path, tmp_path: Path) -> None:
+    for more in (["--data", digits], []):
+        done = ganomaly("benchmark", "mnst", *more, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert "mnst" in done.stderr
+        assert "mnist, cifar10, baggage, elpv" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_data_is_wrong_usage(tmp_path: Path) -> None:
     done = ganomaly("benchmark", "mnist", "--out", tmp_path / "out")
     assert done.returncode == 2

@@ -6,6 +6,7 @@ import pytest
 
 from ganomaly.commands import console
 from ganomaly.commands.console import Console
+from ganomaly.training.observers import TrainingProgress
 from shell import ganomaly
 
 
@@ -18,6 +19,20 @@ def test_without_a_terminal_a_count_is_a_line_every_half_minute(
         for done, clock.now in enumerate((5.0, 31.0, 40.0, 62.0), start=1):
             count(done)
     assert capsys.readouterr().err.splitlines() == ["cells: 2 of 4", "cells: 4 of 4"]
+
+
+def test_without_a_terminal_a_long_epoch_is_a_line_every_half_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(console, "time", clock)
+    with Console().fitting() as display:
+        for step, clock.now in enumerate((5.0, 36.0, 40.0, 50.0), start=1):
+            display.trained(TrainingProgress(step, 8, (step + 3) // 4, 2, {}, 10.0, 60.0))
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "epoch 1/2, step 2 of 8",
+        "epoch 1/2, step 4 of 8",
+    ]
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,9 @@ def test_the_same_command_resumes_an_interrupted_fit(normal_folder, tmp_path, mo
     monkeypatch.setattr(
         "ganomaly.training.loop._Run._seconds_since_saved", lambda self: 1e9
     )  # save at each step
-    assert ganomaly(*arguments, "--model", stopped).returncode == 130
+    interrupted = ganomaly(*arguments, "--model", stopped)
+    assert interrupted.returncode == 130
+    assert "resumes from the last checkpoint" in interrupted.stderr
     assert not stopped.exists()
     stop_at = -1
     assert ganomaly(*arguments, "--model", stopped).returncode == 0
@@ -158,6 +160,19 @@ def test_the_same_command_resumes_an_interrupted_fit(normal_folder, tmp_path, mo
     left, right = (json.loads(ganomaly("info", path, "--json").stdout) for path in (whole, stopped))
     assert left["calibration"] == right["calibration"]
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == []
+
+
+@pytest.mark.parametrize("verb", ["fit", "score", "evaluate", "benchmark", "export", "demo", "info"])
+def test_help_shortens_no_name_in_80_columns(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "…" not in ganomaly(verb, "--help").stdout
+
+
+def test_wrong_names_of_options_are_refused_before_images_are_looked_for(tmp_path):
+    done = ganomaly("fit", tmp_path / "nothing", "--model", tmp_path / "m.safetensors", "--option", "nzz=64")
+    assert done.returncode == 2
+    assert "neither small nor patches" in done.stderr
+    assert " nz," in done.stderr
 
 
 def test_help_shows_square_brackets():

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.audit.datasets import PaintedImages, Painting, moved_mask
-from ganomaly.config import BATCH_SIZE
+from ganomaly.config import BATCH_SIZE, SEED
 from ganomaly.data import ImageDataset
 from ganomaly.errors import ImageError
 from ganomaly.metrics import Audit, audit_metrics
@@ -76,7 +76,7 @@ class AuditPlan:
         return self.defects + self.controls
 
 
-def plan_audit(dataset: ImageDataset, scores: Mapping[int, float], *, seed: int = 0) -> AuditPlan:
+def plan_audit(dataset: ImageDataset, scores: Mapping[int, float], *, seed: int = SEED) -> AuditPlan:
     """Choose which images are painted, and where.
 
     Every mask that covers at most a tenth of its image is painted twice: in its own image, and in a normal image
@@ -122,7 +122,7 @@ def audit_model(
     scores: Mapping[int, float],
     plan: AuditPlan,
     *,
-    seed: int = 0,
+    seed: int = SEED,
     batch_size: int = BATCH_SIZE,
     on_prediction: Callable[[int], None] = lambda done: None,
 ) -> AuditedImages:

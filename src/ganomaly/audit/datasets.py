@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.audit.inpainting import paint_out
+from ganomaly.config import SEED
 from ganomaly.data import ImageDataset, ImageRecord, Pixels
 from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.errors import ImageError
@@ -51,7 +52,7 @@ class PaintedImages(ImageDataset):
         Of the painting.
     """
 
-    def __init__(self, dataset: ImageDataset, paintings: Sequence[Painting], seed: int = 0) -> None:
+    def __init__(self, dataset: ImageDataset, paintings: Sequence[Painting], seed: int = SEED) -> None:
         self.name = f"{dataset.name}, painted"
         self._dataset, self._paintings, self._seed = dataset, paintings, seed
         self.records: Sequence[ImageRecord] = [dataset.records[painting.image] for painting in paintings]

@@ -20,13 +20,13 @@ def find_donor(
     values: NDArray[np.float64],
     excluded: NDArray[np.bool_],
     support: NDArray[np.bool_],
-    known: NDArray[np.bool_],
+    compared: NDArray[np.bool_],
     generator: np.random.Generator,
 ) -> tuple[int, int] | None:
     """Find the shift to an area that continues the surroundings of a part of an image.
 
-    The cost of a shift is 1 − ρ + 0.3 · ln²(e′/e) + 0.1 · (m′ − m)²/σ². ρ correlates the known surroundings with the
-    shifted ones, each without its mean, m and m′; e and e′ are the mean squares of the texture of the known pixels
+    The cost of a shift is 1 − ρ + 0.3 · ln²(e′/e) + 0.1 · (m′ − m)²/σ². ρ correlates the surroundings with the
+    shifted ones, each without its mean, m and m′; e and e′ are the mean squares of the texture of the compared pixels
     and of the donor; σ² is the variance of all values. Without the second term a smooth donor would match any texture
     better than an unlike texture does, and what is painted would be too smooth. The third keeps donors from being
     lightened or darkened much.
@@ -39,7 +39,7 @@ def find_donor(
         `bool[H, W]`, pixels that no donor may contain: defects, and what has been painted.
     support : ndarray
         `bool[H, W]`, the part to fill with its surroundings; a donor has this shape.
-    known : ndarray
+    compared : ndarray
         `bool[H, W]`, the pixels of `support` that are compared.
     generator : Generator
         Chooses among donors that match nearly equally well.
@@ -54,8 +54,8 @@ def find_donor(
     is_donor = _sums(excluded.astype(np.float64), support[box]) < 0.5
     if not is_donor.any():
         return None
-    cost = _surroundings_cost(values, excluded, box, known[box])
-    cost += CONTRAST_WEIGHT * _log_contrast_ratio(values, excluded, box, support[box], known[box]) ** 2
+    cost = _surroundings_cost(values, excluded, box, compared[box])
+    cost += CONTRAST_WEIGHT * _log_contrast_ratio(values, excluded, box, support[box], compared[box]) ** 2
     choices: list[tuple[int, int]] = []
     cost[~is_donor] = np.inf
     lowest = float(cost.min())
@@ -70,21 +70,21 @@ def _surroundings_cost(
     values: NDArray[np.float64],
     excluded: NDArray[np.bool_],
     box: tuple[slice, slice],
-    known: NDArray[np.bool_],
+    compared: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """1 − ρ + 0.1 · (m′ − m)²/σ² of the known pixels of a box with those of the box at each position."""
-    n = max(int(known.sum()), 1)
-    shape = np.subtract(values.shape[:2], known.shape) + 1
+    """1 − ρ + 0.1 · (m′ − m)²/σ² of the compared pixels of a box with those of the box at each position."""
+    n = max(int(compared.sum()), 1)
+    shape = np.subtract(values.shape[:2], compared.shape) + 1
     covariance, variance, level = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     own_variance = 0.0
     for channel in np.moveaxis(values, 2, 0):
         own = channel[box]
-        mean = float(own[known].mean()) if known.any() else 0.0
+        mean = float(own[compared].mean()) if compared.any() else 0.0
         centred = channel - mean  # keeps the squares small, and with them rounding errors
-        own_centred = np.where(known, own - mean, 0.0)
-        mean_difference = _sums(centred, known) / n
+        own_centred = np.where(compared, own - mean, 0.0)
+        mean_difference = _sums(centred, compared) / n
         covariance += _sums(centred, own_centred) / n
-        variance += _sums(centred**2, known) / n - mean_difference**2
+        variance += _sums(centred**2, compared) / n - mean_difference**2
         level += mean_difference**2
         own_variance += float((own_centred**2).sum()) / n
     total_variance = float(values[~excluded].var(axis=0).sum()) + 1e-12
@@ -99,15 +99,15 @@ def _log_contrast_ratio(
     excluded: NDArray[np.bool_],
     box: tuple[slice, slice],
     support: NDArray[np.bool_],
-    known: NDArray[np.bool_],
+    compared: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """ln(e′/e) at each position of the box; 0 where no known pixel says what e is."""
+    """ln(e′/e) at each position of the box; 0 where no compared pixel says what e is."""
     weights = (~excluded).astype(np.float64)
     blurred = ndimage.gaussian_filter(values * weights[..., None], (_CONTRAST_SIGMA, _CONTRAST_SIGMA, 0))
     blurred /= np.maximum(ndimage.gaussian_filter(weights, _CONTRAST_SIGMA), 1e-3)[..., None]
     texture = (((values - blurred) ** 2).sum(axis=2)) * weights
     contrasts = _sums(texture, support) / int(support.sum())
-    original = known & ~excluded[box]
+    original = compared & ~excluded[box]
     if not original.any():
         return np.zeros_like(contrasts)
     floor = 0.005 * float(texture.sum()) / max(float(weights.sum()), 1.0) + 1e-12

@@ -140,8 +140,8 @@ class _Canvas:
         """Fill a connected component of the region, halving what no single donor covers."""
         parts = [component]
         while parts:
-            # the part of whose surroundings most is known comes first
-            part = parts.pop(int(np.argmax([self._known_share(part) for part in parts])))
+            # the part with the largest share of filled surroundings comes first
+            part = parts.pop(int(np.argmax([self._filled_share(part) for part in parts])))
             longest = int(np.ptp(part, axis=0).max()) + 1
             if longest > self._widths.part or not self._filled(part, smoothly=longest <= _SMALLEST_PART):
                 parts += _halves(part)
@@ -154,18 +154,18 @@ class _Canvas:
         inside = self._inside(part, window)
         rim = _grown(inside, widths.rim) & ~unfilled
         band = inside & ~self._core[window]
-        known = rim | band  # pixels of the band are the image's own
-        shift = find_donor(values, self._region[window], inside | rim, known, self._generator)
+        given = rim | band  # pixels of the band are the image's own
+        shift = find_donor(values, self._region[window], inside | rim, given, self._generator)
         if shift is None and not smoothly:
             return False
         donor = np.zeros_like(values)
         if shift is not None:
             rows, columns = np.nonzero(inside | rim)
             donor[rows, columns] = values[rows + shift[0], columns + shift[1]]
-        difference = np.where(known[..., None], values - donor, 0.0)
+        difference = np.where(given[..., None], values - donor, 0.0)
         close = _box(part, widths.rim, self._region.shape, window)
         offset = smooth_continuation(
-            difference[close], inside[close], known[close], sigma=float(max(1, widths.clearance))
+            difference[close], inside[close], given[close], sigma=float(max(1, widths.clearance))
         )
         # no seam towards parts that are yet to be filled
         free = band & ~_grown(unfilled & ~inside, 2)
@@ -180,8 +180,8 @@ class _Canvas:
         inside[part[:, 0] - window[0].start, part[:, 1] - window[1].start] = True
         return inside
 
-    def _known_share(self, part: NDArray[np.int64]) -> float:
-        """Share of the pixels around a part that are known."""
+    def _filled_share(self, part: NDArray[np.int64]) -> float:
+        """Share of the pixels around a part that need no filling, or no longer."""
         window = _box(part, 1, self._region.shape)
         inside = self._inside(part, window)
         around = ndimage.binary_dilation(inside, _EIGHT_NEIGHBOURS) & ~inside

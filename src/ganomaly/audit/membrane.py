@@ -12,11 +12,11 @@ _TINY = 1e-9  # keeps the system solvable where a pixel has no neighbour that co
 
 
 def membrane(
-    values: NDArray[np.float64], inside: NDArray[np.bool_], known: NDArray[np.bool_]
+    values: NDArray[np.float64], inside: NDArray[np.bool_], given: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Continue known values smoothly into an area.
+    """Continue given values smoothly into an area.
 
-    Each pixel inside becomes the mean of its neighbours; neighbours that are neither inside nor known, and those
+    Each pixel inside becomes the mean of its neighbours; neighbours that are neither inside nor given, and those
     beyond the edge of the image, do not count. Source: Pérez, Gangnet, Blake, *Poisson Image Editing*, SIGGRAPH 2003,
     eq. (2).
 
@@ -24,7 +24,7 @@ def membrane(
     ----------
     values : ndarray
         `float64[H, W, C]`.
-    inside, known : ndarray
+    inside, given : ndarray
         `bool[H, W]`, disjoint: where values are computed, and where they are given.
 
     Returns
@@ -54,12 +54,12 @@ def membrane(
         y, x = rows + down, columns + right
         in_image = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         y, x = y.clip(0, height - 1), x.clip(0, width - 1)
-        unknown = np.flatnonzero(in_image & inside[y, x])
-        given = np.flatnonzero(in_image & known[y, x])
-        n_neighbours[unknown] += 1
-        n_neighbours[given] += 1
-        links.append(np.stack([unknown, number[y[unknown], x[unknown]]]))
-        sums[given] += values[y[given], x[given]]
+        linked = np.flatnonzero(in_image & inside[y, x])
+        beside = np.flatnonzero(in_image & given[y, x])
+        n_neighbours[linked] += 1
+        n_neighbours[beside] += 1
+        links.append(np.stack([linked, number[y[linked], x[linked]]]))
+        sums[beside] += values[y[beside], x[beside]]
     first, second = np.concatenate(links, axis=1)
     system: Any = sparse.diags_array(n_neighbours) - sparse.coo_array(
         (np.ones(len(first)), (first, second)), shape=(n, n)
@@ -69,24 +69,24 @@ def membrane(
 
 
 def smooth_continuation(
-    values: NDArray[np.float64], inside: NDArray[np.bool_], known: NDArray[np.bool_], sigma: float
+    values: NDArray[np.float64], inside: NDArray[np.bool_], given: NDArray[np.bool_], sigma: float
 ) -> NDArray[np.float64]:
-    """Continue the low frequencies of known values into an area.
+    """Continue the low frequencies of given values into an area.
 
     Parameters
     ----------
-    values, inside, known
-        As for `membrane`, but `inside` and `known` may overlap: pixels in both are known.
+    values, inside, given
+        As for `membrane`, but `inside` and `given` may overlap: pixels in both are given.
     sigma : float
         Standard deviation in pixels of the Gaussian that removes high frequencies.
 
     Returns
     -------
     ndarray
-        `float64[H, W, C]`; 0 where neither inside nor known.
+        `float64[H, W, C]`; 0 where neither inside nor given.
     """
-    weights = known.astype(np.float64)
+    weights = given.astype(np.float64)
     weighted = ndimage.gaussian_filter(values * weights[..., None], (sigma, sigma, 0), mode="constant")
     weights = ndimage.gaussian_filter(weights, sigma, mode="constant")
-    low = np.where(known[..., None], weighted / np.maximum(weights, _TINY)[..., None], 0.0)
-    return membrane(low, inside & ~known, known)
+    low = np.where(given[..., None], weighted / np.maximum(weights, _TINY)[..., None], 0.0)
+    return membrane(low, inside & ~given, given)

@@ -19,7 +19,15 @@ from ganomaly.benchmark.tables import (
     result_table,
     write_tables,
 )
-from ganomaly.benchmark.tasks import ARRAYS, BAGGAGE, OVERALL, WITHOUT_FOLDER, BenchmarkDataset, Task
+from ganomaly.benchmark.tasks import (
+    ARRAYS,
+    BAGGAGE,
+    OVERALL,
+    WITHOUT_FOLDER,
+    BenchmarkDataset,
+    Task,
+    check_dataset_name,
+)
 
 __all__ = [
     "ARRAYS",
@@ -37,6 +45,7 @@ __all__ = [
     "Task",
     "as_latex",
     "as_markdown",
+    "check_dataset_name",
     "check_figure_files",
     "check_table_files",
     "grid",

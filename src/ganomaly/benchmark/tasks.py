@@ -35,6 +35,8 @@ WITHOUT_FOLDER = (BAGGAGE, ELPV)
 """Data sets that are simulated, or come with a package."""
 OVERALL = "overall"
 WHOLE_WEAPON = "whole weapon"
+NAMES = (*ARRAYS, *WITHOUT_FOLDER)
+"""Data sets with a name of their own; other names are those of folders."""
 _BAGGAGE_TRAIN, _BAGGAGE_TEST_NORMAL, _BAGGAGE_TEST_PER_THREAT = 4000, 1000, 500  # images
 
 
@@ -56,6 +58,24 @@ class Task:
     train: ImageDataset
     test: ImageDataset
     labels: Mapping[str, NDArray[np.float64]]
+
+
+def check_dataset_name(name: str, folder: Path | None) -> None:
+    """Raise `UsageError` for a name that needs a folder and has none, or one in another layout, as after a typo."""
+    if name in WITHOUT_FOLDER:
+        return
+    if folder is None:
+        named = f"the dataset {name}" if name in NAMES else f"{name}, which is none of {', '.join(NAMES)},"
+        raise UsageError(f"{named} needs --data FOLDER")
+    if (
+        name not in NAMES
+        and folder.is_dir()
+        and not all((folder / part).is_dir() for part in ("train", "test"))
+    ):
+        raise UsageError(
+            f"there is no dataset {name!r}: the names are {', '.join(NAMES)}, and with any other name --data must be "
+            f"a folder in MVTec AD layout, with train/good and test/<kind>, which {folder} is not"
+        )
 
 
 @dataclass(frozen=True)

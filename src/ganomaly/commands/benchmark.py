@@ -8,12 +8,12 @@ from rich.text import Text
 
 from ganomaly.benchmark import (
     ERROR,
-    WITHOUT_FOLDER,
     BenchmarkDataset,
     Budget,
     Protocol,
     ResultTable,
     RowFile,
+    check_dataset_name,
     check_figure_files,
     check_table_files,
     grid,
@@ -50,8 +50,7 @@ def benchmark(
     json_path: Path | None,
 ) -> None:
     """Compare methods; a second call with the same options resumes after the rows that are done."""
-    if data is None and name not in WITHOUT_FOLDER:
-        raise UsageError(f"the dataset {name} needs --data FOLDER")
+    check_dataset_name(name, data)
     check_outputs({"--json": (json_path, FIGURES_JSON)})
     specs = parse_methods(methods)
     class_names = None if classes is None else [part.strip() for part in classes.split(",")]

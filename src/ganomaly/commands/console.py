@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ganomaly.training.observers import TrainingProgress
 
 
-SECONDS_BETWEEN_LINES = 30  # of a count, where the output is no terminal that could show a bar
+SECONDS_BETWEEN_LINES = 30  # where the output is no terminal that could show a bar
 
 
 class Console:
@@ -114,12 +114,16 @@ class _Bars(Progress):
 
 
 class FittingDisplay:
-    """A training observer that draws progress bars; without a terminal, one line per epoch."""
+    """A training observer that draws progress bars.
+
+    Without a terminal it prints a line per epoch, and one every `SECONDS_BETWEEN_LINES` seconds in long ones.
+    """
 
     def __init__(self, console: Console, bars: _Bars, *, is_terminal: bool) -> None:
         self._console, self._bars, self._is_terminal = console, bars, is_terminal
         self._decoding: TaskID | None = None
         self._training: TaskID | None = None
+        self._last_line = time.monotonic()
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the bars."""
@@ -138,11 +142,17 @@ class FittingDisplay:
     def trained(self, progress: "TrainingProgress") -> None:
         """Update the bar of training."""
         if self._training is None:
+            self._last_line = time.monotonic()
             self._training = self._bars.add_task("training", total=progress.steps)
         losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
         speed = f"{progress.images_per_second:.0f} images/s"
         self._bars.details = f"{speed}; losses: {losses}" if losses else speed
         epoch = f"epoch {progress.epoch}/{progress.epochs}"
         self._bars.update(self._training, completed=progress.step, description=f"training, {epoch}")
-        if not self._is_terminal and progress.step * progress.epochs == progress.epoch * progress.steps:
-            self._console.say(f"{epoch}: {self._bars.details}; {progress.seconds_left:.0f} s left")
+        if self._is_terminal:
+            return
+        is_last_of_epoch = progress.step * progress.epochs == progress.epoch * progress.steps
+        if is_last_of_epoch or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            steps = f"step {progress.step:,} of {progress.steps:,}"
+            self._console.say(f"{epoch}, {steps}: {self._bars.details}; {progress.seconds_left:.0f} s left")
+            self._last_line = time.monotonic()

@@ -1,8 +1,11 @@
 """`ganomaly fit`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ganomaly.commands.console import Console
+from ganomaly.commands.process import InterruptionError
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
 from ganomaly.files import remove_file
@@ -18,7 +21,7 @@ def fit(console: Console, data: str, path: Path, options: FitOptions, *, resume:
     checkpoint = path.with_name(path.name + ".checkpoint")
     check_replaceable(checkpoint, CHECKPOINT)
     with locked_file(path, "ganomaly fit"):
-        with console.fitting() as display:
+        with _interruption_in_words(checkpoint, resume=resume), console.fitting() as display:
             result = fit_model(data, options, observer=display, checkpoint=checkpoint, resume=resume)
         save_model(result.model, path)
         remove_file(checkpoint)
@@ -32,3 +35,16 @@ def fit(console: Console, data: str, path: Path, options: FitOptions, *, resume:
     )
     list_failures(console, result.failures)
     return not result.failures
+
+
+@contextmanager
+def _interruption_in_words(checkpoint: Path, *, resume: bool) -> Iterator[None]:
+    """Say after Ctrl-C what the same command will do next."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        resumes = resume and checkpoint.exists()
+        consequence = "resumes from the last checkpoint" if resumes else "starts anew"
+        raise InterruptionError(
+            f"interrupted; no model was written; the same command {consequence}"
+        ) from None

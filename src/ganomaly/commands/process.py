@@ -16,7 +16,6 @@ from ganomaly.errors import GANomalyError, package_needed, printable
 UNREADABLE_IMAGES = 3
 INTERRUPTED = 130  # what shells expect
 AFTER_INTERRUPTION = {
-    "fit": "no model was written; the same command resumes from the last checkpoint",
     "benchmark": "finished rows are saved; the same command resumes with the next",
     "score": "no table or report was written; maps already written stay",
     "demo": "files already written stay",

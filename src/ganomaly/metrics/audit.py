@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ganomaly.config import SEED
 from ganomaly.errors import UsageError
 from ganomaly.metrics.images import image_auroc
 
@@ -74,7 +75,7 @@ class Audit(KindAudit):
     n_mask_too_large: int = 0
     n_without_mask: int = 0
     n_recorded: int = 0
-    seed: int = 0
+    seed: int = SEED
     per_kind: Mapping[str, KindAudit] = field(default_factory=dict)
 
     @property

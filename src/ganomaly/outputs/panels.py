@@ -13,7 +13,7 @@ from ganomaly.prediction import Prediction, resize_map
 DIFFERENCE_GAIN = 2
 """Brightens differences: the small ones matter, and would be too dark to see."""
 
-OVERLAY = "heat map"
+OVERLAY = "overlay"
 """Name of the panel with the overlay."""
 
 Panels = Mapping[str, NDArray[np.uint8]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ganomaly.config import AUTO, CalibrationOptions, FitOptions
+from ganomaly.config import CalibrationOptions, FitOptions
 from ganomaly.data import (
     ImageDataset,
     ImageLoader,
@@ -31,7 +31,7 @@ from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.observers import Observer, SilentObserver
 from ganomaly.training.plan import (
     TrainingPlan,
-    plan_method,
+    check_options,
     plan_split,
     plan_training,
     read_training_images,
@@ -88,7 +88,7 @@ def fit_model(
         In one sentence each, as early as it can be known.
     """
     observer = observer or SilentObserver()
-    _check_options(options)
+    check_options(options)
     dataset = open_training_images(data)
     inspection = inspect_images(dataset)
     plan = plan_training(dataset, inspection, options)
@@ -162,13 +162,6 @@ def calibration_images(model: Model, data: Any) -> ImageDataset:
     options = CalibrationOptions.checked(false_alarm_rate=model.calibration.false_alarm_rate)
     split = plan_split(inspect_images(dataset), options, model.provenance["seed"])
     return Subset(dataset, split.calibration)
-
-
-def _check_options(options: FitOptions) -> None:
-    """Raise `UsageError` for wrong options before anything is read."""
-    CalibrationOptions.checked(false_alarm_rate=options.false_alarm_rate)
-    if options.preset != AUTO:
-        plan_method(options)
 
 
 def _check_readable(plan: TrainingPlan, loader: ImageLoader) -> None:

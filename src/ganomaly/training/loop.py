@@ -274,7 +274,7 @@ class _Run:
         if broken:
             raise TrainingError(
                 f"training diverged: the {' and '.join(broken)} loss is not a number at step {self.state.step}; "
-                "train with --precision fp32 or another seed; the last checkpoint is from before that"
+                "train with --precision fp32 or another seed"
             )
 
     def _check_collapse(self) -> None:

@@ -33,6 +33,7 @@ from ganomaly.data import (
 from ganomaly.data.fingerprint import SAMPLE_SIZE
 from ganomaly.data.inspect import agreed_bits, choose_channels
 from ganomaly.devices import choose_device
+from ganomaly.errors import UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
 from ganomaly.training.memory import check_fits_memory
@@ -204,6 +205,22 @@ def plan_method(options: FitOptions, inspection: Inspection | None = None) -> Me
         check_image_size(options.image_size)
     _training_options(options, preset, channels=1)  # checks them; the channels may still change
     return MethodPlan(name, preset, method_type, method_options)
+
+
+def check_options(options: FitOptions) -> None:
+    """Raise `UsageError` for options that no image could make right, before anything is read."""
+    CalibrationOptions.checked(false_alarm_rate=options.false_alarm_rate)
+    if options.preset != AUTO:
+        plan_method(options)
+        return
+    presets = (SMALL_PRESET, LARGE_PRESET)
+    names = {name for preset in presets for name in type(find_preset(preset)[1].options).model_fields}
+    unknown = sorted(options.method_options.keys() - names)
+    if unknown:
+        raise UsageError(
+            f"neither {' nor '.join(presets)}, which the preset auto chooses from, has an option {unknown[0]}; "
+            f"there are: {', '.join(sorted(names))}"
+        )
 
 
 def suggested_preset(inspection: Inspection) -> str:

@@ -220,11 +220,11 @@ def test_thumbnails_are_small_and_lossless_where_pixels_are_visible(tmp_path, si
 def test_any_number_of_panels_with_any_names_is_shown_in_order(tmp_path):
     report = builder()
     report.add(
-        predicted("a.png", 0.9), {name: panel()["image"] for name in ("image", "heat map", "mask", "x̂")}
+        predicted("a.png", 0.9), {name: panel()["image"] for name in ("image", "overlay", "mask", "x̂")}
     )
     report.add(predicted("b.png", 0.9), {name: panel()["image"] for name in ("mask", "image")})
     thumbnails = written(report, tmp_path).thumbnails
-    assert thumbnails["names"] == ["image", "heat map", "mask", "x̂"]
+    assert thumbnails["names"] == ["image", "overlay", "mask", "x̂"]
     assert [name for name, *_ in thumbnails["by_row"]["1"]] == [2, 0]
 
 

@@ -349,7 +349,8 @@ def test_reports_without_labels_work_too(browser, tmp_path, images, calibration,
 
 
 @pytest.mark.parametrize(
-    ("n", "words"), [(13, "too few: 13 calibration images, φ attains 7.1 %"), (99, "99 calibration images")]
+    ("n", "words"),
+    [(13, "13 calibration images are too few, φ attains 7.1 %"), (99, "99 calibration images")],
 )
 def test_a_rate_that_was_not_attained_is_stated(browser, images, tmp_path, n, words):
     calibration = Calibration(np.random.default_rng(4).lognormal(-3, 0.3, n), false_alarm_rate=0.01)
@@ -421,7 +422,7 @@ def test_an_audit_shows_its_figures_and_pairs_without_overflowing(browser, tmp_p
     audit = audit_metrics(
         [4, 5, 6], [1, 5, 2], ["hole", "hole", hostile], [1, 2, 3], [1], [1], ["hole"], n_mask_too_large=2
     )
-    panels = {"image": np.zeros((90, 60), np.uint8), "heat map": np.zeros((90, 60, 3), np.uint8)}
+    panels = {"image": np.zeros((90, 60), np.uint8), "overlay": np.zeros((90, 60, 3), np.uint8)}
     pairs = [
         ReportPair(f"parts/{kind}/{n}.png", kind, 4.5, 0.25, panels, panels)
         for n, kind in enumerate(("hole", hostile))

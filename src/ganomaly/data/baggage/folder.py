@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
+from ganomaly.config import SEED
 from ganomaly.data.baggage.bag import (
     SimulatedBag,
     normal_patches,
@@ -58,7 +59,7 @@ def write_simulated_baggage(
     n_train: int,
     n_test_normal: int,
     n_test_per_threat: int,
-    seed: int = 0,
+    seed: int = SEED,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a dataset of simulated baggage: `train/good`, `test/good`, `test/<threat>`, `ground_truth/<threat>`.

@@ -39,7 +39,7 @@ function showTiles(threshold) {
   const tooFew = attained > numbers.false_alarm_rate + 1e-9;
   tiles.push(
     tile("Threshold", formatScore(threshold), moved ? `moved; φ is ${formatScore(numbers.threshold)}` : "φ, set by calibration", "live"),
-    tile("False-alarm rate", formatPercent(numbers.false_alarm_rate), tooFew ? `target; too few: ${calibrated}, φ attains ${formatPercent(attained)}` : `target; ${calibrated}`),
+    tile("False-alarm rate", formatPercent(numbers.false_alarm_rate), tooFew ? `chosen; ${calibrated} are too few, φ attains ${formatPercent(attained)}` : `chosen; ${calibrated}`),
   );
   byId("tiles").replaceChildren(...tiles);
 }
