@@ -9,6 +9,8 @@ import pytest
 from faults.commands import commands
 from faults.harness import Command, Runner, Undisturbed, results, write_inputs
 
+collect_ignore = ["fuse_disk.py", "fuzz_parsers.py"]  # scripts that need the extra `faults`
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

@@ -85,9 +85,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # torn by a kill: its cell runs again
-        if isinstance(row, dict):
+        if isinstance(row, dict) and not any(isinstance(value, list | dict) for value in row.values()):
             rows.append(_with_present_columns(row))
     return rows
 

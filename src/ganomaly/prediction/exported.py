@@ -208,8 +208,9 @@ class _OnnxGraph:
             options = onnxruntime.SessionOptions()
             # fatal errors only: others are raised, and the warning that the threshold has a default is harmless
             options.log_severity_level = 4
+            # without a second try, which prints to the standard output
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
             inputs = {entry.name: entry for entry in self._session.get_inputs()}
             self.outputs = tuple(output.name for output in self._session.get_outputs())
