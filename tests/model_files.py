@@ -43,8 +43,8 @@ def with_model_json(path: Path, target: Path, edit: Mapping[str, Any]) -> Path:
     """A copy with other values in the JSON that describes the model; `...` removes one."""
     metadata, tensors = read_model_file(path)
     description = json.loads(metadata["model"]) | edit
-    kept = {name: value for name, value in description.items() if value is not ...}
-    return write_model_file(target, metadata | {"model": json.dumps(kept)}, tensors)
+    remaining = {name: value for name, value in description.items() if value is not ...}
+    return write_model_file(target, metadata | {"model": json.dumps(remaining)}, tensors)
 
 
 def with_onnx_checksum(graph: bytes) -> bytes:
@@ -80,5 +80,5 @@ def with_graph_json(path: Path, target: Path, edit: Mapping[str, Any]) -> Path:
     """A copy of an ONNX graph with other values in the JSON that describes the model; `...` removes one."""
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     description = json.loads(metadata["model"]) | edit
-    kept = {name: value for name, value in description.items() if value is not ...}
-    return with_metadata(path, target, {"model": json.dumps(kept)})
+    remaining = {name: value for name, value in description.items() if value is not ...}
+    return with_metadata(path, target, {"model": json.dumps(remaining)})

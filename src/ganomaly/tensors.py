@@ -27,7 +27,7 @@ def network_input(
     Returns
     -------
     Tensor
-        `float32[N, C, H, W]`, channels last in memory, which is how the pixels lie already.
+        `float32[N, C, H, W]`, channels last in memory, as the pixels are already.
     """
     # torch computes little in uint16
     values = images if images.dtype == np.uint8 else images.astype(np.float32)

@@ -260,13 +260,13 @@ def test_whole_bags_are_written_with_masks_of_their_own_size(tmp_path: Path) -> 
 def test_whole_bags_are_written_without_their_threats_too(tmp_path: Path) -> None:
     write_simulated_baggage(tmp_path, kind="bags", n_train=0, n_test_normal=0, n_test_per_threat=1)
     for threat in THREAT_KINDS:
-        truth = tmp_path / "ground_truth" / threat
+        ground_truth = tmp_path / "ground_truth" / threat
         image, without, mask = (
             np.asarray(Image.open(path)).astype(int)
             for path in (
                 tmp_path / "test" / threat / "00000.png",
-                truth / "00000_without_defect.png",
-                truth / "00000_mask.png",
+                ground_truth / "00000_without_defect.png",
+                ground_truth / "00000_mask.png",
             )
         )
         near = ndimage.binary_dilation(mask > 0, iterations=6)  # blur and sharpening of the display

@@ -101,8 +101,8 @@ def test_a_graph_without_a_score_gets_one_sentence(graph, tmp_path):
 def test_a_graph_that_takes_no_images_gets_one_sentence(graph, tmp_path):
     proto = onnx.load(graph)
     for node in proto.graph.node:
-        node.input[:] = ["picture" if name == "image" else name for name in node.input]
-    proto.graph.input[0].name = "picture"
+        node.input[:] = ["photo" if name == "image" else name for name in node.input]
+    proto.graph.input[0].name = "photo"
     refused(write_graph(tmp_path / "edited.onnx", proto), "takes no images")
 
 

@@ -173,7 +173,7 @@ def test_a_discriminator_that_stays_at_0_is_said(normal_images):
         run(normal_images, method=DeadDiscriminator, epochs=steps_needed)
 
 
-def test_a_mended_discriminator_is_reported_and_training_goes_on(normal_images):
+def test_a_recovered_discriminator_is_reported_and_training_goes_on(normal_images):
     class DiesOnce(GANomaly):
         steps = 0
 

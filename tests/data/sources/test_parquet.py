@@ -173,7 +173,7 @@ def test_label_0_is_normal_in_evaluation_and_numbers_do_not_choose_in_training(t
 
 
 @pytest.mark.parametrize("labels", [[True, False, True, False], [1, 0, 1, 0]])
-def test_a_label_of_truth_values_says_whether_an_image_is_anomalous(
+def test_a_boolean_label_says_whether_an_image_is_anomalous(
     tmp_path: Path, labels: list[bool] | list[int]
 ) -> None:
     path = write(tmp_path / "x.parquet", 4, labels=labels)
