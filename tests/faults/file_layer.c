@@ -2,7 +2,7 @@
  * of one folder, and kills it, fails, shortens, interrupts or delays at the operation that a test chose.
  *
  * It sees writes of every library that calls the system through libc, whatever its language. It does nothing until
- * `faults_arm` is called, which a test does in a fork.
+ * `faults_arm` or `faults_shift_clock` is called, which a test does in a fork.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OFF, COUNT, KILL_BEFORE, KILL_AFTER, FAIL_FROM, FAIL_ONCE, SHORT, INTERRUPT, SLOW };
@@ -166,3 +168,30 @@ OPEN(open, (const char *path, int flags, ...), (path, flags, mode))
 OPEN(open64, (const char *path, int flags, ...), (path, flags, mode))
 OPEN(openat, (int at, const char *path, int flags, ...), (at, path, flags, mode))
 OPEN(openat64, (int at, const char *path, int flags, ...), (at, path, flags, mode))
+
+/* The wall clock, which somebody may set; the monotonic clock goes on. */
+static time_t shift;
+
+void faults_shift_clock(long seconds) { shift = seconds; }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = (int)syscall(SYS_clock_gettime, clock, now);
+    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += shift;
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec precise;
+    (void)zone;
+    if (clock_gettime(CLOCK_REALTIME, &precise) != 0) return -1;
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *now) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    if (now != NULL) *now = precise.tv_sec;
+    return precise.tv_sec;
+}

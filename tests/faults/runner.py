@@ -56,7 +56,7 @@ def import_everything() -> None:
     figure.savefig(os.devnull, format="png")
 
 
-def prepare(run: dict[str, Any]) -> None:
+def prepare(run: dict[str, Any], layer: ctypes.CDLL | None) -> None:
     """Apply to this fork what a run asks for."""
     if "checkpoint_seconds" in run:
         shorten_checkpoints(run["checkpoint_seconds"])
@@ -74,7 +74,8 @@ def prepare(run: dict[str, Any]) -> None:
     if "graph" in run:
         use_graph(Path(run["graph"]))
     if "clock_seconds" in run:
-        shift_clock(run["clock_seconds"])
+        assert layer is not None
+        layer.faults_shift_clock(run["clock_seconds"])
     if "wait_for" in run:  # until the file has content
         path = Path(run["wait_for"])
         while not (path.exists() and path.stat().st_size > 0):
@@ -117,16 +118,6 @@ def use_graph(path: Path) -> None:
     mock.patch.object(export, "to_onnx", made_before).start()
 
 
-def shift_clock(seconds: float) -> None:
-    """Let the wall clock jump; the system's own timers go on as they are."""
-    now = time.time
-
-    def shifted() -> float:
-        return now() + seconds
-
-    mock.patch.object(time, "time", shifted).start()
-
-
 def run_in_fork(run: dict[str, Any], layer: ctypes.CDLL | None) -> int:
     """Start a run; return the id of its process."""
     process = os.fork()
@@ -141,7 +132,7 @@ def run_in_fork(run: dict[str, Any], layer: ctypes.CDLL | None) -> int:
         os.dup2(log, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
         sys.argv = ["ganomaly", *run["argv"]]
-        prepare(run)
+        prepare(run, layer)
         from ganomaly.cli import main
 
         if layer is not None and "action" in run:
@@ -212,6 +203,7 @@ def serve() -> None:
         layer = ctypes.CDLL(os.environ["LD_PRELOAD"])
         layer.faults_arm.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int]
         layer.faults_count.restype = ctypes.c_long
+        layer.faults_shift_clock.argtypes = [ctypes.c_long]
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     print(json.dumps("ready"), file=answers)

@@ -133,25 +133,26 @@ def test_a_lock_holds_and_ends_with_its_process_whatever_the_clock_says(
     undisturbed: Callable[[str], Undisturbed],
     tmp_path: Path,
 ) -> None:
-    """A second process whose clock is up to a day off is refused while the first one lives, and not after it."""
+    """With a clock up to a day ahead or behind, others are refused while the first one lives, and not after it."""
     command, whole = all_commands[name], undisturbed(name)
     random, out = seeded(f"clock {name}"), tmp_path / "out"
     for number in range(tries(1)):
         out.mkdir()
-        hours = (number % 49) - 24 if tries(1) > 1 else 24
-        clock = {"clock_seconds": hours * 3600 + random.uniform(0, 3600)}
+        ahead = (24 - number % 24) * 3600 - random.randrange(3600 if number else 1)
         slow = {"action": "slow", "at": SLOW_MICROSECONDS, "folder": str(out), "kill_with_last": True}
-        lock = lock_of(command.arguments(out))
-        first, second = runner.run_together(
+        waiting = command.options | {"wait_for": str(lock_of(command.arguments(out)))}
+        first, *others = runner.run_together(
             [
                 (command.arguments(out), command.options | slow),
-                (command.arguments(out), command.options | clock | {"wait_for": str(lock)}),
+                *((command.arguments(out), waiting | {"clock_seconds": shift}) for shift in (ahead, -ahead)),
             ]
         )
         assert first.status == KILLED, first.text
-        assert second.status == USAGE, second.text
-        assert WRITING in second.text
-        done = runner.run(command.arguments(out), **command.options, **clock)
+        for other in others:
+            assert other.status == USAGE, other.text
+            assert WRITING in other.text
+        shift = random.choice((ahead, -ahead))
+        done = runner.run(command.arguments(out), **command.options, clock_seconds=shift)
         assert done.status == 0, done.text
         assert results(out, command.variable) == whole.results
         shutil.rmtree(out)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,3 +156,19 @@ def test_a_map_that_makes_no_sense_is_refused_in_words(anomaly_map, mask, words)
 def test_an_fpr_limit_that_is_no_share_is_refused(fpr_limit):
     with pytest.raises(UsageError, match="fpr_limit"):
         aupro([np.ones((2, 2))], [None], fpr_limit)
+
+
+def test_a_large_image_takes_little_memory_beside_its_map(monkeypatch):
+    monkeypatch.setattr(pixels, "MERGE_PIXELS", 2**16)
+    monkeypatch.setattr(pixels, "MAX_VALUES", 2**14)
+    anomaly_map = np.random.default_rng(0).random((1000, 1000), dtype=np.float32)
+    mask = np.zeros((1000, 1000), dtype=np.uint8)
+    mask[100:400, 200:700] = 255
+    tally = PixelTally()
+    tracemalloc.start()
+    try:
+        tally.add(anomaly_map, mask)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 14 * anomaly_map.size, f"{peak / anomaly_map.size:.1f} bytes a pixel"
