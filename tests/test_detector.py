@@ -208,7 +208,7 @@ def test_the_public_name_is_the_class():
     assert GANomalyDetector is Detector
 
 
-@pytest.mark.parametrize(("side", "chosen"), [(32, "small"), (64, "small"), (65, "patches")])
+@pytest.mark.parametrize(("side", "chosen"), [(32, "small"), (64, "small"), (65, "features")])
 def test_the_preset_is_chosen_by_the_size_of_the_images(side, chosen):
     inspection = inspect_images(open_training_images(np.zeros((3, side, 2 * side), np.uint8)))
     assert suggested_preset(inspection) == chosen
@@ -225,12 +225,12 @@ def test_a_preset_chosen_from_the_data_is_stated_and_saved(tmp_path):
     options = {"ngf": 4, "ndf": 4, "nz": 4}
     settings = FitOptions(epochs=1, image_size=32, false_alarm_rate=0.3, method_options=options)
     model = fit_model(images, settings, observer=Listener()).model
-    assert model.preset == "patches"
-    assert "Preset patches" in sentences[0]
+    assert model.preset == "features"
+    assert "Preset features" in sentences[0]
     assert "scaled to 40% of their size (as asked)" in sentences[0]
     assert sentences[0].endswith("; 1 epoch of training.")
     save_model(model, tmp_path / "m.safetensors")
-    assert load_model(tmp_path / "m.safetensors").preset == "patches"
+    assert load_model(tmp_path / "m.safetensors").preset == "features"
 
 
 def test_which_images_train_does_not_depend_on_free_memory(tmp_path, monkeypatch):

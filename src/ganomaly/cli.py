@@ -60,7 +60,7 @@ BatchSize = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Images per batch; changes memory and speed, not scores. The preset patches takes one at a time.",
+        help="Images per batch; changes memory and speed, not scores. features and patches take one at a time.",
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -93,7 +93,7 @@ def fit(
         str,
         typer.Option(
             metavar="NAME",
-            help="patches, small, paper, or another method's preset; auto chooses by image size.",
+            help="features, small, patches, paper, or another method's; auto chooses by image size.",
         ),
     ] = defaults.AUTO,
     epochs: Epochs = None,
@@ -122,6 +122,13 @@ def fit(
             help="Share of normal images that may be called anomalous; the threshold follows from it.",
         ),
     ] = defaults.FALSE_ALARM_RATE,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Pretrained network of the preset features: a name, a folder, or hf:ORG/NAME, which is downloaded.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Set an option of the method, such as nz=64; repeatable."),
@@ -143,7 +150,9 @@ def fit(
         device=device,
         precision=precision,
         false_alarm_rate=false_alarm_rate,
-        method_options=parse_method_options(option or []),
+        method_options=parse_method_options(
+            [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]
+        ),
     )
     exit_if_unreadable(run(_console(), data, model, options, resume=resume))
 

@@ -59,6 +59,9 @@ SCALE_STEPS = 4096
 MAX_IMAGE_SIZE = 16_384
 """Pixels a side, more than any image has that the decoder accepts."""
 
+MAX_OPTION_TEXT = 2**16
+"""Characters of an option of a method."""
+
 MAX_VALUE_LENGTH = 60  # characters of a wrong value that a message quotes
 
 
@@ -115,6 +118,10 @@ def first_error(error: ValidationError) -> str:
 
 class MethodOptions(Options):
     """What a method's own options derive from."""
+
+    def completed(self) -> Self:
+        """The options with what has to be read from files before a method can be built from them alone."""
+        return self
 
 
 def parse_method_options(texts: Sequence[str]) -> dict[str, str]:

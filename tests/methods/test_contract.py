@@ -16,6 +16,7 @@ from ganomaly.methods.base import Step, without_autocast
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.model_file import load_model, save_model
 from ganomaly.prediction.pytorch import eval_mode
+from ganomaly.tensors import in_channels_last
 
 SMALL = {"nz": 8, "ngf": 4, "ndf": 4, "search_steps": 5, "samples": 2}
 STEPS = 12  # enough for methods that train in phases
@@ -47,7 +48,11 @@ def make(method_type: type[Method], seed: int = 0) -> Method:
     """A method with small networks."""
     small = {name: value for name, value in SMALL.items() if name in method_type.options_type.model_fields}
     preprocessing = Preprocessing(image_size=32, channels=3)
-    return method_type(method_type.options_type(**small), preprocessing, torch.Generator().manual_seed(seed))
+    method = method_type(
+        method_type.options_type(**small), preprocessing, torch.Generator().manual_seed(seed)
+    )
+    method.load_pretrained()
+    return in_channels_last(method)
 
 
 def random_images(n: int = 6) -> torch.Tensor:
@@ -74,7 +79,8 @@ def train(method: Method, optimizers: dict[str, torch.optim.Optimizer], steps: I
 def test_training_changes_every_network(trained):
     before = make(type(trained))
     for name, parameter in trained.named_parameters():
-        assert not torch.equal(parameter, before.get_parameter(name)), f"{name} is not trained"
+        is_changed = not torch.equal(parameter, before.get_parameter(name))
+        assert is_changed == parameter.requires_grad, f"{name} is frozen, or is not trained"
 
 
 def test_scores_are_finite_and_never_negative(trained):
@@ -150,11 +156,12 @@ def test_a_saved_model_has_the_same_scores(method_type, tmp_path):
 def test_prediction_does_not_change_the_method(method_type):
     method = make(method_type)
     before = copy.deepcopy(method.state_dict())
+    trainable = [parameter.requires_grad for parameter in method.parameters()]
     with eval_mode(method):
         first, second = method.predict(random_images()).score, method.predict(random_images()).score
     assert torch.equal(first, second)
     assert all(torch.equal(before[name], tensor) for name, tensor in method.state_dict().items())
-    assert all(parameter.requires_grad for parameter in method.parameters())
+    assert [parameter.requires_grad for parameter in method.parameters()] == trainable
 
 
 @every_method

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ganomaly import GANomalyDetector
 from ganomaly.config import Preprocessing, TrainingOptions
+from ganomaly.methods.losses import robust_cross_entropy
 from ganomaly.methods.patch_ganomaly import PatchGANomaly, PatchGANomalyOptions, scoring
-from ganomaly.methods.patch_ganomaly.method import robust_cross_entropy
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.observers import TrainingProgress

@@ -40,13 +40,13 @@ def plan(dataset, **options):
 
 def test_a_plan_needs_headers_alone():
     planned = plan(gray(100, 300), false_alarm_rate=0.05)
-    assert planned.method.preset_name == "patches"
+    assert planned.method.preset_name == "features"
     assert planned.preprocessing.scale == pytest.approx(256 / 300, abs=1e-3)
     assert len(planned.split.training) + len(planned.split.calibration) == 100
     assert len(planned.split.calibration) >= 19  # a rate of 0.05 needs as many
 
 
-@pytest.mark.parametrize(("side", "preset"), [(28, "small"), (64, "small"), (65, "patches")])
+@pytest.mark.parametrize(("side", "preset"), [(28, "small"), (64, "small"), (65, "features")])
 def test_the_preset_follows_from_the_size_of_the_images(side, preset):
     assert plan(gray(30, side)).method.preset_name == preset
 

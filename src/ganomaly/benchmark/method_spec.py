@@ -82,7 +82,7 @@ class MethodSpec:
         method_type = find_method(self.name)
         preset = next(iter(method_type.presets.values()))
         values = {**preset.options.model_dump(), **dict(self.options)}
-        return ResolvedMethod(method_type, preset, method_type.options_type.checked(**values))
+        return ResolvedMethod(method_type, preset, method_type.options_type.checked(**values).completed())
 
 
 def parse_methods(text: str) -> Sequence[MethodSpec]:

@@ -6,6 +6,7 @@ from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, P
 from ganomaly.methods.contrastive_ganomaly import ContrastiveGANomaly
 from ganomaly.methods.egbad import EGBAD
 from ganomaly.methods.f_anogan import FAnoGAN
+from ganomaly.methods.feature_ganomaly import FeatureGANomaly
 from ganomaly.methods.ganomaly import GANomaly
 from ganomaly.methods.patch_ganomaly import PatchGANomaly
 from ganomaly.methods.skip_ganomaly import SkipGANomaly
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         GANomaly,  # Akcay et al., ACCV 2018
+        FeatureGANomaly,  # GANomaly over the feature maps of a pretrained network
         PatchGANomaly,  # GANomaly for patches of images of any size
         ContrastiveGANomaly,  # GANomaly for small images of many kinds
         AnoGAN,  # Schlegl et al., IPMI 2017

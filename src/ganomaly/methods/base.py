@@ -149,6 +149,13 @@ class Method(nn.Module, ABC):
     def optimizers(self) -> dict[str, Optimizer]:
         """Make the optimizers; each has the name of what it updates."""
 
+    def load_pretrained(self) -> None:
+        """Read the weights of frozen, pretrained networks, once, before `fit_scales`.
+
+        Model files and checkpoints hold these weights, so nothing is read when one is loaded.
+        """
+        return
+
     def fit_scales(self, x: Tensor) -> None:
         """Fit scales of the training images, once, before the first step.
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+ROBUSTNESS = 0.5  # q of the generalised cross-entropy; 0: cross-entropy; 1: mean absolute error
+
 
 def adversarial_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """The discriminator's loss: mean of −log D(real) and −log(1 − D(fake)) over a batch, a scalar.
@@ -52,3 +54,22 @@ def difference_map(x: Tensor, x_hat: Tensor) -> Tensor:
 def mean_square_difference(x: Tensor, y: Tensor) -> Tensor:
     """Mean (x − y)² of each image: two `float[N, …]` to `float[N]`."""
     return torch.flatten(x.float() - y.float(), start_dim=1).square().mean(dim=1)
+
+
+def robust_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of the generalised binary cross-entropy (1 − p^q)/q of the target's probability p; a scalar.
+
+    Targets that cannot be predicted count less than in cross-entropy: a position inside a stain differs from what was
+    there before, but only the stain's rim shows it.
+
+    Source: Zhang, Sabuncu, *Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels*,
+    NeurIPS 2018.
+
+    Parameters
+    ----------
+    logits, target, weight : Tensor
+        Of one shape; targets are 0 or 1.
+    """
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    loss = (1 - torch.exp(-ROBUSTNESS * cross_entropy)) / ROBUSTNESS
+    return (loss * weight).sum() / weight.sum()

@@ -1,8 +1,10 @@
-"""Random views of an image: crops, mirrored or not, with changed colours.
+"""Random views of an image: crops, mirrored or not, with changed colours or at two scales.
 
-After Chen et al., *A Simple Framework for Contrastive Learning of Visual Representations*, ICML 2020, appendix A.
+The coloured ones are after Chen et al., *A Simple Framework for Contrastive Learning of Visual Representations*,
+ICML 2020, appendix A.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -89,3 +91,18 @@ def mirror_invariant(x: Tensor) -> bool:
         log_distances.append(distance.fill_diagonal_(torch.inf).amin(dim=1).clamp_min(1e-6).log())
     plain, mirrored = log_distances
     return bool((mirrored - plain).mean() < MIRROR_TOLERANCE)
+
+
+def at_both_scales(x: Tensor, random: np.random.Generator) -> Tensor:
+    """Every other patch at half its size, and a crop of half the size of the others: `float[N, C, S/2, S/2]`.
+
+    Each is mirrored or not, at random.
+    """
+    half = x.shape[-1] // 2
+    patches = []
+    for number, patch in enumerate(x):
+        top, left = (int(random.integers(half + 1)) for _ in range(2))
+        crop = patch[:, top : top + half, left : left + half]
+        scaled = crop if number % 2 else functional.avg_pool2d(patch, 2)
+        patches.append(scaled.flip([axis for axis in (1, 2) if random.random() < 0.5]))
+    return torch.stack(patches)

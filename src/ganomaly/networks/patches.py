@@ -23,8 +23,8 @@ class PatchEncoder(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1),
             nn.LeakyReLU(SLOPE, inplace=True),
-            _block(width, 2 * width, halve=True),
-            _block(2 * width, 4 * width, halve=True),
+            block(width, 2 * width, halve=True),
+            block(2 * width, 4 * width, halve=True),
             nn.Conv2d(4 * width, nz, kernel_size=3, padding=1),
         )
 
@@ -40,7 +40,7 @@ class PatchDecoder(nn.Module):
     def __init__(self, channels: int, width: int, nz: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _block(nz, 4 * width),
+            block(nz, 4 * width),
             _doubling_block(4 * width, 2 * width),
             _doubling_block(2 * width, width),
             nn.ConvTranspose2d(width, channels, kernel_size=4, stride=2, padding=1),
@@ -52,8 +52,8 @@ class PatchDecoder(nn.Module):
         return x
 
 
-class PatchDiscriminator(nn.Module):
-    """Two heads on one feature pyramid: is the image real or reconstructed, and where does it show defects?
+class PatchSegmentation(nn.Module):
+    """A feature pyramid that segments defects: `float[N, C, H, W]` to logits `float[N, 1, H/2, W/2]`.
 
     Parameters
     ----------
@@ -65,19 +65,18 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.to_half = nn.Sequential(_block(channels, width, halve=True), _block(width, width))
-        self.to_quarter = nn.Sequential(_block(width, 2 * width, halve=True), _block(2 * width, 2 * width))
-        self.to_eighth = nn.Sequential(_block(2 * width, 4 * width, halve=True), _block(4 * width, 4 * width))
+        self.to_half = nn.Sequential(block(channels, width, halve=True), block(width, width))
+        self.to_quarter = nn.Sequential(block(width, 2 * width, halve=True), block(2 * width, 2 * width))
+        self.to_eighth = nn.Sequential(block(2 * width, 4 * width, halve=True), block(4 * width, 4 * width))
         self.to_sixteenth = nn.Sequential(
-            _block(4 * width, 4 * width, halve=True), _block(4 * width, 4 * width)
+            block(4 * width, 4 * width, halve=True), block(4 * width, 4 * width)
         )
-        self.real_fake_head = nn.Conv2d(4 * width, 1, kernel_size=1)
         # the way back up, as in a feature pyramid network (Lin et al., CVPR 2017)
         self.from_sixteenth = nn.Conv2d(4 * width, 2 * width, kernel_size=1)
         self.from_eighth = nn.Conv2d(4 * width, 2 * width, kernel_size=1)
         self.from_quarter = nn.Conv2d(2 * width, 2 * width, kernel_size=1)
-        self.merge_quarter = _block(2 * width, width)
-        self.merge_half = _block(width, width)
+        self.merge_quarter = block(2 * width, width)
+        self.merge_half = block(width, width)
         self.segmentation_head = nn.Conv2d(width, 1, kernel_size=1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -86,11 +85,6 @@ class PatchDiscriminator(nn.Module):
         quarter = self.to_quarter(half)
         eighth = self.to_eighth(quarter)
         return half, quarter, eighth, self.to_sixteenth(eighth)
-
-    def real_fake(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of being real, `float[N, 1, H/16, W/16]`, and the features at 1/16 that they come from."""
-        *_, sixteenth = self.features(x)
-        return self.real_fake_head(sixteenth), sixteenth
 
     def segmentation(self, half: Tensor, quarter: Tensor, eighth: Tensor, sixteenth: Tensor) -> Tensor:
         """From the features of an image to the logits of a defect, `float[N, 1, H/2, W/2]`."""
@@ -101,7 +95,32 @@ class PatchDiscriminator(nn.Module):
         logits: Tensor = self.segmentation_head(merged)
         return logits
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a defect."""
+        return self.segmentation(*self.features(x))
+
+
+class PatchDiscriminator(PatchSegmentation):
+    """Two heads on one feature pyramid: is the image real or reconstructed, and where does it show defects?
+
+    Parameters
+    ----------
+    channels : int
+        Of the image.
+    width : int
+        Channels after the first layer.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width)
+        self.real_fake_head = nn.Conv2d(4 * width, 1, kernel_size=1)
+
+    def real_fake(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of being real, `float[N, 1, H/16, W/16]`, and the features at 1/16 that they come from."""
+        *_, sixteenth = self.features(x)
+        return self.real_fake_head(sixteenth), sixteenth
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # two heads
         """Segmentation logits and real/fake logits of an image `float[N, C, H, W]`."""
         features = self.features(x)
         return self.segmentation(*features), self.real_fake_head(features[-1])
@@ -121,7 +140,8 @@ def initialise_patch_weights(module: nn.Module, generator: Generator) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def _block(channels_in: int, channels_out: int, *, halve: bool = False) -> nn.Sequential:
+def block(channels_in: int, channels_out: int, *, halve: bool = False) -> nn.Sequential:
+    """Convolution, batch norm and leaky ReLU, at the same or at half the size."""
     kernel_size, stride = (4, 2) if halve else (3, 1)
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel_size, stride, padding=1, bias=False),

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import Preprocessing, Rate, first_error
+from ganomaly.config import MAX_OPTION_TEXT, Preprocessing, Rate, first_error
 from ganomaly.errors import ModelFileError
 
 MAX_JSON = 2**20
@@ -27,6 +27,7 @@ _MAX_VERSION_DIGITS = 6
 _Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Text = Annotated[str, Field(max_length=1000)]
+_OptionText = Annotated[str, Field(max_length=MAX_OPTION_TEXT)]
 _Name = Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
 _Score = Annotated[float, Field(ge=0)]
 
@@ -38,7 +39,7 @@ class ModelHeader(BaseModel):
 
     method: _Name
     preset: _Name
-    options: Annotated[dict[_Name, bool | _Integer | float | _Text | None], Field(max_length=100)]
+    options: Annotated[dict[_Name, bool | _Integer | float | _OptionText | None], Field(max_length=100)]
     preprocessing: Preprocessing
     false_alarm_rate: Rate
 

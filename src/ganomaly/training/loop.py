@@ -184,8 +184,9 @@ class _Run:
         self.waited_before = images.wait_seconds
 
     def finish(self) -> None:
-        """Fit scales, train to the last step, fit statistics."""
+        """Load pretrained weights, fit scales, train to the last step, fit statistics."""
         if self.state.step == 0:
+            self.method.load_pretrained()
             self._fit_scales()
         while self.state.step < self.steps:
             self._epoch(self.state.step // self.steps_per_epoch)

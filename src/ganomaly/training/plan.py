@@ -38,7 +38,7 @@ from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
 from ganomaly.training.memory import check_fits_memory
 
-SMALL_PRESET, LARGE_PRESET = "small", "patches"
+SMALL_PRESET, LARGE_PRESET = "small", "features"
 MAX_SMALL_SIDE = 64
 """Pixels of the median shorter side up to which `auto` takes `SMALL_PRESET`: a patch of a larger image still shows
 parts of its content."""
@@ -200,7 +200,9 @@ def plan_method(options: FitOptions, inspection: Inspection | None = None) -> Me
             raise ValueError("the preset auto follows from the size of the images; inspect them first")
         name = suggested_preset(inspection)
     method_type, preset = find_preset(name)
-    method_options = preset.options.checked(**{**preset.options.model_dump(), **options.method_options})
+    method_options = preset.options.checked(
+        **{**preset.options.model_dump(), **options.method_options}
+    ).completed()
     if options.image_size is not None and preset.patches is None:
         check_image_size(options.image_size)
     _training_options(options, preset, channels=1)  # checks them; the channels may still change

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
@@ -14,13 +13,14 @@ from torch.optim import Optimizer
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
 from ganomaly.methods.collapse import latent_collapse
-from ganomaly.methods.losses import adversarial_loss, mean_square_error
+from ganomaly.methods.losses import adversarial_loss, mean_square_error, robust_cross_entropy
+from ganomaly.methods.normalisation import InputNormalisation
 from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
-from ganomaly.methods.patch_ganomaly.normalisation import InputNormalisation
 from ganomaly.methods.patch_ganomaly.scoring import NetworkOutputs, PatchScoring
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import frozen, frozen_statistics, set_learning_rate, update
+from ganomaly.methods.views import at_both_scales
 from ganomaly.networks import (
     LATENT_STRIDE,
     SEGMENTATION_STRIDE,
@@ -29,8 +29,6 @@ from ganomaly.networks import (
     PatchEncoder,
     initialise_patch_weights,
 )
-
-ROBUSTNESS = 0.5  # q of the generalised cross-entropy; 0: cross-entropy; 1: mean absolute error
 
 
 class PatchGANomalyOptions(ScheduledOptions):
@@ -108,7 +106,7 @@ class PatchGANomaly(Method):
         options = self.options
         set_learning_rate(optimizers, options.learning_rate_at(step))
         random = self.randomness.next_generator()
-        x = _at_both_scales(x, random)
+        x = at_both_scales(x, random)
         defective, mask, weight = with_defects(x, float(self.normalisation.local_contrast), random)
         n_generator = min(len(x), max(2, round(options.reconstruction_share * len(x))))
         n_adversarial = min(n_generator, max(2, n_generator // 2))  # as good as all, and quicker
@@ -190,37 +188,3 @@ class PatchGANomaly(Method):
             error=(flat - flat_hat).abs().mean(dim=1, keepdim=True),
             x_hat=self.normalisation.inverse(x_hat),
         )
-
-
-def robust_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of the generalised binary cross-entropy (1 − p^q)/q of the target's probability p; a scalar.
-
-    Targets that cannot be predicted count less than in cross-entropy: a position inside a stain differs from what was
-    there before, but only the stain's rim shows it.
-
-    Source: Zhang, Sabuncu, *Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels*,
-    NeurIPS 2018.
-
-    Parameters
-    ----------
-    logits, target, weight : Tensor
-        Of one shape; targets are 0 or 1.
-    """
-    cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    loss = (1 - torch.exp(-ROBUSTNESS * cross_entropy)) / ROBUSTNESS
-    return (loss * weight).sum() / weight.sum()
-
-
-def _at_both_scales(x: Tensor, random: np.random.Generator) -> Tensor:
-    """Every other patch at half its size, and a crop of half the size of the others: `float[N, C, S/2, S/2]`.
-
-    Each is mirrored or not, at random.
-    """
-    half = x.shape[-1] // 2
-    patches = []
-    for number, patch in enumerate(x):
-        top, left = (int(random.integers(half + 1)) for _ in range(2))
-        crop = patch[:, top : top + half, left : left + half]
-        scaled = crop if number % 2 else functional.avg_pool2d(patch, 2)
-        patches.append(scaled.flip([axis for axis in (1, 2) if random.random() < 0.5]))
-    return torch.stack(patches)

@@ -18,13 +18,13 @@ from torch.nn import functional
 from ganomaly.methods.base import BatchPrediction
 from ganomaly.methods.neighbours import PositionMemoryBank
 from ganomaly.methods.reference_statistics import PositionStatistics, SizeStatistics
+from ganomaly.methods.signals import at_scale, ceil_divide, combined, random_positions, smoothed
 from ganomaly.methods.whitening import Whitening
 from ganomaly.networks import (
     LATENT_STRIDE,
     SEGMENTATION_STRIDE,
     STRIDE,
     apply_in_tiles,
-    reflect_to_multiple,
     upsampled_to,
 )
 
@@ -35,6 +35,7 @@ TILE = 768  # px
 BANK_SIZES = (512, 1024)
 SCALES = len(BANK_SIZES)
 SIGNALS = {"segmentation": 1.0, "reconstruction": 1.0, "features": 1.0, "latent": 0.5}  # with their weights
+WEIGHTS = SCALES * tuple(SIGNALS.values())
 MAX_BANK_POSITIONS = 2**15  # of an image that a bank may choose from, which bounds memory
 _LATENT_RIDGE = 1e-4
 _TINY = 1e-6
@@ -92,7 +93,7 @@ class ScaleReference(nn.Module):
     def forward(self, latent_difference: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Distance of D's features to those of normal images, and ‖z − ẑ‖ whitened: `float[N, 1, h, w]` each."""
         latent = self.latent_whitening(latent_difference.permute(0, 2, 3, 1)).norm(dim=3)[:, None]
-        return self.bank(features)[:, None], _smoothed(latent, 3)
+        return self.bank(features)[:, None], smoothed(latent, 3)
 
 
 class PatchScoring(nn.Module):
@@ -129,8 +130,8 @@ class PatchScoring(nn.Module):
         """Predict images `float[N, C, H, W]`."""
         signals, x_hat = self._signals(networks, x)
         above = self._above_normal(signals)
-        score = _combined(functional.softplus(self.sizes(above)))
-        coarse = _combined(above)[:, None]
+        score = combined(functional.softplus(self.sizes(above)), WEIGHTS)
+        coarse = combined(above, WEIGHTS)[:, None]
         anomaly_map = functional.interpolate(
             coarse, scale_factor=SEGMENTATION_STRIDE, mode="bilinear", align_corners=False
         )
@@ -150,27 +151,25 @@ class PatchScoring(nn.Module):
     def _scale_signals(self, networks: Networks, scale: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """The signals of one scale, `float[N, 4, ⌈h/2⌉, ⌈w/2⌉]` for images of h×w pixels there, and x̂."""
         function = partial(self._tile_signals, networks, scale)
-        padded = _at_scale(x, scale)
+        padded = at_scale(x, scale)
         if torch.compiler.is_exporting():  # a graph has no loop over a number that only its input decides
             signals, x_hat = function(padded)
         else:
             signals, x_hat = apply_in_tiles(
                 function, padded, tile=TILE, margin=MARGIN, strides=(SEGMENTATION_STRIDE, 1)
             )
-        height, width = (_ceil_divide(side, 2**scale) for side in x.shape[2:])
+        height, width = (ceil_divide(side, 2**scale) for side in x.shape[2:])
         rim = STRIDE // SEGMENTATION_STRIDE
-        bottom, right = (rim + _ceil_divide(side, SEGMENTATION_STRIDE) for side in (height, width))
+        bottom, right = (rim + ceil_divide(side, SEGMENTATION_STRIDE) for side in (height, width))
         inner_x_hat = x_hat[:, :, STRIDE : STRIDE + height, STRIDE : STRIDE + width]
         return signals[:, :, rim:bottom, rim:right], inner_x_hat
 
     def _tile_signals(self, networks: Networks, scale: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """The signals of a tile at one scale, `float[N, 4, H/2, W/2]`, in the order of `SIGNALS`, and its x̂."""
         outputs = networks(x)
-        segmentation = _smoothed(outputs.segmentation, 3)
-        error = _smoothed(functional.avg_pool2d(outputs.error, SEGMENTATION_STRIDE), 5)
-        features, latent = self.scales[scale](
-            outputs.latent_difference, _smoothed(outputs.features[scale], 3)
-        )
+        segmentation = smoothed(outputs.segmentation, 3)
+        error = smoothed(functional.avg_pool2d(outputs.error, SEGMENTATION_STRIDE), 5)
+        features, latent = self.scales[scale](outputs.latent_difference, smoothed(outputs.features[scale], 3))
         distances = [
             upsampled_to((distance + _TINY).log(), segmentation) for distance in (error, features, latent)
         ]
@@ -184,40 +183,13 @@ def _bank_outputs(
 
     def outputs_of_tile(x: Tensor) -> tuple[Tensor, Tensor]:
         outputs = networks(x)
-        return outputs.latent_difference, _smoothed(outputs.features[scale], 3)
+        return outputs.latent_difference, smoothed(outputs.features[scale], 3)
 
     difference, features = apply_in_tiles(
         outputs_of_tile,
-        _at_scale(image, scale),
+        at_scale(image, scale),
         tile=TILE,
         margin=MARGIN,
         strides=(LATENT_STRIDE, 4 * 2**scale),
     )
-    features = features.flatten(2)
-    if features.shape[2] > MAX_BANK_POSITIONS:
-        positions = torch.randperm(features.shape[2], generator=generator)[:MAX_BANK_POSITIONS]
-        features = features[:, :, positions]
-    return difference, features[:, :, None]
-
-
-def _combined(signals: Tensor) -> Tensor:
-    """The root of the weighted mean square over the signals of all scales: `float[N, K, …]` to `float[N, …]`."""
-    weights = signals.new_tensor(SCALES * tuple(SIGNALS.values()))
-    return (signals.square().movedim(1, -1) @ (weights / weights.sum())).sqrt()
-
-
-def _at_scale(image: Tensor, scale: int) -> Tensor:
-    """An image at one of the scales, mirrored at its rim, so that the networks see no padding within it."""
-    factor = 2**scale
-    if factor > 1:
-        image = functional.avg_pool2d(reflect_to_multiple(image, factor, 0), factor)
-    return reflect_to_multiple(image, STRIDE, STRIDE)
-
-
-def _ceil_divide(side: int, divisor: int) -> int:
-    """Rounded up; written with numbers above 0, since a graph and Python round negative ones differently."""
-    return (side + divisor - 1) // divisor
-
-
-def _smoothed(x: Tensor, window: int) -> Tensor:
-    return functional.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
+    return difference, random_positions(features, MAX_BANK_POSITIONS, generator)

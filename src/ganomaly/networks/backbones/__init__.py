@@ -7,12 +7,22 @@ model file that holds the weights itself.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ganomaly.networks.backbones.base import Backbone, Level
+from ganomaly.networks.backbones.base import Backbone, Level, selected_levels
 from ganomaly.networks.backbones.lite import VARIANTS, EfficientNetLiteBackbone, lite_levels, read_weights
 
 DEFAULT_BACKBONE = "efficientnet-lite0"
 
-__all__ = ["DEFAULT_BACKBONE", "Backbone", "Level", "backbone_levels", "build_backbone", "load_backbone"]
+__all__ = [
+    "DEFAULT_BACKBONE",
+    "VARIANTS",
+    "Backbone",
+    "Level",
+    "backbone_levels",
+    "build_backbone",
+    "default_levels",
+    "describe_backbone",
+    "load_backbone",
+]
 
 
 def load_backbone(name: str, levels: Iterable[str]) -> Backbone:
@@ -63,6 +73,14 @@ def build_backbone(description: Mapping[str, Any]) -> Backbone:
     return EfficientNetLiteBackbone.from_description(description)
 
 
+def describe_backbone(name: str, levels: Iterable[str] = ()) -> dict[str, Any]:
+    """What `build_backbone` needs; takes and raises what `load_backbone` does, without levels `default_levels`."""
+    levels = list(levels) or default_levels(name)
+    if name in VARIANTS:
+        return {"name": name, "levels": list(selected_levels(name, levels, lite_levels(name)))}
+    return load_backbone(name, levels).describe()
+
+
 def backbone_levels(name: str) -> dict[str, Level]:
     """All levels of a backbone by name, in order of depth; takes and raises what `load_backbone` does."""
     if name in VARIANTS:
@@ -70,3 +88,19 @@ def backbone_levels(name: str) -> dict[str, Level]:
     from ganomaly.networks.backbones.hugging_face import levels_of
 
     return levels_of(name)
+
+
+def default_levels(name: str) -> list[str]:
+    """The levels that methods take unless others are named: the deepest of each stride from 8 to 32.
+
+    The last level of all is left out where another has its stride: it tells the classes of the pretraining apart, not
+    parts of images. Takes and raises what `load_backbone` does.
+    """
+    levels = backbone_levels(name)
+    strides = [level.stride for level in levels.values()]
+    last = list(levels)[-1]
+    deepest: dict[int, str] = {}
+    for level, (stride, _) in levels.items():
+        if 8 <= stride <= 32 and not (level == last and strides.count(stride) > 1):
+            deepest[stride] = level
+    return list(deepest.values())

@@ -1,0 +1,125 @@
+"""Signals from the feature maps of a backbone: distances to normal features, reconstruction error, and ‖z − ẑ‖."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ganomaly.methods.feature_ganomaly.feature_networks import FeatureOutputs
+from ganomaly.methods.neighbours import PositionMemoryBank
+from ganomaly.methods.signals import ceil_divide, random_positions, smoothed
+from ganomaly.methods.whitening import Whitening
+from ganomaly.networks import FEATURE_STRIDE, apply_in_tiles, at_stride, reflect_to_multiple
+from ganomaly.networks.backbones import Level
+
+SIGNAL_STRIDE = 2  # px between the positions of the signals
+TILE = 768  # px
+MARGIN = 416  # px, more than the receptive field of the default backbone on either side
+BANK_SIZE = 2048  # features of each level
+_COARSE_STRIDE = 32  # px, from which a feature describes its neighbourhood already
+_MAX_BANK_POSITIONS = 2**12  # of an image that a bank may choose from, which bounds memory
+_LATENT_RIDGE = 1e-4
+_TINY = 1e-6
+
+Networks = Callable[[Tensor], FeatureOutputs]
+
+
+class FeatureSignals(nn.Module):
+    """One signal for each level that is compared, then the reconstruction error, then ‖z − ẑ‖.
+
+    Parameters
+    ----------
+    levels : sequence of Level
+        Those that are compared.
+    nz : int
+        Size of the latent.
+    """
+
+    def __init__(self, levels: Sequence[Level], nz: int) -> None:
+        super().__init__()
+        self.levels = list(levels)
+        self.n_signals = len(self.levels) + 2
+        self.latent_whitening = Whitening(nz, ridge=_LATENT_RIDGE)
+        self.banks = nn.ModuleList(PositionMemoryBank(level.channels, BANK_SIZE) for level in levels)
+
+    def fit(self, networks: Networks, images: Sequence[Tensor], generator: Generator) -> None:
+        """Fill the banks from normal images, `float[1, C, H, W]` each."""
+        outputs = [self._bank_outputs(networks, image, generator) for image in images]
+        differences = torch.cat([difference[0].flatten(1) for difference, *_ in outputs], dim=1)
+        self.latent_whitening.fit(differences.t())
+        for number, bank in enumerate(self.banks):
+            assert isinstance(bank, PositionMemoryBank)
+            bank.fit([features[1 + number][0] for features in outputs], generator)
+
+    def forward(self, networks: Networks, x: Tensor) -> Tensor:
+        """The signals of images `float[N, C, H, W]`: `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`."""
+        multiple = self._multiple()
+        padded = reflect_to_multiple(x, multiple, 0)
+
+        def signals_of_tile(tile: Tensor) -> list[Tensor]:
+            return self._tile_signals(networks, tile)
+
+        strides = [*(level.stride for level in self.levels), FEATURE_STRIDE, FEATURE_STRIDE]
+        if torch.compiler.is_exporting():  # a graph has no loop over a number that only its input decides
+            signals = signals_of_tile(padded)
+        else:
+            signals = apply_in_tiles(
+                signals_of_tile,
+                padded,
+                tile=_up_to(TILE, multiple),
+                margin=_up_to(MARGIN, multiple),
+                strides=strides,
+            )
+        height, width = (ceil_divide(side, SIGNAL_STRIDE) for side in x.shape[2:])
+        return torch.cat(
+            [
+                at_stride((signal + _TINY).log(), stride, SIGNAL_STRIDE, (height, width))
+                for signal, stride in zip(signals, strides, strict=True)
+            ],
+            dim=1,
+        )
+
+    def _tile_signals(self, networks: Networks, x: Tensor) -> list[Tensor]:
+        """The signals of a tile, `float[N, 1, h, w]` each."""
+        outputs = networks(x)
+        whitened = self.latent_whitening(outputs.latent_difference.permute(0, 2, 3, 1))
+        distances = [
+            bank(_neighbourhood(features, level))[:, None]
+            for bank, features, level in zip(self.banks, outputs.levels, self.levels, strict=True)
+        ]
+        return [*distances, smoothed(outputs.error, 3), smoothed(whitened.norm(dim=3)[:, None], 3)]
+
+    def _bank_outputs(self, networks: Networks, image: Tensor, generator: Generator) -> list[Tensor]:
+        """z − ẑ, and the features that are compared, `float[1, K, 1, n]`: of large images, at random positions."""
+        multiple = self._multiple()
+
+        def outputs_of_tile(x: Tensor) -> list[Tensor]:
+            outputs = networks(x)
+            levels = zip(outputs.levels, self.levels, strict=True)
+            return [
+                outputs.latent_difference,
+                *(_neighbourhood(features, level) for features, level in levels),
+            ]
+
+        difference, *features = apply_in_tiles(
+            outputs_of_tile,
+            reflect_to_multiple(image, multiple, 0),
+            tile=_up_to(TILE, multiple),
+            margin=_up_to(MARGIN, multiple),
+            strides=(FEATURE_STRIDE, *(level.stride for level in self.levels)),
+        )
+        return [difference, *(random_positions(level, _MAX_BANK_POSITIONS, generator) for level in features)]
+
+    def _multiple(self) -> int:
+        """Pixels: all strides divide it."""
+        return math.lcm(FEATURE_STRIDE, *(level.stride for level in self.levels))
+
+
+def _neighbourhood(features: Tensor, level: Level) -> Tensor:
+    """Features averaged over their neighbours, as in PatchCore; the deepest describe large patches already."""
+    return features if level.stride >= _COARSE_STRIDE else smoothed(features, 3)
+
+
+def _up_to(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple

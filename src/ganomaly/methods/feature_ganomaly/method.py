@@ -1,0 +1,200 @@
+"""Options, networks and training step."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from ganomaly.config import MAX_OPTION_TEXT, MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.errors import UsageError
+from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
+from ganomaly.methods.collapse import latent_collapse
+from ganomaly.methods.feature_ganomaly.feature_networks import FeatureNetworks
+from ganomaly.methods.feature_ganomaly.feature_signals import FeatureSignals
+from ganomaly.methods.feature_ganomaly.pixel_signals import N_SIGNALS, PixelSignals
+from ganomaly.methods.feature_ganomaly.scoring import SignalScoring
+from ganomaly.methods.losses import robust_cross_entropy
+from ganomaly.methods.normalisation import InputNormalisation
+from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
+from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.synthetic_defects import with_defects
+from ganomaly.methods.updates import set_learning_rate, update
+from ganomaly.methods.views import at_both_scales
+from ganomaly.networks import SEGMENTATION_STRIDE, PatchSegmentation, initialise_patch_weights
+from ganomaly.networks.backbones import DEFAULT_BACKBONE, VARIANTS, describe_backbone
+
+
+class FeatureGANomalyOptions(ScheduledOptions):
+    """Options of GANomaly over feature maps."""
+
+    backbone: Annotated[str, Field(min_length=1, max_length=500)] = DEFAULT_BACKBONE
+    """Name of the pretrained network, see `ganomaly.networks.backbones`."""
+    levels: Annotated[str, Field(max_length=500)] = ""
+    """Names of its levels, separated by commas; by default the deepest of each stride from 8 to 32."""
+    backbone_description: Annotated[str, Field(max_length=MAX_OPTION_TEXT)] = ""
+    """JSON that builds the backbone from a model file alone; `completed` fills it where the name does not suffice."""
+    learning_rate: LearningRate = 3e-3
+    """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
+    nz: LatentSize = 64
+    """Size of the latent at each position."""
+    ngf: Width = 128
+    """Channels of encoders and decoder."""
+    ndf: Width = 16
+    """Channels of the segmentation's first layer; the discriminator has four times as many."""
+    adversarial_weight: Weight = 1.0
+    """Weight of the feature matching in the generator's loss."""
+    contextual_weight: Weight = 20.0
+    """Weight of the reconstruction in the generator's loss."""
+    encoder_weight: Weight = 1.0
+    """Weight of ‖z − ẑ‖² in the generator's loss."""
+    reconstruction_share: float = Field(default=0.25, gt=0, le=1)
+    """Share of a batch that the generator reconstructs; defects are segmented in all of it."""
+
+    def completed(self) -> "FeatureGANomalyOptions":
+        """Read what builds the backbone; raises what `describe_backbone` does."""
+        description = describe_backbone(self.backbone, self._level_names())
+        if self.backbone in VARIANTS:
+            return self
+        return self.model_copy(update={"backbone_description": json.dumps(description)})
+
+    def describe_backbone(self) -> dict[str, Any]:
+        """What `build_backbone` needs."""
+        if self.backbone_description:
+            try:
+                return dict(json.loads(self.backbone_description))
+            except ValueError as error:
+                raise UsageError(f"backbone_description is not a JSON object ({error})") from error
+        return describe_backbone(self.backbone, self._level_names())
+
+    def _level_names(self) -> list[str]:
+        return [level.strip() for level in self.levels.split(",") if level.strip()]
+
+
+class FeatureGANomaly(Method):
+    """Encoder–decoder–encoder and discriminator over feature maps, a segmentation; eight signals give the score."""
+
+    name: ClassVar[str] = "feature-ganomaly"
+    options_type: ClassVar[type[MethodOptions]] = FeatureGANomalyOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "features": Preset(
+            "GANomaly on features of a pretrained network, with a segmentation of defects: for images above 64 px",
+            FeatureGANomalyOptions(),
+            TrainingOptions(steps=1200, batch_size=16),
+            Patches(image_size=256, patch_size=192),
+        )
+    }
+    statistics_images: ClassVar[int] = 256
+
+    options: FeatureGANomalyOptions
+
+    def __init__(
+        self, options: FeatureGANomalyOptions, preprocessing: Preprocessing, generator: Generator
+    ) -> None:
+        super().__init__(options, preprocessing, generator)
+        self.normalisation = InputNormalisation(preprocessing.channels)
+        self.features = FeatureNetworks(
+            options.describe_backbone(),
+            width=options.ngf,
+            discriminator_width=4 * options.ndf,
+            nz=options.nz,
+        )
+        self.segmentation = PatchSegmentation(2 * preprocessing.channels, options.ndf)
+        for network in (*self.features.trained(), self.segmentation):
+            initialise_patch_weights(network, generator)
+        self.randomness = Randomness(generator)
+        self.feature_signals = FeatureSignals(self.features.compared, options.nz)
+        self.pixel_signals = PixelSignals(options.ndf)
+        self.scoring = SignalScoring(self.feature_signals.n_signals + N_SIGNALS)
+
+    def load_pretrained(self) -> None:
+        """Read the backbone's weights."""
+        self.features.load_pretrained(self.options.backbone)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """One AdamW for the generator (G_E, G_D, E), one for the discriminator, one for the segmentation."""
+        return {
+            "generator": self.options.adamw(self.features.generator_parameters()),
+            "discriminator": self.options.adamw(self.features.discriminator.parameters()),
+            "segmentation": self.options.adamw(self.segmentation.parameters()),
+        }
+
+    def fit_scales(self, x: Tensor) -> None:
+        """Take statistics of pixels and of feature maps."""
+        self.normalisation.fit(x)
+        self.features.fit(x)
+
+    def training_step(
+        self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
+    ) -> dict[str, Tensor]:
+        """G and D learn the features of normal patches; defects are put into patches, and segmented."""
+        options = self.options
+        set_learning_rate(optimizers, options.learning_rate_at(step))
+        random = self.randomness.next_generator()
+        patches = at_both_scales(x, random)
+        defective, mask, weight = with_defects(patches, float(self.normalisation.local_contrast), random)
+        n_generator = min(len(x), max(2, round(options.reconstruction_share * len(x))))
+        with precision.autocast():
+            losses = self.features.training_losses(x[:n_generator], self.randomness)
+            logits = self.segmentation(self.normalisation(defective))
+        target = functional.max_pool2d(mask, SEGMENTATION_STRIDE)
+        weight = functional.max_pool2d(weight, SEGMENTATION_STRIDE)
+        losses["segmentation"] = robust_cross_entropy(logits.float(), target, weight)
+        losses["generator"] = (
+            options.adversarial_weight * losses["adversarial"]
+            + options.contextual_weight * losses["contextual"]
+            + options.encoder_weight * losses["encoder"]
+        )
+        update(
+            {
+                "generator": losses["generator"],
+                "discriminator": losses["real_fake"],
+                "segmentation": losses["segmentation"],
+            },
+            optimizers,
+            precision,
+        )
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def fit_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Fill the memory banks from one half of the images, and take statistics of the signals from the other."""
+        images = [image[None] for batch in batches for image in batch]
+        bank_images, reference_images = images[::2], images[1::2] or images
+        generator = Generator().manual_seed(0)
+        self.feature_signals.fit(self.features, bank_images, generator)
+        self.pixel_signals.fit(self._segment, bank_images, generator)
+        self.scoring.fit(self._signals, reference_images, float(self.normalisation.local_contrast))
+
+    def predict(self, x: Tensor) -> BatchPrediction:
+        """Predict images one by one, so that neither rounding nor memory depends on the batch.
+
+        Score and map say how far the signals are above those of normal images, see `scoring`.
+        """
+        if torch.compiler.is_exporting():
+            return self.scoring.predict(self._signals, x)
+        predictions = [self.scoring.predict(self._signals, image) for image in torch.split(x, 1)]
+        outputs = [(image.score, image.anomaly_map) for image in predictions]
+        return BatchPrediction(*(torch.cat(tensors) for tensors in zip(*outputs, strict=True)))
+
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """f(x), D's last features."""
+        return self.features.discriminator_features(x)
+
+    def collapse(self, x: Tensor, step: Step) -> str | None:
+        """Say so when all patches have the same latent."""
+        return latent_collapse(self.features.latent(x))
+
+    def _signals(self, x: Tensor) -> Tensor:
+        """All signals, `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`."""
+        return torch.cat(
+            [self.feature_signals(self.features, x), self.pixel_signals(self._segment, x)], dim=1
+        )
+
+    def _segment(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of a defect, and the segmentation network's features at 1/4 and at 1/8."""
+        features = self.segmentation.features(self.normalisation(x))
+        return self.segmentation.segmentation(*features), features[1], features[2]

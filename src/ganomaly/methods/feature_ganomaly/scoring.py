@@ -1,0 +1,113 @@
+"""From the signals of an image to score and anomaly map.
+
+1. Each signal is standardised by what normal images show at that position; the map is the root of their weighted mean
+   square.
+2. The top-k mean of each standardised signal is standardised by those of normal images of that size; the score is the
+   root of their weighted mean square.
+3. A signal's weight is (2·AUROC − 1)², where its AUROC tells normal images with a synthetic defect from the same
+   images without.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy.stats import mannwhitneyu
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ganomaly.methods.base import BatchPrediction
+from ganomaly.methods.reference_statistics import PositionStatistics, SizeStatistics
+from ganomaly.methods.signals import combined
+from ganomaly.methods.synthetic_defects import with_defects
+
+SIGNAL_STRIDE = 2  # px between the positions of signals
+WEIGHT_IMAGES = 64  # that the weights come from, each with and without a defect
+DEFECT_SIDE = 192  # px of the part of an image that gets a defect
+_MIN_WEIGHT = 1e-3  # so that a signal that sees none of the synthetic defects still counts a little
+_ATTEMPTS = 20  # at drawing a defect that is visible
+
+Signals = Callable[[Tensor], Tensor]
+"""From images `float[N, C, H, W]` to signals `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`."""
+
+
+class SignalScoring(nn.Module):
+    """Statistics of the signals of normal images, and weights.
+
+    Parameters
+    ----------
+    n_signals : int
+        K.
+    """
+
+    weights: Tensor
+
+    def __init__(self, n_signals: int) -> None:
+        super().__init__()
+        self.positions = PositionStatistics(n_signals)
+        self.sizes = SizeStatistics(n_signals)
+        self.register_buffer("weights", torch.ones(n_signals))
+
+    def fit(self, signals_of: Signals, images: Sequence[Tensor], contrast: float) -> None:
+        """Take statistics and weights from normal images, `float[1, C, H, W]` each.
+
+        Parameters
+        ----------
+        signals_of : callable
+            Gives the signals.
+        images : sequence of Tensor
+            Normal images that no memory bank was filled from.
+        contrast : float
+            Their local contrast, see `synthetic_defects`.
+        """
+        signals = [signals_of(image)[0] for image in images]
+        self.positions.fit(signals)
+        above = [self._above_normal(image_signals[None]) for image_signals in signals]
+        self.sizes.fit(image_signals[0] for image_signals in above)
+        normal = torch.cat([self.sizes(image_signals) for image_signals in above[:WEIGHT_IMAGES]])
+        random = np.random.default_rng(0)
+        defective = torch.cat(
+            [
+                self.sizes(self._above_normal(signals_of(_with_visible_defect(image, contrast, random))))
+                for image in images[:WEIGHT_IMAGES]
+            ]
+        )
+        self.weights.copy_(_separation(normal, defective).square().clamp_min(_MIN_WEIGHT))
+
+    def predict(self, signals_of: Signals, x: Tensor) -> BatchPrediction:
+        """Predict images `float[N, C, H, W]`."""
+        above = self._above_normal(signals_of(x))
+        score = combined(functional.softplus(self.sizes(above)), self.weights)
+        coarse = combined(above, self.weights)[:, None]
+        anomaly_map = functional.interpolate(
+            coarse, scale_factor=SIGNAL_STRIDE, mode="bilinear", align_corners=False
+        )
+        return BatchPrediction(score, anomaly_map[:, 0, : x.shape[2], : x.shape[3]])
+
+    def _above_normal(self, signals: Tensor) -> Tensor:
+        """How many scales the signals `float[N, K, h, w]` are above those of normal images; ≥ 0."""
+        standardised: Tensor = self.positions(signals)
+        return standardised.clamp_min(0)
+
+
+def _separation(normal: Tensor, defective: Tensor) -> Tensor:
+    """2·AUROC − 1 for each column of `float[n, K]` and `float[m, K]`, 0 at least: `float[K]`."""
+    n_pairs = len(normal) * len(defective)
+    u = mannwhitneyu(defective.cpu().numpy(), normal.cpu().numpy(), method="asymptotic").statistic
+    return torch.from_numpy(2 * np.atleast_1d(u) / n_pairs - 1).float().clamp_min(0)
+
+
+def _with_visible_defect(image: Tensor, contrast: float, random: np.random.Generator) -> Tensor:
+    """A normal image `float[1, C, H, W]` with a synthetic defect in a random part of it."""
+    side = min(DEFECT_SIDE, *image.shape[2:])
+    top, left = (int(random.integers(length - side + 1)) for length in image.shape[2:])
+    part = image[:, :, top : top + side, left : left + side]
+    changed = part
+    for _ in range(_ATTEMPTS):
+        patches, mask, _ = with_defects(part, contrast, random)
+        if mask.any():
+            changed = patches
+            break
+    image = image.clone()
+    image[:, :, top : top + side, left : left + side] = changed
+    return image
