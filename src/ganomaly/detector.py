@@ -31,7 +31,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     Parameters
     ----------
     preset : str, default='auto'
-        A named configuration; 'auto' chooses one by the size of the images, 'patches' is for large images with small
+        A named configuration; 'auto' chooses one by the size of the images, 'features' is for large images with small
         defects, 'paper' is GANomaly as published.
     epochs : int, optional
         Passes over the training images; None takes the preset's number.
