@@ -29,6 +29,9 @@ from ganomaly.networks.backbones.checkpoint_folder import (
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+MAX_WEIGHTS = 2 * 10**9
+"""Of a backbone in a model file."""
+
 Settings = dict[str, Any]
 """What an architecture declares, and its `model_type`, for JSON."""
 
@@ -73,7 +76,7 @@ class TransformersBackbone(Backbone):
         self.network = network
         self.normalisation = normalisation
         for key, values in normalisation._asdict().items():
-            self.register_buffer(key, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+            self.register_buffer(key, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False)
         self._freeze()
 
     def describe(self) -> dict[str, Any]:
@@ -108,15 +111,25 @@ def levels_of(name: str) -> dict[str, Level]:
 
 
 def build(description: Mapping[str, Any]) -> TransformersBackbone:
-    """Build the backbone of a description; `load_state_dict` has to bring its weights."""
+    """Build the backbone of a description; `load_state_dict` has to bring its weights.
+
+    It is in memory, on the meta device too, because buffers that are no weights, such as the frequencies of a
+    position encoding, are in no file. A description of more than `MAX_WEIGHTS` is refused first.
+    """
     name = description.get("name", "")
     with package_needed(f"the backbone {name}"):
         import transformers
     try:
         levels = {level: Level(*values) for level, values in description["levels"].items()}
         normalisation = Normalisation(tuple(description["mean"]), tuple(description["std"]))
-        with torch.random.fork_rng(devices=[]):  # its first weights are random, and never used
-            network = _network(_config(description["config"], list(levels)))
+        config = _config(description["config"], list(levels))
+        with torch.device("meta"):
+            n_weights = sum(weight.numel() for weight in _network(config).parameters())
+        if n_weights > MAX_WEIGHTS:
+            raise ValueError(f"it has {n_weights:,} weights")
+        # its first weights are random, and never used
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            network = _network(config)
     except Exception as error:  # whatever transformers raises for settings of another version
         raise ModelFileError(
             f"the backbone {name} cannot be built with transformers {transformers.__version__} "
