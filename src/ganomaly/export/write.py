@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.export import Dim
 
-from ganomaly.errors import UsageError, package_needed
+from ganomaly.errors import OutputError, UsageError, package_needed
 from ganomaly.export.graph import InferenceGraph
 from ganomaly.files import written_whole
 from ganomaly.output_checks import ONNX_GRAPH, OPENVINO_GRAPH, check_outputs, is_unfinished
@@ -136,10 +136,16 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
         # the weights appear first, so that the graph is never there without them; the part of the graph says until
         # then that weights which a killed process left alone are ours
         graph, weights = saved.read_bytes(), saved.with_suffix(".bin").read_bytes()
-        with written_whole(path) as graph_part:
-            graph_part.write_bytes(graph + checksum_entry(OPENVINO, graph, weights))
-            with written_whole(path.with_suffix(".bin")) as part:
-                part.write_bytes(weights)
+        try:
+            with written_whole(path) as graph_part:
+                graph_part.write_bytes(graph + checksum_entry(OPENVINO, graph, weights))
+                with written_whole(path.with_suffix(".bin")) as part:
+                    part.write_bytes(weights)
+        except (OutputError, OSError):
+            if not path.exists():  # weights alone are no graph, and nothing would say that they are ours
+                with suppress(OSError):
+                    path.with_suffix(".bin").unlink(missing_ok=True)
+            raise
 
 
 def metadata_of(model: Model) -> dict[str, str]:
