@@ -253,7 +253,7 @@ def test_which_images_train_does_not_depend_on_free_memory(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("image_size", [None, 40])
-def test_a_loaded_detector_of_patches_is_fitted_again_as_it_was(tmp_path, image_size):
+def test_a_loaded_detector_of_large_images_is_fitted_again_as_it_was(tmp_path, image_size):
     images = textures(12, size=80)
     detector = GANomalyDetector(
         epochs=1,
@@ -264,6 +264,14 @@ def test_a_loaded_detector_of_patches_is_fitted_again_as_it_was(tmp_path, image_
     detector.save(tmp_path / "m.safetensors")
     loaded = GANomalyDetector.load(tmp_path / "m.safetensors")
     assert clone(loaded).fit(images).model_.preprocessing == detector.model_.preprocessing
+    with pytest.raises(UsageError, match="does not reconstruct"):
+        detector.reconstruct(images)
+
+
+def test_images_of_several_sizes_are_reconstructed_one_at_a_time():
+    detector = GANomalyDetector(
+        "patches", epochs=1, false_alarm_rate=0.3, method_options={"ngf": 4, "ndf": 4, "nz": 4}
+    ).fit(textures(12, size=80))
     with pytest.raises(UsageError, match="one at a time"):
         detector.reconstruct([np.zeros((70, 90), np.uint8), np.zeros((90, 70), np.uint8)])
 

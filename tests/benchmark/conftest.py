@@ -43,6 +43,8 @@ def untrained() -> Callable[[str], Method]:
             **{option: value for option, value in small.items() if option in fields}
         )
         preprocessing = Preprocessing(image_size=32, channels=1)
-        return METHODS[name](options, preprocessing, torch.Generator().manual_seed(0))
+        method = METHODS[name](options, preprocessing, torch.Generator().manual_seed(0))
+        method.load_pretrained()
+        return method
 
     return make
