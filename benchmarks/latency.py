@@ -1,8 +1,8 @@
 """How long one image takes from JPEG file to verdict and map, with the default preset: p50 and p99.
 
-The network is that of the preset `patches`, trained briefly on noise: time does not depend on the weights.
+The networks are trained briefly on noise: time does not depend on the weights.
 
-Run: python benchmarks/latency.py [--size 256] [--repeats 100]
+Run: python benchmarks/latency.py [--preset features] [--size 256] [--repeats 100]
 """
 
 import argparse
@@ -21,11 +21,11 @@ from ganomaly.prediction.model_file import load_model
 from machine import describe_machine
 
 
-def load_predictors(folder: Path, size: int) -> dict[str, Predictor]:
+def load_predictors(folder: Path, preset: str, size: int) -> dict[str, Predictor]:
     """A model and its exported graphs, by runtime."""
     images = np.random.default_rng(0).integers(0, 255, (40, size, size), dtype=np.uint8)
     path = folder / "model.safetensors"
-    GANomalyDetector("patches", epochs=1, false_alarm_rate=0.1).fit(images).save(path)
+    GANomalyDetector(preset, epochs=1, false_alarm_rate=0.1).fit(images).save(path)
     model = load_model(path)
     fp32 = to_onnx(model)
     int8 = quantise(fp32, model, open_images(images[:8]))
@@ -52,12 +52,13 @@ def milliseconds(predictor: Predictor, path: Path) -> float:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="features")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=100)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        predictors = load_predictors(folder, arguments.size)
+        predictors = load_predictors(folder, arguments.preset, arguments.size)
         image_path = folder / "image.jpg"
         y, x = np.mgrid[: arguments.size, : arguments.size] / 9
         pixels = 127 + 60 * np.sin(x) * np.cos(y) + np.random.default_rng(1).normal(0, 9, x.shape)
@@ -71,8 +72,8 @@ def main() -> None:
                 times[name].append(milliseconds(predictor, image_path))
     print(describe_machine())
     print(
-        f"preset patches, one gray JPEG of {arguments.size}×{arguments.size} px, from the file to score, verdict and "
-        f"map; {arguments.repeats} alternating runs"
+        f"preset {arguments.preset}, one gray JPEG of {arguments.size}×{arguments.size} px, from the file to score, "
+        f"verdict and map; {arguments.repeats} alternating runs"
     )
     for name, values in times.items():
         p50, p99 = np.percentile(values, [50, 99])
