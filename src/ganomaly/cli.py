@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ganomaly import defaults
+from ganomaly.commands.arguments import (
+    AnyModel,
+    Backbone,
+    BatchSize,
+    Data,
+    Debug,
+    Epochs,
+    Ignore,
+    ImageSize,
+    Precision,
+    Report,
+)
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
 from ganomaly.version import __version__
 
@@ -23,47 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="Folder of images, dataset folder in MVTec AD layout, or parquet.",
-        show_default=False,
-    ),
-]
-AnyModel = Annotated[
-    Path,
-    typer.Argument(
-        metavar="MODEL", help="Model written by `fit`, or graph written by `export`.", show_default=False
-    ),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Passes over the training images \\[default: the preset's]."),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help="Side of the network input in pixels \\[default: from the images]."
-    ),
-]
-Precision = Annotated[
-    defaults.Precision,
-    typer.Option(
-        metavar="NAME", help="Precision of training: auto, fp32 or bf16; scores are always computed in fp32."
-    ),
-]
-Report = Annotated[Path | None, typer.Option(metavar="FILE", help="HTML report to write; it opens offline.")]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Images per batch; changes memory and speed, not scores. features and patches take one at a time.",
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -122,13 +93,8 @@ def fit(
             help="Share of normal images that may be called anomalous; the threshold follows from it.",
         ),
     ] = defaults.FALSE_ALARM_RATE,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Pretrained network of the preset features: a name, a folder, or hf:ORG/NAME, which is downloaded.",
-        ),
-    ] = None,
+    backbone: Backbone = None,
+    ignore: Ignore = None,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Set an option of the method, such as nz=64; repeatable."),
@@ -140,6 +106,7 @@ def fit(
     with heavy_imports():
         from ganomaly.commands.fit import fit as run
         from ganomaly.config import FitOptions, parse_method_options
+        from ganomaly.data.ignored_region import read_ignored_region
 
     options = FitOptions.checked(
         preset=preset,
@@ -150,6 +117,7 @@ def fit(
         device=device,
         precision=precision,
         false_alarm_rate=false_alarm_rate,
+        ignored=None if ignore is None else read_ignored_region(ignore),
         method_options=parse_method_options(
             [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]
         ),

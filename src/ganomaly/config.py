@@ -203,6 +203,8 @@ class FitOptions(Options):
     """Of training; predictions are always fp32."""
     false_alarm_rate: Rate = FALSE_ALARM_RATE
     """Share of new normal images that may be called anomalous."""
+    ignored: str | None = None
+    """Mask of the region of all images that is ignored, as `ganomaly.data.ignored_region` reads it."""
     method_options: Mapping[str, Any] = Field(default_factory=dict)
     """Options of the method that differ from the preset's."""
 
@@ -219,6 +221,8 @@ class Preprocessing(Options):
     """Channels of the network input."""
     white_level: int = Field(default=255, ge=1, le=65535)
     """The value that becomes +1; 0 becomes −1. 255 for 8-bit images; 1023 … 65535 for 16-bit ones."""
+    ignored: str | None = Field(default=None, max_length=MAX_OPTION_TEXT)
+    """Mask of the region whose pixels are set to 0, see `ganomaly.data.ignored_region`; None for the whole image."""
 
     @property
     def bits(self) -> int:

@@ -20,6 +20,7 @@ from ganomaly.config import (
     Precision,
 )
 from ganomaly.data import open_images
+from ganomaly.data.ignored_region import ignored_region, mask_from_text, read_ignored_region
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
 from ganomaly.prediction import Prediction, Predictor, load_predictor
@@ -47,6 +48,8 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         How training computes; scoring is always fp32.
     false_alarm_rate : float, default=0.01
         Share of new normal images that may be called anomalous; the threshold follows.
+    ignore : path or ndarray, optional
+        Mask of the region of all images that is ignored: an image that is not 0 there, or `bool[h, w]`.
     method_options : mapping, optional
         Options of the method that differ from the preset's, such as ``{"nz": 64, "score": "l1"}``.
 
@@ -89,6 +92,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         device: Device = DEVICE,
         precision: Precision = PRECISION,
         false_alarm_rate: float = FALSE_ALARM_RATE,
+        ignore: str | Path | NDArray[np.bool_] | None = None,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.preset = preset
@@ -99,6 +103,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.device = device
         self.precision = precision
         self.false_alarm_rate = false_alarm_rate
+        self.ignore = ignore
         self.method_options = method_options
 
     def fit(self, images: Any, y: object = None) -> Self:
@@ -132,6 +137,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             device=self.device,
             precision=self.precision,
             false_alarm_rate=self.false_alarm_rate,
+            ignored=self._ignored(),
             method_options=dict(self.method_options or {}),
         )
         result = fit_model(images, options, observer=WarningObserver())
@@ -139,6 +145,13 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
         self.model_: Predictor = result.model
         return self
+
+    def _ignored(self) -> str | None:
+        if self.ignore is None:
+            return None
+        if isinstance(self.ignore, np.ndarray):
+            return ignored_region(self.ignore != 0)
+        return read_ignored_region(self.ignore)
 
     @property
     def offset_(self) -> float:
@@ -260,6 +273,9 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             channels=model.preprocessing.channels,
             seed=model.provenance.get("seed", SEED),
             false_alarm_rate=model.calibration.false_alarm_rate,
+            ignore=None
+            if model.preprocessing.ignored is None
+            else mask_from_text(model.preprocessing.ignored),
             method_options=dict(model.method_options),
         )
         detector.model_ = model

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from ganomaly.config import Preprocessing
+from ganomaly.data.ignored_region import without_region
 from ganomaly.data.large_images import one_large_image
 from ganomaly.data.prefetch import in_order
 from ganomaly.data.readers.encoded_image import Pixels
@@ -47,18 +48,25 @@ class InputFormat:
         Bits per sample, 8 or 16; images of another bit depth are failures.
     scale : float or None
         Factor that shrinks each image, its aspect ratio kept; None resizes to the square.
+    ignored : str or None
+        Mask of the region whose pixels are set to 0 after resizing.
     """
 
     image_size: int
     channels: int
     bits: int
     scale: float | None = None
+    ignored: str | None = None
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, *, full_size: bool = False) -> "InputFormat":
-        """The format that a preprocessing asks for; with `full_size` its scale, if it has one, counts as 1."""
+        """The format that a preprocessing asks for.
+
+        With `full_size`, for a graph that does both, a scale counts as 1, and no region is set to 0.
+        """
         scale = 1.0 if full_size and preprocessing.scale is not None else preprocessing.scale
-        return cls(preprocessing.image_size, preprocessing.channels, preprocessing.bits, scale)
+        ignored = None if full_size else preprocessing.ignored
+        return cls(preprocessing.image_size, preprocessing.channels, preprocessing.bits, scale, ignored)
 
     @property
     def dtype(self) -> Any:
@@ -195,6 +203,8 @@ def _decode_one(
             resized = resize_image(pixels, (height, width), channels)
         except ImageError as error:
             raise ImageError(f"{name} cannot be used: {error}") from None
+        if input_format.ignored is not None:
+            resized = without_region(resized, input_format.ignored)
         if input_format.bits == 16:
             decoded.brightest = max(decoded.brightest, int(pixels.max()))
         del pixels  # a large one, before another thread decodes the next

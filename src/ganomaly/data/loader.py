@@ -149,12 +149,15 @@ class ImageLoader:
         image_size: int,
         channels: int,
         scale: float | None = None,
+        ignored: str | None = None,
         memory_limit: int | None = None,
         workers: int | None = None,
     ) -> None:
         self._dataset = dataset
         self._hashed = HashedOnOpening(dataset)
-        self._format = input_format = InputFormat(image_size, channels, agreed_bits(inspection), scale)
+        self._format = input_format = InputFormat(
+            image_size, channels, agreed_bits(inspection), scale, ignored
+        )
         self._workers = workers
         self.failures = dict(inspection.failures)
         self.usable = inspection.openable

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganomaly.config import SCALE_STEPS
+from ganomaly.data.ignored_region import mask_of
 from ganomaly.errors import UsageError
 from ganomaly.prediction.exported import OUTPUTS
 from ganomaly.prediction.model import Model
@@ -34,6 +35,7 @@ class InferenceGraph(nn.Module):
     """
 
     calibration_scores: Tensor
+    ignored: Tensor | None
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -47,6 +49,10 @@ class InferenceGraph(nn.Module):
         scale = model.preprocessing.scale
         self.scale = None if scale is None else as_fraction(scale)
         self.register_buffer("calibration_scores", torch.from_numpy(model.calibration.scores).float())
+        ignored = model.preprocessing.ignored
+        self.register_buffer(
+            "ignored", None if ignored is None else torch.from_numpy(mask_of(ignored).copy())
+        )
 
     def forward(self, image: Tensor, threshold: Tensor) -> tuple[Tensor, ...]:
         """The values of `predict`, in the order of `OUTPUTS`."""
@@ -79,7 +85,8 @@ class InferenceGraph(nn.Module):
         }
         if prediction.anomaly_map is not None:
             height, width = image.shape[1:3]
-            outputs["anomaly_map"] = resize(prediction.anomaly_map[:, None], height, width)[:, 0]
+            anomaly_map = self._without_region(prediction.anomaly_map[:, None])
+            outputs["anomaly_map"] = resize(anomaly_map, height, width)[:, 0]
         if prediction.reconstruction is not None:
             pixels = ((prediction.reconstruction + 1) * 127.5).round().clamp(0, 255)
             outputs["reconstruction"] = pixels.permute(0, 2, 3, 1).to(torch.uint8)
@@ -92,7 +99,19 @@ class InferenceGraph(nn.Module):
         pixels = resize(pixels, *self._network_size(*pixels.shape[2:]), exact=is_exact)
         if not is_exact:
             pixels = pixels.round()
+        pixels = self._without_region(pixels)
         return (pixels * (2 / self.preprocessing.white_level) - 1).clamp(max=1)
+
+    def _without_region(self, x: Tensor) -> Tensor:
+        """Set the ignored region of `float[N, C, h, w]` to 0, as `mask_at_size` finds it."""
+        if self.ignored is None:
+            return x
+        rows, columns = (
+            torch.div((2 * torch.arange(side) + 1) * length, 2 * side, rounding_mode="trunc")
+            for side, length in zip(x.shape[2:], self.ignored.shape, strict=True)
+        )
+        region = self.ignored.index_select(0, rows).index_select(1, columns)
+        return torch.where(region, 0.0, x)
 
     def _network_size(self, height: int, width: int) -> tuple[int, int]:
         if self.scale is None:

@@ -15,7 +15,8 @@ from pydantic_core import from_json
 
 from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import MAX_OPTION_TEXT, Preprocessing, Rate, first_error
-from ganomaly.errors import ModelFileError
+from ganomaly.data.ignored_region import mask_of
+from ganomaly.errors import ModelFileError, UsageError
 
 MAX_JSON = 2**20
 """Characters of one JSON text of a model file."""
@@ -125,9 +126,14 @@ def read_header(path: Path, metadata: Mapping[str, str], schema: type[Header], *
     """
     text = _text(path, metadata, "model", max_size)
     try:
-        return schema.model_validate_json(text, strict=True)
+        header = schema.model_validate_json(text, strict=True)
+        if header.preprocessing.ignored is not None:
+            mask_of(header.preprocessing.ignored)
     except ValidationError as error:
         raise damaged(path, f"its header is not valid: {first_error(error)}") from error
+    except UsageError as error:
+        raise damaged(path, f"its header is not valid: {error}") from error
+    return header
 
 
 def read_provenance(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

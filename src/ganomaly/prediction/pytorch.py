@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ganomaly.calibration import Calibration
 from ganomaly.config import BATCH_SIZE, DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels
+from ganomaly.data.ignored_region import mask_at_size, mask_of
 from ganomaly.data.large_images import LARGE_PIXELS
 from ganomaly.data.resources import available_memory
 from ganomaly.devices import choose_device, full_precision
@@ -83,7 +84,7 @@ def predict_dataset(
         # inference mode belongs to a thread, not to the process
         with torch.inference_mode(), full_precision(target), _memory_errors():
             x = network_input(pixels, preprocessing.white_level, target)
-            return _outputs(method, x, details, features)
+            return _outputs(method, x, details, features, preprocessing.ignored)
 
     # whole images may be large, and share a GPU badly: one at a time; squares are small, and threads that share a
     # batch wait for each other: several batches at a time
@@ -150,7 +151,11 @@ def _divided_threads(n_batches: int) -> Iterator[Concurrency]:
 
 
 def _outputs(
-    method: Method, x: Tensor, details: bool, features: Callable[[Tensor], Tensor | None] | None
+    method: Method,
+    x: Tensor,
+    details: bool,
+    features: Callable[[Tensor], Tensor | None] | None,
+    ignored: str | None,
 ) -> BatchOutputs:
     prediction = method.predict(x)
     scores = prediction.score.double().cpu().numpy()
@@ -159,6 +164,9 @@ def _outputs(
     if not details:
         return BatchOutputs(scores, features=embedded)
     maps, x_hat = prediction.anomaly_map, prediction.reconstruction
+    if maps is not None and ignored is not None:
+        region = mask_at_size(mask_of(ignored), *maps.shape[1:])
+        maps = maps.masked_fill(torch.from_numpy(region).to(maps.device), 0)
     return BatchOutputs(
         scores,
         images=displayable(x),

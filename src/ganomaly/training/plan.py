@@ -157,6 +157,7 @@ def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOpt
     preprocessing = plan_preprocessing(
         method.preset, inspection, image_size=options.image_size, channels=choice.channels
     )
+    preprocessing = preprocessing.model_copy(update={"ignored": options.ignored})
     check_enough_images(len(inspection.openable))
     training = _training_options(options, method.preset, choice.channels)
     split = plan_split(inspection, calibration, options.seed)
@@ -310,6 +311,7 @@ def read_training_images(
         image_size=preprocessing.image_size,
         scale=preprocessing.scale,
         channels=preprocessing.channels,
+        ignored=preprocessing.ignored,
     )
     loader.load(on_decoded)
     return loader, preprocessing.model_copy(update={"white_level": loader.white_level})
