@@ -71,7 +71,11 @@ def heavy_imports() -> Iterator[None]:
     """Import torch and the like in this block: Ctrl-C then ends the process at once, and a missing package is named.
 
     As a `KeyboardInterrupt`, Ctrl-C would sometimes be lost: some packages catch every exception of an import.
+
+    PyTorch's threads are told to sleep while they wait for each other. By default they spin, and where another program
+    uses the same processor, one then waits for another that cannot run. The environment's own choice is kept.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # OpenMP reads it when torch is imported
     handler = signal.getsignal(signal.SIGINT)
     with package_needed("this command"):
         if handler is not signal.default_int_handler:  # the parent process handles Ctrl-C, or ignores it

@@ -44,15 +44,15 @@ class FeatureGANomalyOptions(ScheduledOptions):
     """Size of the latent at each position."""
     ngf: Width = 128
     """Channels of encoders and decoder."""
-    ndf: Width = 16
-    """Channels of the segmentation's first layer; the discriminator has four times as many."""
+    ndf: Width = 32
+    """Channels of the segmentation's first layer; the discriminator has twice as many."""
     adversarial_weight: Weight = 1.0
     """Weight of the feature matching in the generator's loss."""
     contextual_weight: Weight = 20.0
     """Weight of the reconstruction in the generator's loss."""
     encoder_weight: Weight = 1.0
     """Weight of ‖z − ẑ‖² in the generator's loss."""
-    reconstruction_share: float = Field(default=0.25, gt=0, le=1)
+    reconstruction_share: float = Field(default=0.125, gt=0, le=1)
     """Share of a batch that the generator reconstructs; defects are segmented in all of it."""
 
     def completed(self) -> "FeatureGANomalyOptions":
@@ -100,7 +100,7 @@ class FeatureGANomaly(Method):
         self.features = FeatureNetworks(
             options.describe_backbone(),
             width=options.ngf,
-            discriminator_width=4 * options.ndf,
+            discriminator_width=2 * options.ndf,
             nz=options.nz,
         )
         self.segmentation = PatchSegmentation(2 * preprocessing.channels, options.ndf)
