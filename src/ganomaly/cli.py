@@ -172,6 +172,27 @@ def score(
 
 
 @app.command()
+def update(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Model written by `fit`.", show_default=False)
+    ],
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--model", metavar="FILE", help="Updated model to write, .safetensors.", show_default=False
+        ),
+    ],
+    debug: Debug = False,
+) -> None:
+    """Calibrate a model with more normal images, without training."""
+    with heavy_imports():
+        from ganomaly.commands.update import update as run
+
+    exit_if_unreadable(run(_console(), model, data, out))
+
+
+@app.command()
 def evaluate(
     model: AnyModel,
     data: Data,

@@ -7,6 +7,7 @@ from faults.harness import Command
 CHECKPOINT_SECONDS = 0.0  # after every step
 SMALL_NETWORK = {
     "paper": ("ngf=8", "ndf=8", "nz=16"),
+    "features": ("ngf=8", "ndf=4"),
     "patches": ("ngf=4", "ndf=4"),
     "small": ("ngf=8", "ndf=8"),
     "anogan": ("ngf=8", "ndf=8", "nz=16", "search_steps=5"),
@@ -15,7 +16,7 @@ SMALL_NETWORK = {
     "skip-ganomaly": ("ngf=8", "ndf=8"),
     "f-anogan": ("ngf=8", "ndf=8", "nz=16"),
 }
-EPOCHS = {"patches": 1}
+EPOCHS = {"features": 1, "patches": 1}
 
 
 def fit_command(preset: str, parts: Path) -> Command:

@@ -33,7 +33,16 @@ LONGEST_CHAIN = 4  # kills in a row before the command may end
 
 @pytest.mark.parametrize(
     "name",
-    chosen(NAMES, "fit patches", "fit small", "score", "evaluate", "benchmark", "demo", "export openvino"),
+    chosen(
+        NAMES,
+        "fit features",
+        "fit small",
+        "score",
+        "evaluate",
+        "benchmark",
+        "demo",
+        "export openvino",
+    ),
 )
 def test_after_any_number_of_kills_the_same_command_gives_the_same_result(
     name: str,

@@ -72,8 +72,8 @@ def heavy_imports() -> Iterator[None]:
 
     As a `KeyboardInterrupt`, Ctrl-C would sometimes be lost: some packages catch every exception of an import.
 
-    PyTorch's threads are told to sleep while they wait for each other. By default they spin, and where another program
-    uses the same processor, one then waits for another that cannot run. The environment's own choice is kept.
+    PyTorch's threads are told to sleep while they wait for each other. By default they spin, and where another
+    program uses the same processor, one then waits for another that cannot run. The environment's own choice is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # OpenMP reads it when torch is imported
     handler = signal.getsignal(signal.SIGINT)

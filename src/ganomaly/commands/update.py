@@ -1,0 +1,36 @@
+"""`ganomaly update`."""
+
+from pathlib import Path
+
+from ganomaly.commands.console import Console
+from ganomaly.commands.reporting import list_failures
+from ganomaly.data import open_training_images
+from ganomaly.errors import UsageError
+from ganomaly.locks import locked_file
+from ganomaly.prediction.model_file import check_model_path, load_model, save_model
+from ganomaly.training.update import update_model
+
+
+def update(console: Console, model_path: Path, data: str, out: Path) -> bool:
+    """Write a model with more calibration images; return whether all images could be read."""
+    check_model_path(out)
+    if out.exists() and model_path.exists() and out.samefile(model_path):
+        raise UsageError(
+            f"--model {out} is the model that is updated; name another file, so that both are there"
+        )
+    with locked_file(out, "ganomaly update"):
+        model, dataset = load_model(model_path), open_training_images(data)
+        with console.counting(len(dataset), "predicting") as count:
+            result = update_model(model, dataset, on_prediction=count)
+        save_model(result.model, out)
+    calibration = result.model.calibration
+    shortfall = calibration.shortfall()
+    if shortfall is not None:
+        console.warn(shortfall)
+    console.say(
+        f"version {result.model.provenance['version']}: {result.added} images more, so {len(calibration.scores)} "
+        f"calibrate; threshold φ = {calibration.threshold:.4g} for a false-alarm rate of "
+        f"{calibration.attained_rate:.2g}; wrote {out}"
+    )
+    list_failures(console, result.failures)
+    return not result.failures
