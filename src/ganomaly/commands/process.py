@@ -15,6 +15,9 @@ from ganomaly.errors import GANomalyError, package_needed, printable
 
 UNREADABLE_IMAGES = 3
 INTERRUPTED = 130  # what shells expect
+SPINS = (
+    "20000"  # rounds of waiting, a twentieth of a millisecond, before a thread sleeps; the default is 300,000
+)
 AFTER_INTERRUPTION = {
     "benchmark": "finished rows are saved; the same command resumes with the next",
     "score": "no table or report was written; maps already written stay",
@@ -72,10 +75,12 @@ def heavy_imports() -> Iterator[None]:
 
     As a `KeyboardInterrupt`, Ctrl-C would sometimes be lost: some packages catch every exception of an import.
 
-    PyTorch's threads are told to sleep while they wait for each other. By default they spin, and where another
-    program uses the same processor, one then waits for another that cannot run. The environment's own choice is kept.
+    PyTorch's threads are told to sleep soon while they wait for each other. By default they spin for long, and where
+    another program uses the same processor, one then waits for another that cannot run. The environment's own choice
+    is kept.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # OpenMP reads it when torch is imported
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # GNU's OpenMP reads it when torch is imported
     handler = signal.getsignal(signal.SIGINT)
     with package_needed("this command"):
         if handler is not signal.default_int_handler:  # the parent process handles Ctrl-C, or ignores it
