@@ -1,5 +1,7 @@
 """What lies in the ignored region changes neither a score nor a map, in models and in graphs."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -121,7 +123,13 @@ def test_the_shell_refuses_what_is_no_mask(tmp_path):
     (tmp_path / "mask.png").write_text("no image")
     done = ganomaly("fit", tmp_path, "--model", tmp_path / "m.safetensors", "--ignore", tmp_path / "mask.png")
     assert done.returncode == 2
-    assert "cannot be read as an image" in done.stderr
+    assert "is not an image" in done.stderr
+
+
+def test_a_pipe_is_no_mask(tmp_path):
+    os.mkfifo(tmp_path / "mask.png")
+    with pytest.raises(UsageError, match="is a pipe"):
+        read_ignored_region(tmp_path / "mask.png")
 
 
 def test_a_header_with_a_damaged_mask_is_refused(tmp_path):

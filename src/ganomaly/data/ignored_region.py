@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ganomaly.data.readers.decoding import decode_image, read_header
 from ganomaly.data.readers.encoded_image import Pixels
-from ganomaly.errors import UsageError
+from ganomaly.errors import ImageError, UsageError
 
 MAX_SIDE = 512
 """Pixels of a stored mask's longer side; a larger mask is made smaller."""
@@ -38,11 +39,10 @@ def read_ignored_region(path: str | Path) -> str:
         If it cannot be read, or ignores nothing, or everything.
     """
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB") if image.mode == "P" else image)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"the mask {path} cannot be read as an image ({error})") from error
-    return ignored_region(pixels != 0 if pixels.ndim == 2 else (pixels[..., :3] != 0).any(axis=2), str(path))
+        pixels = decode_image(Path(path))
+    except ImageError as error:
+        raise UsageError(f"the mask {path} cannot be read: {error}") from error
+    return ignored_region(np.any(pixels[..., :3], axis=2), str(path))
 
 
 def ignored_region(mask: NDArray[np.bool_], name: str = "to ignore") -> str:
@@ -84,12 +84,13 @@ def mask_from_text(text: str) -> NDArray[np.bool_]:
         If the text holds no mask of at most `MAX_SIDE` pixels a side.
     """
     try:
-        with Image.open(BytesIO(b64decode(text, validate=True)), formats=["PNG"]) as image:
-            if max(image.size) > MAX_SIDE:
-                raise ValueError(f"it has {image.size[0]}×{image.size[1]} pixels")
-            mask: NDArray[np.bool_] = np.asarray(image.convert("1"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"the ignored region is no mask ({error})") from error
+        content = b64decode(text, validate=True)
+        header = read_header(content, name="the mask")
+        if max(header.height, header.width) > MAX_SIDE:
+            raise ImageError(f"the mask has {header.width}×{header.height} pixels")
+        mask: NDArray[np.bool_] = np.any(decode_image(content, name="the mask"), axis=2)
+    except (ImageError, ValueError) as error:
+        raise UsageError(f"the ignored region cannot be read: {error}") from error
     return mask
 
 

@@ -1,12 +1,30 @@
 """What scores from several signals per position have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from ganomaly.methods.base import BatchPrediction
 from ganomaly.networks import STRIDE, reflect_to_multiple
+
+
+def predict_one_by_one(predict: Callable[[Tensor], BatchPrediction], x: Tensor) -> BatchPrediction:
+    """Predict images `float[N, C, H, W]` one by one, so that neither rounding nor memory depends on the batch."""
+    if torch.compiler.is_exporting():  # a graph has no loop over a number that only its input decides
+        return predict(x)
+    predictions = [predict(image) for image in torch.split(x, 1)]
+    return BatchPrediction(
+        torch.cat([image.score for image in predictions]),
+        _joined([image.anomaly_map for image in predictions]),
+        _joined([image.reconstruction for image in predictions]),
+    )
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
 
 
 def combined(signals: Tensor, weights: Sequence[float] | Tensor) -> Tensor:

@@ -52,8 +52,8 @@ class PatchDecoder(nn.Module):
         return x
 
 
-class PatchSegmentation(nn.Module):
-    """A feature pyramid that segments defects: `float[N, C, H, W]` to logits `float[N, 1, H/2, W/2]`.
+class PatchPyramid(nn.Module):
+    """A feature pyramid with a segmentation of defects.
 
     Parameters
     ----------
@@ -95,21 +95,17 @@ class PatchSegmentation(nn.Module):
         logits: Tensor = self.segmentation_head(merged)
         return logits
 
+
+class PatchSegmentation(PatchPyramid):
+    """Where does an image show defects? From `float[N, C, H, W]` to logits `float[N, 1, H/2, W/2]`."""
+
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a defect."""
+        """Segment."""
         return self.segmentation(*self.features(x))
 
 
-class PatchDiscriminator(PatchSegmentation):
-    """Two heads on one feature pyramid: is the image real or reconstructed, and where does it show defects?
-
-    Parameters
-    ----------
-    channels : int
-        Of the image.
-    width : int
-        Channels after the first layer.
-    """
+class PatchDiscriminator(PatchPyramid):
+    """Two heads on one pyramid: is the image real or reconstructed, and where does it show defects?"""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__(channels, width)
@@ -120,7 +116,7 @@ class PatchDiscriminator(PatchSegmentation):
         *_, sixteenth = self.features(x)
         return self.real_fake_head(sixteenth), sixteenth
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # two heads
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Segmentation logits and real/fake logits of an image `float[N, C, H, W]`."""
         features = self.features(x)
         return self.segmentation(*features), self.real_fake_head(features[-1])

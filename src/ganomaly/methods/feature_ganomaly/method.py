@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -22,6 +23,7 @@ from ganomaly.methods.losses import robust_cross_entropy
 from ganomaly.methods.normalisation import InputNormalisation
 from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.signals import predict_one_by_one
 from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import set_learning_rate, update
 from ganomaly.methods.views import at_both_scales
@@ -170,15 +172,8 @@ class FeatureGANomaly(Method):
         self.scoring.fit(self._signals, reference_images, float(self.normalisation.local_contrast))
 
     def predict(self, x: Tensor) -> BatchPrediction:
-        """Predict images one by one, so that neither rounding nor memory depends on the batch.
-
-        Score and map say how far the signals are above those of normal images, see `scoring`.
-        """
-        if torch.compiler.is_exporting():
-            return self.scoring.predict(self._signals, x)
-        predictions = [self.scoring.predict(self._signals, image) for image in torch.split(x, 1)]
-        outputs = [(image.score, image.anomaly_map) for image in predictions]
-        return BatchPrediction(*(torch.cat(tensors) for tensors in zip(*outputs, strict=True)))
+        """Score and map say how far the signals are above those of normal images, see `scoring`."""
+        return predict_one_by_one(partial(self.scoring.predict, self._signals), x)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""

@@ -1,6 +1,7 @@
 """Options, networks and training step."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import chain
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from ganomaly.methods.normalisation import InputNormalisation
 from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.patch_ganomaly.scoring import NetworkOutputs, PatchScoring
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.signals import predict_one_by_one
 from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import frozen, frozen_statistics, set_learning_rate, update
 from ganomaly.methods.views import at_both_scales
@@ -154,15 +156,8 @@ class PatchGANomaly(Method):
         self.scoring.fit(self._outputs, [image[None] for batch in batches for image in batch])
 
     def predict(self, x: Tensor) -> BatchPrediction:
-        """Predict images one by one, so that neither rounding nor memory depends on the batch.
-
-        Score and map say how far the signals are above those of normal images, see `scoring`.
-        """
-        if torch.compiler.is_exporting():
-            return self.scoring.predict(self._outputs, x)
-        predictions = [self.scoring.predict(self._outputs, image) for image in torch.split(x, 1)]
-        outputs = [(image.score, image.anomaly_map, image.reconstruction) for image in predictions]
-        return BatchPrediction(*(torch.cat(tensors) for tensors in zip(*outputs, strict=True)))
+        """Score and map say how far the signals are above those of normal images, see `scoring`."""
+        return predict_one_by_one(partial(self.scoring.predict, self._outputs), x)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""
