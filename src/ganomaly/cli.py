@@ -14,13 +14,25 @@ from ganomaly.commands.arguments import (
     AnyModel,
     Backbone,
     BatchSize,
+    BenchmarkData,
+    BenchmarkFolder,
+    BenchmarkName,
+    Channels,
+    Classes,
     Data,
     Debug,
+    Device,
     Epochs,
+    FalseAlarmRate,
     Ignore,
     ImageSize,
+    MethodOption,
+    Methods,
     Precision,
+    PresetName,
+    Protocol,
     Report,
+    Seed,
 )
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
 from ganomaly.version import __version__
@@ -60,45 +72,17 @@ def fit(
     model: Annotated[
         Path, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
     ],
-    preset: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="features, small, patches, paper, or another method's; auto chooses by image size.",
-        ),
-    ] = defaults.AUTO,
+    preset: PresetName = defaults.AUTO,
     epochs: Epochs = None,
     image_size: ImageSize = None,
-    channels: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=4,
-            help="Channels of the network input, 1 for gray, 3 for colour \\[default: from the images].",
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Random seed: same seed, machine and software, same weights."),
-    ] = defaults.SEED,
-    device: Annotated[
-        defaults.Device, typer.Option(metavar="NAME", help="Device to compute on: auto, cpu or cuda.")
-    ] = defaults.DEVICE,
+    channels: Channels = None,
+    seed: Seed = defaults.SEED,
+    device: Device = defaults.DEVICE,
     precision: Precision = defaults.PRECISION,
-    false_alarm_rate: Annotated[
-        float,
-        typer.Option(
-            metavar="RATE",
-            help="Share of normal images that may be called anomalous; the threshold follows from it.",
-        ),
-    ] = defaults.FALSE_ALARM_RATE,
+    false_alarm_rate: FalseAlarmRate = defaults.FALSE_ALARM_RATE,
     backbone: Backbone = None,
     ignore: Ignore = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Set an option of the method, such as nz=64; repeatable."),
-    ] = None,
+    option: MethodOption = None,
     resume: Annotated[bool, typer.Option(help="Resume from the checkpoint of an interrupted run.")] = True,
     debug: Debug = False,
 ) -> None:
@@ -234,49 +218,16 @@ def evaluate(
 
 @app.command()
 def benchmark(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="mnist, cifar10, baggage (simulated), elpv (solar cells), "
-            "or any name for a folder in MVTec AD layout.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            help="Folder for rows, tables and figures. Results are cached in it: use a new one for other data.",
-            show_default=False,
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the dataset; not needed for baggage and elpv."),
-    ] = None,
-    methods: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST",
-            help="Methods, separated by commas; options in brackets: ganomaly\\[nz=50;ngf=32].",
-        ),
-    ] = "ganomaly,egbad,vae",
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Classes to treat as anomalous, separated by commas \\[default: all, in turn].",
-        ),
-    ] = None,
+    name: BenchmarkName,
+    out: BenchmarkFolder,
+    data: BenchmarkData = None,
+    methods: Methods = "ganomaly,egbad,vae",
+    classes: Classes = None,
     seeds: Annotated[str, typer.Option(metavar="LIST", help="Seeds, separated by commas.")] = str(
         defaults.SEED
     ),
     epochs: Epochs = None,
-    protocol: Annotated[
-        Literal["clean", "published"],
-        typer.Option(help="published repeats the authors' released code, which leaks test data."),
-    ] = "clean",
+    protocol: Protocol = "clean",
     train_images: Annotated[
         int | None, typer.Option(metavar="N", min=2, help="Most training images to use.")
     ] = None,

@@ -1,7 +1,7 @@
 """Arguments and options that the commands declare, with their help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,3 +61,76 @@ BatchSize = Annotated[
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+PresetName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="features, small, patches, paper, or another method's; auto chooses by image size.",
+    ),
+]
+Channels = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=4,
+        help="Channels of the network input, 1 for gray, 3 for colour \\[default: from the images].",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="Random seed: same seed, machine and software, same weights."),
+]
+Device = Annotated[
+    defaults.Device, typer.Option(metavar="NAME", help="Device to compute on: auto, cpu or cuda.")
+]
+FalseAlarmRate = Annotated[
+    float,
+    typer.Option(
+        metavar="RATE",
+        help="Share of normal images that may be called anomalous; the threshold follows from it.",
+    ),
+]
+MethodOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Set an option of the method, such as nz=64; repeatable."),
+]
+BenchmarkName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="mnist, cifar10, baggage (simulated), elpv (solar cells), "
+        "or any name for a folder in MVTec AD layout.",
+        show_default=False,
+    ),
+]
+BenchmarkFolder = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="Folder for rows, tables and figures. Results are cached in it: use a new one for other data.",
+        show_default=False,
+    ),
+]
+BenchmarkData = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the dataset; not needed for baggage and elpv."),
+]
+Methods = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Methods, separated by commas; options in brackets: ganomaly\\[nz=50;ngf=32].",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Classes to treat as anomalous, separated by commas \\[default: all, in turn].",
+    ),
+]
+Protocol = Annotated[
+    Literal["clean", "published"],
+    typer.Option(help="published repeats the authors' released code, which leaks test data."),
+]
