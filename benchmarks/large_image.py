@@ -21,14 +21,18 @@ from ganomaly.methods.patch_ganomaly import scoring
 from machine import describe_machine
 
 SCORE = """
-import resource, sys, time
+import sys, time
+from pathlib import Path
 from ganomaly import GANomalyDetector
+def peak_kilobytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 detector = GANomalyDetector.load(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_kilobytes()
 start = time.perf_counter()
 score = detector.anomaly_score([sys.argv[2]])[0]
 seconds = time.perf_counter() - start
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+after = peak_kilobytes()
 print(f"score {score:.4f} in {seconds:.1f} s")
 print(f"peak memory {after / 1024:.0f} MB, {before / 1024:.0f} MB before scoring")
 """

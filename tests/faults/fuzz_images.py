@@ -9,7 +9,6 @@ import io
 import json
 import os
 import random
-import resource
 import struct
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from faults import strict_png
+from faults.process_memory import peak_memory
 from ganomaly.data import open_images, open_test_images, open_training_images
 from ganomaly.data.inspect import inspect_images
 from ganomaly.data.readers.decoding import decode_image, read_header
@@ -385,7 +385,7 @@ def main(kind: str, first: int, count: int, seed: int) -> None:
             slowest = max(slowest, time.monotonic() - started)
             outcomes[f"{name.split()[0]}: {outcome}"] += 1
     faulthandler.cancel_dump_traceback_later()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     print(
         json.dumps(
             {"tries": count, "slowest": round(slowest, 2), "peak": peak, **dict(sorted(outcomes.items()))}

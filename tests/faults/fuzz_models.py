@@ -31,6 +31,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from faults.process_memory import peak_memory
 from ganomaly.data import open_images
 from ganomaly.errors import GANomalyError, ModelFileError
 from ganomaly.prediction import Prediction, Predictor, describe_model, load_predictor
@@ -415,7 +416,7 @@ def main(kind: str, sources: Path, first: int, count: int, seed: int) -> None:
             print(f"BROKEN: case {number}: {traceback.format_exc()[-2500:]}", file=sys.stderr)
         slowest = max(slowest, time.monotonic() - started)
     faulthandler.cancel_dump_traceback_later()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     counts = {"tries": count, "slowest": round(slowest, 2), "peak": peak, **dict(sorted(outcomes.items()))}
     print(json.dumps(counts))
     sys.exit(broken > 0)

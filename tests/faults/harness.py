@@ -50,7 +50,6 @@ class Result:
 
     status: int
     seconds: float
-    max_bytes: int
     timed_out: bool
     text: str
 

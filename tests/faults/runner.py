@@ -165,12 +165,11 @@ def wait(runs: list[dict[str, Any]], processes: list[int]) -> list[dict[str, Any
         for number, (run, process) in enumerate(zip(runs, processes, strict=True)):
             if results[number] is not None:
                 continue
-            ended, status, usage = os.wait4(process, os.WNOHANG)
+            ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
                 results[number] = {
                     "status": os.waitstatus_to_exitcode(status),
                     "seconds": elapsed,
-                    "max_bytes": usage.ru_maxrss * 1024,
                     "timed_out": elapsed > run["limit"],
                 }
                 end_group(process)
