@@ -35,6 +35,7 @@ from ganomaly.commands.arguments import (
     Seed,
 )
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
+from ganomaly.commands.station_verbs import serve_app, store_app
 from ganomaly.version import __version__
 
 if TYPE_CHECKING:
@@ -293,6 +294,10 @@ def export(
         from ganomaly.commands.export import export as run
 
     run(_console(), model, out, file_format, int8=int8, data=data)
+
+
+app.add_typer(serve_app, name="serve")
+app.add_typer(store_app, name="store")
 
 
 @app.command()

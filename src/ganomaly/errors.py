@@ -60,13 +60,15 @@ def _escaped(character: str) -> str:
 
 
 @contextmanager
-def package_needed(what: str) -> Iterator[None]:
+def package_needed(what: str, extra: str | None = None) -> Iterator[None]:
     """Import optional packages in this block.
 
     Parameters
     ----------
     what : str
         What needs the packages, for the message.
+    extra : str, optional
+        The extra of this package that installs them.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def package_needed(what: str) -> Iterator[None]:
         remedy = (
             "install ganomaly instead of ganomaly-inference, which predicts with exported models only"
             if _is_installed("ganomaly-inference") and not _is_installed("ganomaly")
-            else f"pip install {package}"
+            else f"pip install {package if extra is None else repr(f'ganomaly[{extra}]')}"
         )
         raise UsageError(f"{what} needs {package}, which is not installed here; {remedy}") from error
 

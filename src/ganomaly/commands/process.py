@@ -70,7 +70,7 @@ def run_app(app: typer.Typer) -> None:
 
 
 @contextmanager
-def heavy_imports() -> Iterator[None]:
+def heavy_imports(extra: str | None = None) -> Iterator[None]:
     """Import torch and the like in this block: Ctrl-C then ends the process at once, and a missing package is named.
 
     As a `KeyboardInterrupt`, Ctrl-C would sometimes be lost: some packages catch every exception of an import.
@@ -78,11 +78,16 @@ def heavy_imports() -> Iterator[None]:
     PyTorch's threads are told to sleep soon while they wait for each other. By default they spin for long, and where
     another program uses the same processor, one then waits for another that cannot run. The environment's own choice
     is kept.
+
+    Parameters
+    ----------
+    extra : str, optional
+        What installs the packages that this command needs, as in `pip install 'ganomaly[serve]'`.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # GNU's OpenMP reads it when torch is imported
     handler = signal.getsignal(signal.SIGINT)
-    with package_needed("this command"):
+    with package_needed("this command", extra):
         if handler is not signal.default_int_handler:  # the parent process handles Ctrl-C, or ignores it
             yield
             return

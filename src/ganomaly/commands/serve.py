@@ -1,0 +1,95 @@
+"""`ganomaly serve`: runs a station, and manages its keys."""
+
+import os
+import sys
+from pathlib import Path
+
+from ganomaly.commands.console import Console
+from ganomaly.errors import UsageError, package_needed
+from ganomaly.service.settings import Settings
+
+KEY_VARIABLE, STORE_VARIABLE, SECRET_VARIABLE = (
+    "GANOMALY_API_KEY",
+    "GANOMALY_STORE",
+    "GANOMALY_WEBHOOK_SECRET",
+)
+
+
+def serve(console: Console, settings: Settings) -> None:
+    """Run a station until it is told to end; it then finishes what it accepted."""
+    with package_needed("ganomaly serve"):
+        import uvicorn
+
+        from ganomaly.service.app import make_app
+        from ganomaly.service.monitoring import log, log_to_stderr
+        from ganomaly.service.station import Station
+        from ganomaly.store.keys import has_keys, set_key
+    console.say(f"loading {settings.models}")
+    station = Station(settings)
+    try:
+        secret = os.environ.get(KEY_VARIABLE)
+        with station.store.writing() as session:
+            if secret:
+                set_key(session, "environment", "admin", secret)
+            if not settings.is_local and not has_keys(session):
+                raise UsageError(
+                    f"on {settings.host} others can reach the station, so keys are needed: make one with "
+                    f"`ganomaly serve keys add NAME --store {settings.store}`, or set {KEY_VARIABLE}"
+                )
+    except BaseException:
+        station.close()
+        raise
+    log_to_stderr()
+    config = uvicorn.Config(
+        make_app(station),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(settings.request_seconds) + 5,
+        h11_max_incomplete_event_size=32 * 1024,
+    )
+    server = uvicorn.Server(config)
+    address = f"http://{settings.host}:{settings.port}/"
+    log("started", address=address, models=list(station.models), process=os.getpid())
+    console.say(f"{', '.join(station.models)} on {address}")
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+def add_key(console: Console, store: str, files: Path | None, name: str, role: str) -> None:
+    """Make a key and show it once."""
+    with package_needed("ganomaly serve"):
+        from ganomaly.store import keys, open_store
+    opened = open_store(store, files)
+    with opened.writing() as session:
+        secret = keys.add_key(session, name, role, "command line")  # type: ignore[arg-type]  # it is checked there
+    console.say(f"the key of {name} ({role}), which is not shown again:")
+    print(secret)
+    opened.close()
+
+
+def list_keys(store: str, files: Path | None) -> None:
+    """Print all keys by name and role."""
+    with package_needed("ganomaly serve"):
+        from ganomaly.store import keys, open_store
+    opened = open_store(store, files)
+    with opened.reading() as session:
+        for row in keys.list_keys(session):
+            state = "valid" if row.revoked is None else f"revoked {row.revoked:%Y-%m-%d}"
+            print(f"{row.name}\t{row.role}\t{state}")
+    opened.close()
+
+
+def revoke_key(console: Console, store: str, files: Path | None, name: str) -> None:
+    """End a key."""
+    with package_needed("ganomaly serve"):
+        from ganomaly.store import keys, open_store
+    opened = open_store(store, files)
+    with opened.writing() as session:
+        keys.revoke_key(session, name, "command line")
+    console.say(f"{name} is revoked")
+    opened.close()

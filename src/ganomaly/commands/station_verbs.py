@@ -1,0 +1,240 @@
+"""The verbs of a station: `ganomaly serve`, its keys, and `ganomaly store`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from ganomaly.commands.arguments import Debug
+from ganomaly.commands.process import heavy_imports
+
+RUN = "run"
+EXTRA = "serve"
+
+
+class ServeGroup(TyperGroup):
+    """`ganomaly serve MODEL` runs a station, `ganomaly serve keys …` manages its keys."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take what is no name of a command for the model to serve."""
+        return super().parse_args(ctx, args if args[:1] == ["keys"] else [RUN, *args])
+
+
+serve_app = typer.Typer(cls=ServeGroup, help="Run an inspection station: HTTP API and review pages.")
+keys_app = typer.Typer(
+    help="Keys of a station: who may send images, review, and change models.", no_args_is_help=True
+)
+store_app = typer.Typer(help="The store of a station: predictions, reviews and images.", no_args_is_help=True)
+serve_app.add_typer(keys_app, name="keys")
+
+StoreUrl = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        envvar="GANOMALY_STORE",
+        help="Database: a SQLite file, or postgresql+psycopg://user:password@host/name.",
+    ),
+]
+Files = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder for images, maps and models \\[default: beside the SQLite file]."
+    ),
+]
+Keep = Literal["all", "anomalous", "sample", "none"]
+STORE = "station.db"
+
+
+@serve_app.command(RUN)
+def serve(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL_OR_DIR", help="Model, exported graph, or a folder of them.", show_default=False
+        ),
+    ],
+    store: StoreUrl = STORE,
+    files: Files = None,
+    host: Annotated[
+        str, typer.Option(metavar="H", help="Address to listen on; others than this machine's need keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="Port to listen on.")] = 8000,
+    keep: Annotated[
+        Keep, typer.Option(help="Whose images are stored; `sample` is what recalibration needs.")
+    ] = "all",
+    keep_days: Annotated[
+        float | None,
+        typer.Option(metavar="N", min=0, help="Days for which images without a review are stored."),
+    ] = None,
+    keep_gigabytes: Annotated[
+        float | None,
+        typer.Option(metavar="N", min=0, help="Space for images; the oldest without a review go first."),
+    ] = None,
+    sample_share: Annotated[
+        float,
+        typer.Option(metavar="RATE", help="Share of images drawn for recalibration, whatever their score."),
+    ] = 0.02,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Images that wait for a model; more are refused.")
+    ] = 64,
+    max_megabytes: Annotated[float, typer.Option(metavar="N", min=0.001, help="Largest upload.")] = 64,
+    drift_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="Share of undisturbed stations that may ever report drift.")
+    ] = 0.01,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder to predict new images from; they are moved to done/ or failed/ in it."
+        ),
+    ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Camera to predict from: rtsp://…, a device, or a video file."),
+    ] = None,
+    camera_interval: Annotated[
+        float, typer.Option(metavar="S", min=0.01, help="Seconds between two images of the camera.")
+    ] = 1.0,
+    feed: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Model for --watch and --camera, where there are several."),
+    ] = None,
+    webhook: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Told of anomalies and drift, signed with GANOMALY_WEBHOOK_SECRET; repeatable.",
+        ),
+    ] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="MQTT broker to publish verdicts to.")
+    ] = None,
+    opcua: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", min=1, max=65535, help="Port for an OPC-UA server with the last verdicts."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Threads that compute \\[default: all processors].")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Run a station: images in by HTTP, folder or camera, verdicts out and stored, pages to review them.
+
+    `ganomaly serve keys` makes the keys that others than this machine need.
+    """
+    with heavy_imports(EXTRA):
+        from ganomaly.commands.console import Console
+        from ganomaly.commands.serve import serve as run
+        from ganomaly.service.settings import Connections, Settings
+        from ganomaly.store.retention import Retention
+    import os
+
+    settings = Settings(
+        models=model,
+        store=store,
+        files=files,
+        host=host,
+        port=port,
+        keep=keep,
+        retention=Retention(
+            image_days=keep_days,
+            image_bytes=None if keep_gigabytes is None else int(keep_gigabytes * 1e9),
+        ),
+        sample_share=sample_share,
+        queue=queue,
+        max_bytes=int(max_megabytes * 1e6),
+        drift_alpha=drift_rate,
+        webhooks=tuple(webhook or ()),
+        webhook_secret=os.environ.get("GANOMALY_WEBHOOK_SECRET", ""),
+        threads=threads,
+        connections=Connections(watch, camera, camera_interval, feed, mqtt, opcua),
+    )
+    run(Console(), settings)
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What to call the key.", show_default=False)]
+
+
+@keys_app.command("add")
+def add_key(
+    name: Name,
+    role: Annotated[
+        Literal["station", "reviewer", "admin"],
+        typer.Option(help="station sends images, reviewer looks and reviews too, admin changes models too."),
+    ] = "station",
+    store: StoreUrl = STORE,
+    files: Files = None,
+    debug: Debug = False,
+) -> None:
+    """Make a key; it is shown once."""
+    with heavy_imports(EXTRA):
+        from ganomaly.commands.console import Console
+        from ganomaly.commands.serve import add_key as run
+
+    run(Console(), store, files, name, role)
+
+
+@keys_app.command("list")
+def list_keys(store: StoreUrl = STORE, files: Files = None, debug: Debug = False) -> None:
+    """List names and roles."""
+    with heavy_imports(EXTRA):
+        from ganomaly.commands.serve import list_keys as run
+
+    run(store, files)
+
+
+@keys_app.command("revoke")
+def revoke_key(name: Name, store: StoreUrl = STORE, files: Files = None, debug: Debug = False) -> None:
+    """End a key."""
+    with heavy_imports(EXTRA):
+        from ganomaly.commands.console import Console
+        from ganomaly.commands.serve import revoke_key as run
+
+    run(Console(), store, files, name)
+
+
+@store_app.command("migrate")
+def migrate(
+    store: StoreUrl = STORE,
+    files: Files = None,
+    revision: Annotated[
+        str, typer.Option(metavar="REVISION", help="Form of the tables; older ones lose data.")
+    ] = "head",
+    debug: Debug = False,
+) -> None:
+    """Bring the tables to their newest form; `serve` does that by itself."""
+    with heavy_imports(EXTRA):
+        from ganomaly.commands.console import Console
+        from ganomaly.commands.store import migrate as run
+
+    run(Console(), store, files, revision)
+
+
+@store_app.command("stats")
+def stats(store: StoreUrl = STORE, files: Files = None, debug: Debug = False) -> None:
+    """Count predictions, reviews and bytes."""
+    with heavy_imports(EXTRA):
+        from ganomaly.commands.console import Console
+        from ganomaly.commands.store import stats as run
+
+    run(Console(), store, files)
+
+
+@store_app.command("export")
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name of the model in the store.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the dataset.", show_default=False)],
+    store: StoreUrl = STORE,
+    files: Files = None,
+    debug: Debug = False,
+) -> None:
+    """Write reviewed images as a dataset in MVTec AD layout, for `fit`, `update` and `evaluate`."""
+    with heavy_imports(EXTRA):
+        from ganomaly.commands.console import Console
+        from ganomaly.commands.store import export as run
+
+    run(Console(), store, files, model, out)

@@ -1,0 +1,120 @@
+"""What the button "recalibrate" does: a proposal from the reviewed sample, compared before it is taken."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import select
+
+from ganomaly.calibration import Calibration
+from ganomaly.data.sources.files import ImageFile, ImageFiles
+from ganomaly.errors import UsageError, package_needed
+from ganomaly.prediction import Predictor
+from ganomaly.service.answers import RecalibrationRequest
+from ganomaly.service.recalibration import (
+    Counts,
+    Proposal,
+    propose_rate,
+    propose_recalibration,
+)
+from ganomaly.service.station import Station
+from ganomaly.store.schema import NORMAL, UNSURE, PredictionRow
+from ganomaly.store.versions import NewVersion, find_model
+
+MAX_COMPARED = 500
+"""Reviewed images that networks which have learned more predict anew, the newest."""
+
+
+def propose(station: Station, name: str, actor: str, wanted: RecalibrationRequest) -> Proposal:
+    """A new version of a model, not stored yet.
+
+    Raises
+    ------
+    UsageError
+        If no image may calibrate, or the model cannot be updated.
+    """
+    drift = station.drift(name)
+    with station.store.reading() as session:
+        proposal = propose_recalibration(
+            session,
+            find_model(session, name),
+            actor,
+            use=wanted.use,
+            drifted_since=None if drift is None else drift.alarm_prediction,
+            false_alarm_rate=wanted.false_alarm_rate,
+        )
+    return _with_update(station, name, proposal) if wanted.update else proposal
+
+
+def propose_new_rate(station: Station, name: str, actor: str, false_alarm_rate: float) -> Proposal:
+    """Another threshold from the same calibration images, not stored yet."""
+    with station.store.reading() as session:
+        return propose_rate(session, find_model(session, name), actor, false_alarm_rate)
+
+
+def _with_update(station: Station, name: str, proposal: Proposal) -> Proposal:
+    """The same images, from which the model also learns what it can without training."""
+    served = station.model(name)
+    with package_needed("updating a model"):
+        from ganomaly.prediction.model import Model
+        from ganomaly.prediction.model_file import save_model
+        from ganomaly.training.update import update_model
+    model = served.resident.predictor
+    if not isinstance(model, Model):
+        raise UsageError(
+            f"{name} is an exported graph, which cannot be updated; serve its .safetensors model"
+        )
+    assert proposal.sample is not None
+    rows = [row for row in proposal.sample.normal if row.has_image]
+    files = [ImageFile(station.store.files.image(row.digest, row.media_type), row.name) for row in rows]
+    if not files:
+        raise UsageError(
+            "the images of the sample are not stored; start the station with --keep sample or all"
+        )
+    with served.computing:
+        result = update_model(model, ImageFiles(files, "the reviewed sample"))
+        before, after, calibration = _compared_anew(
+            station, served.resident.model_id, (model, result.model), proposal
+        )
+        result = replace(result, model=replace(result.model, calibration=calibration))
+    with tempfile.TemporaryDirectory(dir=station.store.files.folder) as folder:
+        path = Path(folder) / "updated.safetensors"
+        save_model(result.model, path)
+        file = station.store.files.keep_model(path)
+    version = proposal.version
+    details = {**(version.details or {}), "learned": result.added}
+    new = NewVersion(file, calibration, "update", version.created_by, version.based_on, details)
+    return replace(proposal, version=new, before=before, after=after, shortfall=calibration.shortfall())
+
+
+def _compared_anew(
+    station: Station, model_id: int, predictors: tuple[Predictor, Predictor], proposal: Proposal
+) -> tuple[Counts, Counts, Calibration]:
+    """Verdicts of both on reviewed images, which both predict now."""
+    old, new = predictors
+    calibration = replace(new.calibration, false_alarm_rate=proposal.version.calibration.false_alarm_rate)
+    row = PredictionRow
+    with station.store.reading() as session:
+        query = select(row).where(
+            row.model_id == model_id, row.label.is_not(None), row.label != UNSURE, row.has_image
+        )
+        rows = list(session.scalars(query.order_by(row.id.desc()).limit(MAX_COMPARED)))
+    files = station.store.files
+    dataset = ImageFiles(
+        [ImageFile(files.image(each.digest, each.media_type), each.name) for each in rows], "reviewed images"
+    )
+    normal = np.array([each.label == NORMAL for each in rows], dtype=bool)
+    counts = []
+    for predictor, threshold in ((old, old.calibration.threshold), (new, calibration.threshold)):
+        scores = np.array([prediction.score or 0.0 for prediction in predictor.predict(dataset)])
+        called = scores > threshold
+        counts.append(
+            Counts(
+                int(called[normal].sum()),
+                int(normal.sum()),
+                int(called[~normal].sum()),
+                int((~normal).sum()),
+            )
+        )
+    return counts[0], counts[1], calibration

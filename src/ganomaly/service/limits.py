@@ -1,0 +1,120 @@
+"""What surrounds every request: limits of size and time, an id, a log line, a metric, and security headers."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from ganomaly.service.monitoring import Metrics, log
+from ganomaly.service.security import HEADERS, RequestError
+from ganomaly.service.settings import Settings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_BODY = 2**20
+"""Bytes of a request that is no upload."""
+
+FORM_BYTES = 2**16
+"""What a form may add to an upload."""
+
+_UPLOADS = re.compile(r"^(/v1/models/[^/]+/predictions|/upload)$")
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+
+
+class Limits:
+    """ASGI middleware around the whole application.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What answers.
+    settings : Settings
+        With the limits.
+    metrics : Metrics
+        Counts the answers.
+    """
+
+    def __init__(self, app: Any, settings: Settings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(8)
+        status = 500
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal status, begun
+            if message["type"] == "http.response.start":
+                status, begun = message["status"], True
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        is_upload = _UPLOADS.match(scope["path"]) is not None
+        limit = self._settings.max_bytes + FORM_BYTES if is_upload else MAX_BODY
+        try:
+            await self._app(scope, self._limited(receive, headers, limit), answer)
+        except _TooMuchError as error:
+            if not begun:
+                response = JSONResponse({"error": str(error)}, error.status, {"Connection": "close"})
+                await response(scope, receive, answer)
+        finally:
+            seconds = time.monotonic() - started
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.requests.labels(scope["method"], route, status).inc()
+            self._metrics.request_seconds.labels(route).observe(seconds)
+            log(
+                "request",
+                request_id=request_id,
+                method=scope["method"],
+                route=route,
+                status=status,
+                seconds=round(seconds, 4),
+            )
+
+    def _limited(self, receive: Receive, headers: dict[str, str], limit: int) -> Receive:
+        """Read a body of at most so many bytes, and within the time for a request."""
+        n_bytes = 0
+        until = time.monotonic() + self._settings.request_seconds
+        is_complete = False
+
+        async def limited() -> Message:
+            nonlocal n_bytes, is_complete
+            if is_complete:
+                return await receive()
+            announced = headers.get("content-length", "0")
+            if announced.isdecimal() and int(announced) > limit:
+                raise _TooMuchError(413, f"a request has at most {limit / 2**20:.3g} MiB")
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
+            except TimeoutError:
+                raise _TooMuchError(
+                    408, f"the request did not arrive within {self._settings.request_seconds:g} s"
+                ) from None
+            n_bytes += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
+            if n_bytes > limit:
+                raise _TooMuchError(413, f"a request has at most {limit / 2**20:.3g} MiB")
+            return message
+
+        return limited
+
+
+class _TooMuchError(RequestError):
+    """Too large, or too slow."""

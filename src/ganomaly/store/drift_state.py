@@ -1,0 +1,72 @@
+"""What the drift monitors of a station remember, and what they have not read yet."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from ganomaly.store.schema import NORMAL, UNSURE, DriftRow, EventRow, PredictionRow
+
+_AT_ONCE = 50_000
+REVIEW_ACTIONS = ("review", "undo")
+
+
+def drift_row(session: Session, model_id: int, version: int) -> DriftRow | None:
+    """What is remembered of a version, None if nothing is yet."""
+    return session.get(DriftRow, (model_id, version))
+
+
+def scores_after(
+    session: Session, model_id: int, version: int, after: int, before: datetime
+) -> Iterator[list[tuple[int, float, bool]]]:
+    """Predictions of a version in their order, some at a time: number, score, whether reviewed as anomalous.
+
+    Parameters
+    ----------
+    session : Session
+        Of the store.
+    model_id, version : int
+        Whose.
+    after : int
+        Only predictions with a greater number.
+    before : datetime
+        Only those from before: another server may still be writing one with a smaller number.
+    """
+    row = PredictionRow
+    while True:
+        query = (
+            select(row.id, row.score, _is_reviewed_anomalous())
+            .where(row.model_id == model_id, row.version == version, row.id > after, row.created < before)
+            .order_by(row.id)
+            .limit(_AT_ONCE)
+        )
+        some = [(number, score, bool(anomalous)) for number, score, anomalous in session.execute(query)]
+        if not some:
+            return
+        yield some
+        after = some[-1][0]
+
+
+def last_review_event(session: Session) -> int:
+    """Number of the last event that wrote a review, or took one back."""
+    query = select(func.max(EventRow.id)).where(EventRow.action.in_(REVIEW_ACTIONS))
+    return session.scalar(query) or 0
+
+
+def reviewed_since(session: Session, event: int, up_to: int, model_id: int, version: int) -> bool:
+    """Whether a prediction up to a number was reviewed after an event, so that the past has changed."""
+    subjects = select(EventRow.subject).where(EventRow.id > event, EventRow.action.in_(REVIEW_ACTIONS))
+    numbers = {int(subject.rpartition(" ")[2]) for subject in session.scalars(subjects)}
+    row = PredictionRow
+    query = select(row.id).where(
+        row.id.in_(number for number in numbers if number <= up_to),
+        row.model_id == model_id,
+        row.version == version,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def _is_reviewed_anomalous() -> ColumnElement[bool]:
+    label = PredictionRow.label
+    return label.is_not(None) & label.not_in([NORMAL, UNSURE])

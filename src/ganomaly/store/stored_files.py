@@ -1,0 +1,104 @@
+"""Images, maps and model files in a folder, each by the digest of its content or the number of its prediction."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ganomaly.errors import OutputError
+from ganomaly.files import written_whole
+
+SUFFIX_OF = {
+    "image/png": ".png", "image/jpeg": ".jpg", "image/bmp": ".bmp", "image/webp": ".webp", "image/tiff": ".tif",
+}  # fmt: skip
+"""Endings of stored images by what their bytes are; names of uploads never reach the disk."""
+
+_SIGNATURES = (
+    (b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"BM", "image/bmp"), (b"RIFF", "image/webp"),
+)  # fmt: skip
+
+
+def media_type_of(content: bytes) -> str:
+    """What the first bytes of an image say that it is; TIFF where it is none of the others."""
+    return next((kind for start, kind in _SIGNATURES if content.startswith(start)), "image/tiff")
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256 of an encoded image, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class StoredFiles:
+    """The files of a store.
+
+    Parameters
+    ----------
+    folder : Path
+        Its folder, which exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def image(self, digest: str, media_type: str) -> Path:
+        """Where the image with this digest is."""
+        return self._by_digest("images", digest, SUFFIX_OF[media_type])
+
+    def anomaly_map(self, model_id: int, version: int, digest: str) -> Path:
+        """Where the map that a version of a model made of an image is."""
+        return self._by_digest(f"maps/{model_id}-{version}", digest, ".png")
+
+    def model(self, name: str) -> Path:
+        """Where a model file with this name is."""
+        return self.folder / "models" / name
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file whole and flushed to the disk, unless it is there.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, as on a full disk.
+        """
+        if path.exists():
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path.parent}: {error.strerror or error}") from error
+        with written_whole(path) as part:
+            part.write_bytes(content)
+
+    def keep_model(self, path: Path) -> str:
+        """Copy a model file, and an OpenVINO graph's `.bin`, into the store; return its name there."""
+        parts = [path, *([path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [])]
+        digest = hashlib.sha256()
+        for part in parts:
+            with part.open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+        for part in parts:
+            kept = self.model(digest.hexdigest() + part.suffix.lower())
+            if not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with written_whole(kept) as copy:
+                    shutil.copyfile(part, copy)
+        return digest.hexdigest() + path.suffix.lower()
+
+    def remove(self, path: Path) -> int:
+        """Remove a file; return how many bytes that frees."""
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise OutputError(f"cannot remove {path}: {error.strerror or error}") from error
+        return size
+
+    def all_images(self) -> Iterator[Path]:
+        """Every stored image."""
+        return (path for path in (self.folder / "images").rglob("*.*") if path.suffix != ".part")
+
+    def _by_digest(self, kind: str, digest: str, suffix: str) -> Path:
+        return self.folder / kind / digest[:2] / f"{digest}{suffix}"
