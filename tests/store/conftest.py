@@ -23,7 +23,9 @@ def store(store_url: str, tmp_path: Path) -> Iterator[Store]:
     opened = open_store(store_url, tmp_path / "files")
     with opened.writing() as session:
         calibration = Calibration(np.linspace(0.1, 1, 19), 0.1)
-        add_version(session, register_model(session, "parts"), NewVersion("0.onnx", calibration, "file", "test"))
+        add_version(
+            session, register_model(session, "parts"), NewVersion("0.onnx", calibration, "file", "test")
+        )
     yield opened
     opened.close()
 

@@ -98,8 +98,12 @@ def test_what_raises_is_undone(store: Store) -> None:
     class StopError(Exception):
         pass
 
-    with pytest.raises(StopError), store.writing() as session:
-        add_predictions(session, [row(1)])
-        raise StopError
+    def stop() -> None:
+        with store.writing() as session:
+            add_predictions(session, [row(1)])
+            raise StopError
+
+    with pytest.raises(StopError):
+        stop()
     with store.reading() as session:
         assert session.scalar(select(func.count()).select_from(PredictionRow)) == 0

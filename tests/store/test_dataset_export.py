@@ -29,7 +29,7 @@ def test_reviewed_images_are_written_by_their_labels(store: Store, tmp_path: Pat
     assert counts["train/good"] + counts["test/good"] == 30
     assert counts["test/good"] > 0
     assert counts["test/deep_scratch"] == 1
-    files = [path for path in (tmp_path / "out").rglob("*.png")]
+    files = list((tmp_path / "out").rglob("*.png"))
     assert len(files) == sum(counts.values()) == 31
     assert {path.read_bytes() for path in files} <= {b"image %d" % i for i in range(40)}
 
@@ -50,7 +50,9 @@ def test_a_later_export_adds_and_moves_nothing(store: Store, tmp_path: Path) -> 
     assert len(after) == 20
 
 
-def test_an_image_that_was_sent_twice_is_there_once_with_its_latest_label(store: Store, tmp_path: Path) -> None:
+def test_an_image_that_was_sent_twice_is_there_once_with_its_latest_label(
+    store: Store, tmp_path: Path
+) -> None:
     numbers = add(store, stored(store, 1, b"same"), stored(store, 2, b"same"))
     with store.writing() as session:
         add_review(session, numbers[0], "normal", "", "ann")

@@ -37,7 +37,9 @@ def test_the_last_review_holds_and_undo_brings_the_one_before_back(store: Store)
             ("normal", "ann", "bob"),
             ("scratch", "bob", "ann"),
         ]
-        actions = [event.action for event in latest_events(session) if event.subject == f"prediction {number}"]
+        actions = [
+            event.action for event in latest_events(session) if event.subject == f"prediction {number}"
+        ]
         assert actions == ["undo", "undo", "review", "review"]
 
 
@@ -69,7 +71,9 @@ def test_an_unknown_prediction_is_a_sentence(store: Store) -> None:
 def test_kinds_are_listed_by_how_often_they_were_named(store: Store) -> None:
     numbers = add(store, *(row(i) for i in range(6)))
     with store.writing() as session:
-        for number, label in zip(numbers, ["dent", "scratch", "scratch", "normal", "normal", "unsure"], strict=True):
+        for number, label in zip(
+            numbers, ["dent", "scratch", "scratch", "normal", "normal", "unsure"], strict=True
+        ):
             add_review(session, number, label, "", "ann")
         session.flush()
         assert labels_of(session, 1) == ["scratch", "dent"]

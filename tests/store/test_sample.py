@@ -20,7 +20,9 @@ def test_images_count_once_all_drawn_before_them_were_reviewed(store: Store) -> 
         assert (sample.reviewed, sample.waiting, sample.first_gap) == (3, 3, numbers[3])
         add_review(session, numbers[3], "unsure", "", "ann")
         session.flush()
-        assert [each.id for each in complete_sample(session, 1, [1]).normal] == [numbers[i] for i in (0, 2, 4)]
+        assert [each.id for each in complete_sample(session, 1, [1]).normal] == [
+            numbers[i] for i in (0, 2, 4)
+        ]
         undo_review(session, numbers[0], "ann")
         session.flush()
         assert complete_sample(session, 1, [1]).normal == []

@@ -39,7 +39,7 @@ def score(
     n_anomalous = 0
     details = maps is not None or report is not None
     with open_table(out) as write_row, console.counting(len(dataset), "scoring") as count:
-        predictions = model.predict(dataset, batch_size=batch_size, details=details)
+        predictions = model.predict(dataset, batch_size=batch_size, details=details, fixed_batches=True)
         if map_folder is not None:
             predictions = map_folder.draw_all(predictions, dataset, model.preprocessing.white_level)
         for prediction in predictions:

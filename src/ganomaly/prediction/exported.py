@@ -85,6 +85,7 @@ class ExportedModel:
         batch_size: int = BATCH_SIZE,
         device: Device = DEVICE,
         details: bool = False,
+        fixed_batches: bool = False,
     ) -> Iterator[Prediction]:
         """Predict all images of a dataset, in order, on the processor.
 
@@ -104,7 +105,13 @@ class ExportedModel:
 
         # squares are read at the network's size, which the graph keeps; other images are scaled by the graph
         return run_prediction_loop(
-            compute, dataset, self.preprocessing, self.calibration, batch_size=batch_size, full_size=True
+            compute,
+            dataset,
+            self.preprocessing,
+            self.calibration,
+            batch_size=batch_size,
+            full_size=True,
+            fixed_batches=fixed_batches,
         )
 
     def _check_memory(self, pixels: Pixels) -> None:

@@ -6,9 +6,11 @@ model at the end of `fit`, and those of a benchmark's clean protocol. The verdic
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import PurePath
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from ganomaly.config import BATCH_SIZE, Preprocessing
 from ganomaly.data import ImageBatch, ImageDataset, Pixels, in_order, read_batches
 from ganomaly.errors import TrainingError
 from ganomaly.prediction.prediction import Prediction
+
+FIXED_PIXELS = BATCH_SIZE * 32 * 32
+"""Pixels of a batch of fixed size: few, because a single image is computed as such a batch too."""
 
 NOT_FINITE = "the model's score of this image is not a number"
 
@@ -69,6 +74,7 @@ def run_prediction_loop(
     *,
     batch_size: int = BATCH_SIZE,
     full_size: bool = False,
+    fixed_batches: bool = False,
     concurrency: Concurrency = Concurrency(),
 ) -> Iterator[Prediction]:
     """Predict all images of a dataset, in order.
@@ -87,6 +93,9 @@ def run_prediction_loop(
         Images per batch; changes memory and speed, not scores.
     full_size : bool
         Whether images that are scaled by a common factor are left at full size, for a graph that scales them itself.
+    fixed_batches : bool
+        Whether every batch is filled up to one size, by which an image has the same score bit for bit, whatever is
+        predicted with it: networks round differently for batches of different sizes.
     concurrency : Concurrency
         How many batches are computed at the same time.
 
@@ -100,6 +109,10 @@ def run_prediction_loop(
     TrainingError
         If no score is a finite number.
     """
+
+    if fixed_batches and preprocessing.scale is None:  # else images are computed one by one anyway
+        batch_size = min(batch_size, fixed_batch_size(preprocessing))
+        compute = partial(_filled_up, compute, batch_size)
 
     def predict(batch: ImageBatch) -> list[Prediction]:
         predictions = [
@@ -117,6 +130,19 @@ def run_prediction_loop(
     batches = read_batches(dataset, preprocessing, batch_size=batch_size, full_size=full_size)
     with closing(batches):
         yield from _check_finite(chain.from_iterable(_in_threads(predict, batches, concurrency)))
+
+
+def fixed_batch_size(preprocessing: Preprocessing) -> int:
+    """Images of a batch of fixed size, from 1 to `BATCH_SIZE`, fewer the larger they are."""
+    return min(max(FIXED_PIXELS // preprocessing.image_size**2, 1), BATCH_SIZE)
+
+
+def _filled_up(compute: Callable[[Pixels], BatchOutputs], size: int, images: Pixels) -> BatchOutputs:
+    """Compute n images as a batch of `size`, by repeating the last one; outputs of the n images."""
+    n = len(images)
+    outputs = compute(cast(Pixels, np.concatenate([images, np.repeat(images[-1:], size - n, axis=0)])))
+    first = {name: None if values is None else values[:n] for name, values in vars(outputs).items()}
+    return replace(outputs, **first)
 
 
 def _computed(

@@ -61,6 +61,7 @@ class Model:
         batch_size: int = BATCH_SIZE,
         device: Device = DEVICE,
         details: bool = False,
+        fixed_batches: bool = False,
     ) -> Iterator[Prediction]:
         """Predict all images of a dataset, in order; parameters are those of `Predictor.predict`."""
         return predict_dataset(
@@ -71,4 +72,5 @@ class Model:
             batch_size=batch_size,
             device=device,
             details=details,
+            fixed_batches=fixed_batches,
         )

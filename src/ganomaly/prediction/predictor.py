@@ -54,6 +54,7 @@ class Predictor(Protocol):
         batch_size: int = BATCH_SIZE,
         device: Device = DEVICE,
         details: bool = False,
+        fixed_batches: bool = False,
     ) -> Iterator[Prediction]:
         """Predict all images of a dataset, in order; an image that cannot be read comes with its error.
 
@@ -67,6 +68,9 @@ class Predictor(Protocol):
             Where to compute.
         details : bool
             Whether to give image, reconstruction and anomaly map too.
+        fixed_batches : bool
+            Whether every batch is filled up to one size, by which an image has the same score bit for bit, whatever
+            is predicted with it. A single small image takes longer then.
 
         Raises
         ------

@@ -43,6 +43,7 @@ def predict_dataset(
     batch_size: int = BATCH_SIZE,
     device: Device = DEVICE,
     details: bool = False,
+    fixed_batches: bool = False,
     features: Callable[[Tensor], Tensor | None] | None = None,
 ) -> Iterator[Prediction]:
     """Predict all images of a dataset with a trained method, in order.
@@ -63,6 +64,8 @@ def predict_dataset(
         Where to compute.
     details : bool
         Whether to give image, reconstruction and anomaly map too.
+    fixed_batches : bool
+        Whether every batch is filled up to one size.
     features : callable, optional
         From `float[N, C, H, W]` to `float[N, K]` or None; what a prediction carries as its features.
 
@@ -93,7 +96,13 @@ def predict_dataset(
     # no inference mode here: the caller may do other work between two predictions
     with _in_eval_mode(method.to(target)), _divided_threads(n_batches) as concurrency:
         yield from run_prediction_loop(
-            compute, dataset, preprocessing, calibration, batch_size=batch_size, concurrency=concurrency
+            compute,
+            dataset,
+            preprocessing,
+            calibration,
+            batch_size=batch_size,
+            fixed_batches=fixed_batches,
+            concurrency=concurrency,
         )
 
 

@@ -187,7 +187,7 @@ class ServedModel:
         started = monotonic()
         try:
             with self.computing:
-                predictions = resident.predictor.predict(dataset, details=True)
+                predictions = resident.predictor.predict(dataset, details=True, fixed_batches=True)
                 for prediction in predictions:
                     job = waiting.pop(prediction.index)
                     if prediction.error is not None:

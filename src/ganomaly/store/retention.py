@@ -108,9 +108,7 @@ def _forget_some(
         else:
             change = update(row).values(has_image=False, has_map=False)
         # what was read is to stay as it was: by it the files are removed
-        session.execute(
-            change.where(row.id.in_(numbers)), execution_options={"synchronize_session": False}
-        )
+        session.execute(change.where(row.id.in_(numbers)), execution_options={"synchronize_session": False})
     return len(found), _remove_files(store, found), sum(each.n_bytes for each in found if each.has_image)
 
 
