@@ -1,5 +1,6 @@
-"""Conformal calibration: anomaly scores of normal images give p-values and a threshold."""
+"""Conformal calibration: anomaly scores of normal images give p-values, a threshold and an alarm of drift."""
 
 from ganomaly.calibration.conformal import ROUNDING, Calibration, MapCalibration, images_needed
+from ganomaly.calibration.drift import DriftMonitor
 
-__all__ = ["ROUNDING", "Calibration", "MapCalibration", "images_needed"]
+__all__ = ["ROUNDING", "Calibration", "DriftMonitor", "MapCalibration", "images_needed"]
