@@ -25,16 +25,18 @@ Disturbance = Callable[[Image.Image], Image.Image]
 
 
 def noisy(image: Image.Image) -> Image.Image:
-    """The image with Gaussian noise of σ = 4 gray levels, always the same one for an image of a size."""
+    """The image with Gaussian noise of σ = 10 gray levels, always the same one for an image of a size."""
     pixels = np.asarray(image, dtype=np.float64)
-    noise = np.random.default_rng(0).normal(0, 4, pixels.shape)
+    noise = np.random.default_rng(0).normal(0, 10, pixels.shape)
     return Image.fromarray(np.clip(pixels + noise, 0, 255).round().astype(np.uint8))
 
 
 DISTURBANCES: dict[str, Disturbance] = {
     "brightness × 1.1": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+    "brightness × 1.3": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
     "blur, σ = 1 px": lambda image: image.filter(ImageFilter.GaussianBlur(1)),
-    "noise, σ = 4": noisy,
+    "blur, σ = 2 px": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
+    "noise, σ = 10": noisy,
 }
 
 

@@ -1,1 +1,1 @@
-"""An inspection station: HTTP API, review pages, recalibration, drift; needs the extra `serve`."""
+"""The model on the line: HTTP API and review pages, and connectors to cameras, folders and machines."""
