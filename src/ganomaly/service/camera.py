@@ -1,8 +1,9 @@
 """Frames of a camera or a video file, submitted at a chosen rate.
 
-A network stream (RTSP, HTTP, MPEG-TS …) or a device is *live*: a thread decodes all frames and keeps the newest, so that
-a slow model costs frames and never delay; a lost connection is made again, at longer and longer intervals. A video file is
-not live: its frames are taken at the chosen rate of its own time, in order, none is lost, and its end is the end.
+A network stream (RTSP, HTTP, MPEG-TS …) or a device is *live*: a thread decodes all frames and keeps the newest, so
+that a slow model costs frames and never delay; a lost connection is made again, at longer and longer intervals. A
+video file is not live: its frames are taken at the chosen rate of its own time, in order, none is lost, and its end
+is the end.
 """
 
 import logging
@@ -15,7 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,6 +27,7 @@ TIMEOUT = 10.0
 """Seconds without a frame after which a stream counts as lost."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _DEVICE = "/dev/"
+_USUAL_RATE = 25  # of a video that has no times
 _log = logging.getLogger(__name__)
 
 
@@ -127,25 +128,22 @@ class Camera:
                 continue
             number, arrived, frame = newest
             self._submit(frame, f"{arrived:%Y%m%dT%H%M%S.%f}Z-{number:06}")
-            due = max(
-                due + self.interval, time.monotonic() - self.interval
-            )  # late frames are not made up for
+            due = max(due + self.interval, time.monotonic())  # what a slow model missed is not made up for
             stop.wait(max(due - time.monotonic(), 0))
-            with self._arrived:
-                self._newest = self._newest if self._newest and self._newest[0] > number else None
         reader.join(self.timeout)
 
     def _run_file(self, stop: threading.Event) -> None:
         import av
 
-        due = 0.0
+        due = None
         try:
             for frame in self._frames():
                 if stop.is_set():
                     return
-                seconds = frame.time if frame.time is not None else self.status.frames / 25
-                if seconds + 1e-6 >= due:
-                    due = max(due + self.interval, seconds)
+                seconds = self.status.frames / _USUAL_RATE if frame.time is None else frame.time
+                due = seconds if due is None else due
+                if seconds > due - self.interval / 1000:
+                    due = due + self.interval if seconds < due + self.interval else seconds + self.interval
                     self._submit(frame, f"{seconds:012.6f}s")
         except (av.FFmpegError, OSError) as error:
             raise ImageError(f"the video {self.source} cannot be read: {_why(error)}") from error
@@ -175,14 +173,15 @@ class Camera:
         """Decode the source once, from its beginning to its end."""
         import av
 
-        options = {"rtsp_transport": "tcp", "fflags": "nobuffer"} if self.is_live else {}
+        options = {"rtsp_transport": "tcp"} if self.is_live else {}
         file_format = "v4l2" if self.source.startswith("/dev/video") else None
         with av.open(self.source, format=file_format, options=options, timeout=self.timeout) as container:
             if not container.streams.video:
                 raise ValueError("it has no video")
             for frame in container.decode(container.streams.video[0]):
-                if self.status.frames == 0 or not self.status.connected:
-                    self.status.connections += 1
+                if frame.is_corrupt:
+                    continue  # of a stream that was joined between two whole frames
+                self.status.connections += not self.status.connected
                 self.status.connected = True
                 self.status.frames += 1
                 yield frame
@@ -209,17 +208,15 @@ class Camera:
 
 def encode_frame(frame: Any) -> bytes:
     """A frame of PyAV as PNG: gray stays gray, with 8 or 16 bits, and all else becomes RGB with 8 bits."""
-    layout = frame.format.name
-    if layout.startswith("gray"):
-        pixel_format = "gray" if layout in {"gray", "gray8"} else "gray16le"
-    else:
-        pixel_format = "rgb24"
-    pixels: NDArray[Any] = np.ascontiguousarray(frame.to_ndarray(format=pixel_format))
+    stored = frame.format.name
+    gray = "gray" if stored in {"gray", "gray8"} else "gray16le"
+    pixels: NDArray[Any] = frame.to_ndarray(format=gray if stored.startswith("gray") else "rgb24")
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def _why(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text)
+    if type(error).__name__ == "ExitError":  # what PyAV makes of its own timeout
+        return "no answer in time"
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
