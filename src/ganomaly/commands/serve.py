@@ -1,11 +1,13 @@
 """`ganomaly serve`: runs a station, and manages its keys."""
 
 import os
-import sys
+import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 from ganomaly.commands.console import Console
-from ganomaly.errors import UsageError, package_needed
+from ganomaly.errors import OutputError, UsageError, package_needed
 from ganomaly.service.settings import Settings
 
 KEY_VARIABLE, STORE_VARIABLE, SECRET_VARIABLE = (
@@ -21,6 +23,7 @@ def serve(console: Console, settings: Settings) -> None:
         import uvicorn
 
         from ganomaly.service.app import make_app
+        from ganomaly.service.connections import connections_within
         from ganomaly.service.monitoring import log, log_to_stderr
         from ganomaly.service.station import Station
         from ganomaly.store.keys import has_keys, set_key
@@ -44,7 +47,8 @@ def serve(console: Console, settings: Settings) -> None:
         make_app(station),
         host=settings.host,
         port=settings.port,
-        log_level="warning",
+        http=connections_within(settings.request_seconds),
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=30,
@@ -55,9 +59,20 @@ def serve(console: Console, settings: Settings) -> None:
     address = f"http://{settings.host}:{settings.port}/"
     log("started", address=address, models=list(station.models), process=os.getpid())
     console.say(f"{', '.join(station.models)} on {address}")
-    server.run()
-    if not server.started:
-        sys.exit(1)
+    _end_on_signals(server)
+    try:
+        server.run()
+    except SystemExit:  # with a status of its own; why was logged
+        raise OutputError(
+            f"cannot listen on {address}; is another program there? Name a free --port"
+        ) from None
+
+
+def _end_on_signals(server: Any) -> None:
+    """Let an orderly end be one: after it, uvicorn sends itself the signal again."""
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, lambda *_: setattr(server, "should_exit", True))
 
 
 def add_key(console: Console, store: str, files: Path | None, name: str, role: str) -> None:

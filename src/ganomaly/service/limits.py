@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ganomaly.service.monitoring import Metrics, log
 from ganomaly.service.security import HEADERS, RequestError
@@ -22,6 +24,9 @@ MAX_BODY = 2**20
 
 FORM_BYTES = 2**16
 """What a form may add to an upload."""
+
+CLIENT_GONE = 499
+"""What is logged and counted where a client ended the connection before its request was complete."""
 
 _UPLOADS = re.compile(r"^(/v1/models/[^/]+/predictions|/upload)$")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
@@ -70,10 +75,12 @@ class Limits:
         limit = self._settings.max_bytes + FORM_BYTES if is_upload else MAX_BODY
         try:
             await self._app(scope, self._limited(receive, headers, limit), answer)
-        except _TooMuchError as error:
+        except _LimitError as error:
             if not begun:
-                response = JSONResponse({"error": str(error)}, error.status, {"Connection": "close"})
+                response = JSONResponse({"error": str(error)}, error.status, error.headers)
                 await response(scope, receive, answer)
+        except ClientDisconnect:
+            status = CLIENT_GONE
         finally:
             seconds = time.monotonic() - started
             route = getattr(scope.get("route"), "path", "none")
@@ -100,21 +107,31 @@ class Limits:
                 return await receive()
             announced = headers.get("content-length", "0")
             if announced.isdecimal() and int(announced) > limit:
-                raise _TooMuchError(413, f"a request has at most {limit / 2**20:.3g} MiB")
+                raise _too_large(limit)
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
             except TimeoutError:
-                raise _TooMuchError(
-                    408, f"the request did not arrive within {self._settings.request_seconds:g} s"
-                ) from None
+                sentence = f"the request did not arrive within {self._settings.request_seconds:g} s"
+                raise _LimitError(408, sentence) from None
             n_bytes += len(message.get("body", b""))
             is_complete = not message.get("more_body", False)
             if n_bytes > limit:
-                raise _TooMuchError(413, f"a request has at most {limit / 2**20:.3g} MiB")
+                raise _too_large(limit)
             return message
 
         return limited
 
 
-class _TooMuchError(RequestError):
-    """Too large, or too slow."""
+class _LimitError(RequestError, HTTPException):  # type: ignore[misc]  # they mean the same by `headers`
+    """Too large, or too slow; FastAPI hands on what is one of its own errors, and takes others for a broken body."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        HTTPException.__init__(self, status, sentence)
+        RequestError.__init__(self, status, sentence, {"Connection": "close"})
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
+def _too_large(limit: int) -> _LimitError:
+    return _LimitError(413, f"a request has at most {limit / 2**20:.3g} MiB")

@@ -113,11 +113,16 @@ class _JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Write log lines of the service to the standard error."""
+    """Write log lines of the service, and warnings of what it is made of, to the standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    LOG.handlers, LOG.propagate = [handler], False
-    LOG.setLevel(logging.INFO)
+    for logger, level in (
+        (LOG, logging.INFO),
+        (logging.getLogger("uvicorn"), logging.WARNING),
+        (logging.getLogger("python_multipart"), logging.ERROR),  # it warns of each damaged form
+    ):
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
 
 
 def log(message: str, **fields: Any) -> None:

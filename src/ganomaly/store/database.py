@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,13 @@ import alembic.config
 import alembic.script
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 from ganomaly.errors import GANomalyError, UsageError
 from ganomaly.files import make_folder
+from ganomaly.store.schema import Base
 from ganomaly.store.stored_files import StoredFiles
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -74,6 +76,18 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def insert_new(
+    session: Session, table: type[Base], rows: Sequence[dict[str, Any]], unique: Sequence[str]
+) -> None:
+    """Insert rows, but for those whose unique columns have the values of one that is there.
+
+    Another server may insert the same one at the same moment; this waits for it.
+    """
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table).on_conflict_do_nothing(index_elements=unique)
+    session.execute(statement, list(rows))
 
 
 def open_store(url: str, folder: str | Path | None = None, *, migrate: bool = True) -> Store:

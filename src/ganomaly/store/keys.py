@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from ganomaly.errors import UsageError
+from ganomaly.store.database import insert_new
 from ganomaly.store.events import add_event
 from ganomaly.store.schema import MAX_NAME, KeyRow, SessionRow
 
@@ -76,8 +77,9 @@ def set_key(session: Session, name: str, role: Role, secret: str) -> None:
     if row is not None and row.digest == _digest(secret) and row.revoked is None:
         return
     if row is None:
-        row = KeyRow(name=name, role=role, digest="", created=datetime.now(UTC))
-        session.add(row)
+        new = {"name": name, "role": role, "digest": _digest(secret), "created": datetime.now(UTC)}
+        insert_new(session, KeyRow, [new], ["name"])
+        row = session.scalars(select(KeyRow).where(KeyRow.name == name)).one()
     row.role, row.digest, row.revoked = role, _digest(secret), None
     add_event(session, name, "set key", name, role=role)
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from ganomaly.store.database import insert_new
 from ganomaly.store.schema import OutboxRow
 
 
@@ -43,8 +43,7 @@ def add_to_outbox(
         for url in urls
     ]
     if rows:
-        dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-        session.execute(dialect.insert(OutboxRow).on_conflict_do_nothing(index_elements=["url", "key"]), rows)
+        insert_new(session, OutboxRow, rows, ["url", "key"])
 
 
 def due_events(session: Session, now: datetime) -> list[OutboxRow]:

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from ganomaly.errors import UsageError
+from ganomaly.store.database import insert_new
 from ganomaly.store.schema import PredictionRow
 
 Order = Literal["newest", "oldest", "worst"]
@@ -116,9 +116,7 @@ def add_predictions(session: Session, rows: Sequence[dict[str, Any]]) -> list[Pr
     """
     if not rows:
         return []
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(PredictionRow).on_conflict_do_nothing(index_elements=["model_id", "key"])
-    session.execute(statement, list(rows))
+    insert_new(session, PredictionRow, rows, ["model_id", "key"])
     return find_by_keys(session, [(row["model_id"], row["key"]) for row in rows])
 
 

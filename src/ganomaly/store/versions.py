@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from ganomaly.calibration import Calibration
 from ganomaly.errors import UsageError
+from ganomaly.store.database import insert_new
 from ganomaly.store.events import add_event
 from ganomaly.store.schema import ModelRow, VersionRow
 
@@ -84,17 +85,14 @@ def versions_of(session: Session, model_id: int) -> list[VersionRow]:
 
 
 def register_model(session: Session, name: str) -> ModelRow:
-    """The model with this name, which is made if there is none."""
-    row = session.scalars(select(ModelRow).where(ModelRow.name == name)).one_or_none()
-    if row is None:
-        row = ModelRow(name=name, created=datetime.now(UTC))
-        session.add(row)
-        session.flush()
-    return row
+    """The model with this name, which is made if there is none; locked, as two servers may start together."""
+    insert_new(session, ModelRow, [{"name": name, "created": datetime.now(UTC)}], ["name"])
+    return session.scalars(select(ModelRow).where(ModelRow.name == name).with_for_update()).one()
 
 
 def add_version(session: Session, model: ModelRow, new: NewVersion) -> VersionRow:
     """Store a version, and let it predict from now on."""
+    session.refresh(model, with_for_update=True)  # another server may add one too
     highest = session.scalar(select(func.max(VersionRow.number)).where(VersionRow.model_id == model.id))
     row = VersionRow(
         model_id=model.id,
@@ -124,6 +122,7 @@ def activate_version(session: Session, model: ModelRow, number: int, actor: str,
         If the model has no such version.
     """
     row = find_version(session, model.id, number)
+    session.refresh(model, with_for_update=True)
     before, model.active_version = model.active_version, number
     add_event(session, actor, "activate version", model.name, version=number, before=before, why=why)
     return row
