@@ -102,12 +102,13 @@ def fit(
         device=device,
         precision=precision,
         false_alarm_rate=false_alarm_rate,
-        ignored=None if ignore is None else read_ignored_region(ignore),
+        ignored=None if ignore is None or ignore.is_dir() else read_ignored_region(ignore),
         method_options=parse_method_options(
             [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]
         ),
     )
-    exit_if_unreadable(run(_console(), data, model, options, resume=resume))
+    each = ignore if ignore is not None and ignore.is_dir() else None
+    exit_if_unreadable(run(_console(), data, model, options, resume=resume, ignore=each))
 
 
 @app.command()
@@ -135,6 +136,7 @@ def score(
         typer.Option(help="png is 16-bit gray with the threshold at mid-gray, npy is raw float32."),
     ] = defaults.MAP_FORMAT,
     report: Report = None,
+    ignore: Ignore = None,
     batch_size: BatchSize = defaults.BATCH_SIZE,
     debug: Debug = False,
 ) -> None:
@@ -151,6 +153,7 @@ def score(
             maps=maps,
             map_format=map_format,
             report=report,
+            ignore=ignore,
             batch_size=batch_size,
         )
     )
@@ -196,6 +199,7 @@ def evaluate(
             help="Predict images with their defects painted out too: does the model see the defects? Needs masks.",
         ),
     ] = False,
+    ignore: Ignore = None,
     batch_size: BatchSize = defaults.BATCH_SIZE,
     debug: Debug = False,
 ) -> None:
@@ -212,6 +216,7 @@ def evaluate(
             report=report,
             figures=figures,
             audit=audit,
+            ignore=ignore,
             batch_size=batch_size,
         )
     )

@@ -19,7 +19,7 @@ from ganomaly.config import (
     FitOptions,
     Precision,
 )
-from ganomaly.data import open_images
+from ganomaly.data import ImageDataset, open_images, with_ignored_regions
 from ganomaly.data.ignored_region import ignored_region, mask_from_text, read_ignored_region
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
@@ -48,8 +48,9 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         How training computes; scoring is always fp32.
     false_alarm_rate : float, default=0.01
         Share of new normal images that may be called anomalous; the threshold follows.
-    ignore : path or ndarray, optional
-        Mask of the region of all images that is ignored: an image that is not 0 there, or `bool[h, w]`.
+    ignore : path, ndarray, or sequence of ndarray or None, optional
+        Mask of the region of all images that is ignored: an image that is not 0 there, or `bool[h, w]`. Or masks of
+        the training images, one for each: a folder with masks of the same names, or `bool[N, h, w]`.
     method_options : mapping, optional
         Options of the method that differ from the preset's, such as ``{"nz": 64, "score": "l1"}``.
 
@@ -92,7 +93,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         device: Device = DEVICE,
         precision: Precision = PRECISION,
         false_alarm_rate: float = FALSE_ALARM_RATE,
-        ignore: str | Path | NDArray[np.bool_] | None = None,
+        ignore: Any = None,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.preset = preset
@@ -140,14 +141,21 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             ignored=self._ignored(),
             method_options=dict(self.method_options or {}),
         )
-        result = fit_model(images, options, observer=WarningObserver())
+        each = self.ignore if self._ignores_each_image() else None
+        result = fit_model(images, options, observer=WarningObserver(), ignore=each)
         for path, why in result.failures.items():
             warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
         self.model_: Predictor = result.model
         return self
 
+    def _ignores_each_image(self) -> bool:
+        """Whether `ignore` holds a mask for each training image, which the model does not keep."""
+        if isinstance(self.ignore, str | Path):
+            return Path(self.ignore).is_dir()
+        return self.ignore is not None and np.ndim(self.ignore) != 2
+
     def _ignored(self) -> str | None:
-        if self.ignore is None:
+        if self.ignore is None or self._ignores_each_image():
             return None
         if isinstance(self.ignore, np.ndarray):
             return ignored_region(self.ignore != 0)
@@ -158,39 +166,49 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """−φ, on the scale of `score_samples`."""
         return -self._model.calibration.threshold
 
-    def anomaly_score(self, images: Any) -> NDArray[np.float64]:
+    def anomaly_score(self, images: Any, *, ignore: Any = None) -> NDArray[np.float64]:
         """A(x), `float64[N]`, ≥ 0, larger is more anomalous; NaN, with a warning, for an unreadable image.
 
         Parameters
         ----------
         images : path, list of paths, or ndarray
             As for `fit`, of any size.
+        ignore : path, ndarray, or sequence of ndarray or None, optional
+            What counts neither for score nor for map, where masks are not 0: one mask for all these images, an image
+            file or `bool[h, w]`; or one for each, a folder with masks of the same names, or `bool[N, h, w]`.
+
+        Raises
+        ------
+        UsageError
+            If masks cannot be read or do not fit the images, or the model is a graph that cannot leave out positions.
         """
-        return self._predict(images, "score")
+        return self._predict(images, "score", ignore)
 
-    def score_samples(self, images: Any) -> NDArray[np.float64]:
-        """−A(x), `float64[N]`: lower is more abnormal, as everywhere in scikit-learn."""
-        return -self.anomaly_score(images)
+    def score_samples(self, images: Any, *, ignore: Any = None) -> NDArray[np.float64]:
+        """−A(x), `float64[N]`: lower is more abnormal, as everywhere in scikit-learn; `ignore` as `anomaly_score`."""
+        return -self.anomaly_score(images, ignore=ignore)
 
-    def decision_function(self, images: Any) -> NDArray[np.float64]:
-        """φ − A(x), `float64[N]`: below 0 is anomalous."""
-        return self.score_samples(images) - self.offset_
+    def decision_function(self, images: Any, *, ignore: Any = None) -> NDArray[np.float64]:
+        """φ − A(x), `float64[N]`: below 0 is anomalous; `ignore` as for `anomaly_score`."""
+        return self.score_samples(images, ignore=ignore) - self.offset_
 
-    def predict(self, images: Any) -> NDArray[np.int64]:
-        """+1 for normal, −1 for anomalous and for what could not be read, `int64[N]`."""
-        return np.where(self._predict(images, "is_anomaly") == 0, 1, -1)
+    def predict(self, images: Any, *, ignore: Any = None) -> NDArray[np.int64]:
+        """+1 for normal, −1 for anomalous and for what could not be read, `int64[N]`; `ignore` as `anomaly_score`."""
+        return np.where(self._predict(images, "is_anomaly", ignore) == 0, 1, -1)
 
-    def p_value(self, images: Any) -> NDArray[np.float64]:
-        """Conformal p-value, `float64[N]` in (0, 1]; NaN for an unreadable image."""
-        return self._predict(images, "p_value")
+    def p_value(self, images: Any, *, ignore: Any = None) -> NDArray[np.float64]:
+        """Conformal p-value, `float64[N]` in (0, 1]; NaN for an unreadable image; `ignore` as for `anomaly_score`."""
+        return self._predict(images, "p_value", ignore)
 
-    def anomaly_map(self, image: Any) -> NDArray[np.float32]:
+    def anomaly_map(self, image: Any, *, ignore: Any = None) -> NDArray[np.float32]:
         """The anomaly map of one image, `float32[H, W]` at the image's own size.
 
         Parameters
         ----------
         image : path or ndarray
             One image, `[H, W]` or `[H, W, C]`.
+        ignore : path or ndarray, optional
+            Mask of what is ignored, where the map is 0; as for `anomaly_score`.
 
         Raises
         ------
@@ -203,7 +221,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         if isinstance(image, list | tuple) or (not is_path and np.ndim(image) > 3):  # height, width, channels
             raise UsageError("anomaly_map takes one image, [H, W] or [H, W, C]; call it once for each")
         batch = [image] if is_path else np.asarray(image)[np.newaxis]
-        anomaly_map = next(self._predict_details(batch)).map_at_image_size()
+        anomaly_map = next(self._predict_details(batch, ignore)).map_at_image_size()
         if anomaly_map is None:
             raise UsageError(f"the method {self._model.method_name} has no anomaly map")
         return anomaly_map
@@ -314,11 +332,11 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         return model
 
     def _predict(
-        self, images: Any, attribute: Literal["score", "p_value", "is_anomaly"]
+        self, images: Any, attribute: Literal["score", "p_value", "is_anomaly"], ignore: Any
     ) -> NDArray[np.float64]:
         """One attribute of each prediction, `float64[N]`; NaN, with a warning, for an unreadable image."""
         values: list[float] = []
-        for prediction in self._model.predict(open_images(images), device=self.device):
+        for prediction in self._model.predict(_opened(images, ignore), device=self.device):
             if prediction.error is not None:
                 # for the caller of the public method
                 warnings.warn(f"no score for {prediction.path}: {prediction.error}", stacklevel=3)
@@ -326,9 +344,15 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             values.append(np.nan if value is None else float(value))
         return np.array(values, dtype=np.float64)
 
-    def _predict_details(self, images: Any) -> Iterator[Prediction]:
+    def _predict_details(self, images: Any, ignore: Any = None) -> Iterator[Prediction]:
         """Predictions with details, one by one; `ImageError` for the first unreadable image."""
-        for prediction in self._model.predict(open_images(images), device=self.device, details=True):
+        dataset = _opened(images, ignore)
+        for prediction in self._model.predict(dataset, device=self.device, details=True):
             if prediction.error is not None:
                 raise ImageError(prediction.error)
             yield prediction
+
+
+def _opened(images: Any, ignore: Any) -> ImageDataset:
+    dataset = open_images(images)
+    return dataset if ignore is None else with_ignored_regions(dataset, ignore)

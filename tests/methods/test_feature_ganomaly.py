@@ -133,7 +133,7 @@ def test_a_signal_counts_as_much_as_it_separates_synthetic_defects() -> None:
         return torch.cat([half, torch.zeros_like(half)], dim=1)
 
     images = [0.01 * noise(1, 1, 64, 64, seed=seed) for seed in range(20)]
-    signal_scoring.fit(signals_of, images, contrast=0.05)
+    signal_scoring.fit(signals_of, images, [None] * len(images), contrast=0.05)
     first, second = signal_scoring.weights.tolist()
     assert first > 0.9
     assert second == pytest.approx(scoring._MIN_WEIGHT)

@@ -118,7 +118,7 @@ def test_a_bank_takes_a_limited_number_of_positions_of_an_image(monkeypatch: pyt
     method = untrained()
     x = torch.rand(4, 1, 64, 80, generator=torch.Generator().manual_seed(2)) * 2 - 1
     with eval_mode(method):
-        outputs = scoring._bank_outputs(method._outputs, 0, x[:1], torch.Generator().manual_seed(0))
+        outputs = scoring._bank_outputs(method._outputs, 0, x[:1], None, torch.Generator().manual_seed(0))
         assert outputs[1].shape[2:] == (1, 100)
         method.fit_statistics([x])
         assert torch.isfinite(method.predict(x).score).all()

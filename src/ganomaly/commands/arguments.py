@@ -48,8 +48,9 @@ Backbone = Annotated[
 Ignore = Annotated[
     Path | None,
     typer.Option(
-        metavar="MASK",
-        help="Image that is not 0 where all images are to be ignored, such as a jig or a clock.",
+        metavar="MASK|DIR",
+        help="Image that is not 0 where all images are to be ignored, such as a jig or a clock; or a folder with "
+        "a mask for each image, of the same name.",
     ),
 ]
 BatchSize = Annotated[

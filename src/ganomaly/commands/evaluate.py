@@ -12,8 +12,8 @@ from ganomaly.audit.pairs import report_pairs
 from ganomaly.commands.audit import audit as audit_model
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures, report_builder
-from ganomaly.data import ImageDataset, ImageRecord, open_test_images
-from ganomaly.errors import ImageError
+from ganomaly.data import ImageDataset, ImageRecord, open_test_images, with_ignored_regions
+from ganomaly.errors import ImageError, UsageError
 from ganomaly.evaluation import evaluate_model
 from ganomaly.files import written_whole
 from ganomaly.metrics import Evaluation
@@ -34,14 +34,20 @@ def evaluate(
     figures: Path | None,
     audit: bool,
     batch_size: int,
+    ignore: Path | None = None,
     notice: str | None = None,
 ) -> bool:
     """Measure a model on labelled images; return whether all could be read."""
     check_outputs({"--json": (json_path, FIGURES_JSON), "--report": (report, REPORT)})
     if figures is not None:
         check_figure_folder(figures)
+    if ignore is not None and audit:
+        raise UsageError("--audit paints defects out of whole images; leave out --ignore or --audit")
     model = load_predictor(model_path)
     dataset = open_test_images(data)
+    if ignore is not None:
+        dataset = regions = with_ignored_regions(dataset, ignore)
+        console.say(regions.describe())
     builder = (
         None if report is None else report_builder(model, f"{model_path.name} on {dataset.name}", notice)
     )

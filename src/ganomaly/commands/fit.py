@@ -15,14 +15,24 @@ from ganomaly.prediction.model_file import check_model_path, save_model
 from ganomaly.training.fit import fit_model
 
 
-def fit(console: Console, data: str, path: Path, options: FitOptions, *, resume: bool) -> bool:
+def fit(
+    console: Console,
+    data: str,
+    path: Path,
+    options: FitOptions,
+    *,
+    resume: bool,
+    ignore: Path | None = None,
+) -> bool:
     """Train on normal images and write the model; return whether all images could be read."""
     check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")
     check_replaceable(checkpoint, CHECKPOINT)
     with locked_file(path, "ganomaly fit"):
         with _interruption_in_words(checkpoint, resume=resume), console.fitting() as display:
-            result = fit_model(data, options, observer=display, checkpoint=checkpoint, resume=resume)
+            result = fit_model(
+                data, options, observer=display, checkpoint=checkpoint, resume=resume, ignore=ignore
+            )
         save_model(result.model, path)
         remove_file(checkpoint)
     calibration, training = result.model.calibration, result.training

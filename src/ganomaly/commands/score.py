@@ -7,7 +7,7 @@ from pathlib import Path
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures, report_builder
 from ganomaly.config import MapFormat
-from ganomaly.data import ImageDataset, open_images
+from ganomaly.data import ImageDataset, open_images, with_ignored_regions
 from ganomaly.errors import UsageError
 from ganomaly.output_checks import REPORT, TABLE, check_outputs
 from ganomaly.outputs import MapFolder, open_table
@@ -27,12 +27,16 @@ def score(
     maps: Path | None,
     map_format: MapFormat,
     report: Path | None,
+    ignore: Path | None,
     batch_size: int,
 ) -> bool:
     """Predict images and write one row for each; return whether all could be read."""
     check_outputs({"--out": (out, TABLE), "--report": (report, REPORT)})
     model = load_predictor(model_path)
     dataset = open_images(images)
+    if ignore is not None:
+        dataset = regions = with_ignored_regions(dataset, ignore)
+        console.say(regions.describe())
     map_folder = None if maps is None else _map_folder(maps, model, map_format, images, dataset)
     builder = None if report is None else report_builder(model, f"{len(dataset)} images, {model_path.name}")
     failures: dict[str, str] = {}

@@ -19,6 +19,7 @@ from ganomaly.data.readers.encoded_image import Pixels
 from ganomaly.data.resizing import resize_image
 from ganomaly.data.sources.arrays import ImageArrays
 from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, Subset
+from ganomaly.data.sources.ignored import ImagesWithIgnoredRegions, with_ignored_regions
 from ganomaly.data.sources.labelled_arrays import CIFAR10_NAMES, check_labelled_arrays, load_labelled_arrays
 from ganomaly.data.sources.open import open_images, open_test_images, open_training_images
 from ganomaly.data.splits import TrainingSplit, check_enough_images, split_normal_images
@@ -31,6 +32,7 @@ __all__ = [
     "ImageDataset",
     "ImageLoader",
     "ImageRecord",
+    "ImagesWithIgnoredRegions",
     "Inspection",
     "Pixels",
     "Subset",
@@ -49,4 +51,5 @@ __all__ = [
     "resize_image",
     "split_normal_images",
     "suggested_image_size",
+    "with_ignored_regions",
 ]

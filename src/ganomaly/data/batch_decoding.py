@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from ganomaly.config import Preprocessing
-from ganomaly.data.ignored_region import without_region
+from ganomaly.data.ignored_region import with_region, without_region
 from ganomaly.data.large_images import one_large_image
 from ganomaly.data.prefetch import in_order
 from ganomaly.data.readers.encoded_image import Pixels
@@ -50,6 +50,8 @@ class InputFormat:
         Factor that shrinks each image, its aspect ratio kept; None resizes to the square.
     ignored : str or None
         Mask of the region whose pixels are set to 0 after resizing.
+    with_regions : bool
+        Whether the region of each image that is ignored is one more channel, see `with_region`.
     """
 
     image_size: int
@@ -57,16 +59,21 @@ class InputFormat:
     bits: int
     scale: float | None = None
     ignored: str | None = None
+    with_regions: bool = False
 
     @classmethod
-    def of(cls, preprocessing: Preprocessing, *, full_size: bool = False) -> "InputFormat":
+    def of(
+        cls, preprocessing: Preprocessing, *, full_size: bool = False, with_regions: bool = False
+    ) -> "InputFormat":
         """The format that a preprocessing asks for.
 
         With `full_size`, for a graph that does both, a scale counts as 1, and no region is set to 0.
         """
         scale = 1.0 if full_size and preprocessing.scale is not None else preprocessing.scale
         ignored = None if full_size else preprocessing.ignored
-        return cls(preprocessing.image_size, preprocessing.channels, preprocessing.bits, scale, ignored)
+        return cls(
+            preprocessing.image_size, preprocessing.channels, preprocessing.bits, scale, ignored, with_regions
+        )
 
     @property
     def dtype(self) -> Any:
@@ -74,10 +81,11 @@ class InputFormat:
         return np.uint8 if self.bits == 8 else np.uint16
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """`(h, w, C)` that an image of this height and width is brought to."""
+        """`(h, w, C)` that an image of this height and width is brought to; C counts the channel of regions."""
+        channels = self.channels + self.with_regions
         if self.scale is None:
-            return self.image_size, self.image_size, self.channels
-        return scaled_side(height, self.scale), scaled_side(width, self.scale), self.channels
+            return self.image_size, self.image_size, channels
+        return scaled_side(height, self.scale), scaled_side(width, self.scale), channels
 
 
 @dataclass
@@ -195,12 +203,14 @@ def _decode_one(
                 f"{name} is {article} {header.bits}-bit image, but the model learned from "
                 f"{input_format.bits}-bit images; convert it"
             )
-        height, width, channels = input_format.shape(header.height, header.width)
+        height, width, _ = input_format.shape(header.height, header.width)
         # with a scale decoded in full, as an exported graph gets it; for a square, libjpeg may decode at a part of
         # the size, which is faster
         pixels = image.decode(None if input_format.scale is not None else max(height, width))
         try:
-            resized = resize_image(pixels, (height, width), channels)
+            resized = resize_image(pixels, (height, width), input_format.channels)
+            if input_format.with_regions:
+                resized = with_region(resized, dataset.read_ignored_region(index))
         except ImageError as error:
             raise ImageError(f"{name} cannot be used: {error}") from None
         if input_format.ignored is not None:

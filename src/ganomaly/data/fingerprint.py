@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ganomaly.data.prefetch import in_order
 from ganomaly.data.readers.encoded_image import EncodedImage
@@ -107,6 +108,15 @@ class HashedOnOpening(ImageDataset):
     def identity(self, index: int) -> bytes:
         """What the fingerprints of earlier versions are made of."""
         return self._dataset.identity(index)
+
+    @property
+    def has_ignored_regions(self) -> bool:
+        """Whether images may have regions that are ignored."""
+        return self._dataset.has_ignored_regions
+
+    def read_ignored_region(self, index: int) -> NDArray[np.bool_] | None:
+        """Region of an image that is ignored."""
+        return self._dataset.read_ignored_region(index)
 
 
 def _without_times(fingerprint: str) -> Sequence[str]:

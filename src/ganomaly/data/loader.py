@@ -45,7 +45,8 @@ class ImageBatch:
     indices : ndarray
         `int64[n]`, indices of the images that could be decoded.
     images : ndarray
-        `uint8` or `uint16` `[n, h, w, C]`.
+        `uint8` or `uint16` `[n, h, w, C]`; with one channel more where the dataset has regions that are ignored, see
+        `ganomaly.data.ignored_region.with_region`. So have the batches of `ImageLoader`.
     sizes : ndarray
         `int64[n, 2]`, height and width before resizing, in pixels.
     failures : dict of int to str
@@ -87,7 +88,9 @@ def read_batches(
     ImageBatch
         Each image of the dataset is in one, decoded or as a failure.
     """
-    input_format = InputFormat.of(preprocessing, full_size=full_size)
+    input_format = InputFormat.of(
+        preprocessing, full_size=full_size, with_regions=dataset.has_ignored_regions
+    )
     chunks_ahead = CHUNKS_AHEAD
     if input_format.scale is not None:
         # images of different sizes cannot be stacked, and each may be large: one by one, and few of them wait
@@ -156,7 +159,7 @@ class ImageLoader:
         self._dataset = dataset
         self._hashed = HashedOnOpening(dataset)
         self._format = input_format = InputFormat(
-            image_size, channels, agreed_bits(inspection), scale, ignored
+            image_size, channels, agreed_bits(inspection), scale, ignored, dataset.has_ignored_regions
         )
         self._workers = workers
         self.failures = dict(inspection.failures)
@@ -166,7 +169,9 @@ class ImageLoader:
         mean_area = sum(n * height * width for (height, width, _), n in shapes) / sum(n for _, n in shapes)
         self.patches_per_image = 1 if scale is None else math.ceil(mean_area / image_size**2)
         limit = MEMORY_SHARE * available_memory() if memory_limit is None else memory_limit
-        n_bytes = len(dataset) * mean_area * channels * np.dtype(input_format.dtype).itemsize
+        n_bytes = (
+            len(dataset) * mean_area * input_format.shape(1, 1)[2] * np.dtype(input_format.dtype).itemsize
+        )
         self.in_memory = n_bytes <= limit
         # set by `load`: squares are one array [N, S, S, C], which gives batches fast; else image by image
         self._loaded: Pixels | dict[int, Pixels] | None = None
@@ -218,6 +223,11 @@ class ImageLoader:
         if recorded is not None:
             return fingerprint_like(recorded, self._hashed)
         return content_fingerprint(self._hashed) if self.in_memory else sample_fingerprint(self._dataset)
+
+    @property
+    def has_ignored_regions(self) -> bool:
+        """Whether batches come with the regions of their images that are ignored."""
+        return self._format.with_regions
 
     @property
     def white_level(self) -> int:

@@ -7,7 +7,7 @@ A method owns its networks, its losses and its score, and nothing else: no loops
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -216,6 +216,34 @@ class Method(nn.Module, ABC):
         x : Tensor
             `float[N, C, S, S]` in [−1, 1]; `float[N, C, H, W]`, for a method that takes images of any size.
         """
+
+    def fit_statistics_outside(self, images: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit the same statistics where images have regions that are ignored.
+
+        A method that scores positions leaves those of the regions out. Others take the images as they are: the
+        regions are filled from what surrounds them.
+
+        Parameters
+        ----------
+        images : iterable of (Tensor, Tensor)
+            Batches as for `fit_statistics`, and where each is ignored, `bool[N, H, W]`.
+        """
+        self.fit_statistics(x for x, _ in images)
+
+    def predict_outside(self, x: Tensor, ignored: Tensor) -> BatchPrediction:
+        """Predict images with regions that are ignored and filled; likewise.
+
+        Parameters
+        ----------
+        x : Tensor
+            As for `predict`.
+        ignored : Tensor
+            `bool[N, H, W]`; the map is 0 there.
+        """
+        prediction = self.predict(x)
+        if prediction.anomaly_map is None:
+            return prediction
+        return replace(prediction, anomaly_map=prediction.anomaly_map.masked_fill(ignored, 0))
 
     def discriminator_features(self, x: Tensor) -> Tensor | None:
         """f(x), the discriminator's last features, `float[N, K, h, w]`; None where there is no discriminator."""

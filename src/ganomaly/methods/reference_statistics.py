@@ -1,12 +1,15 @@
 """Statistics of the maps of normal images, by position and by image size, that scores are measured against."""
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ganomaly.methods.ignored_positions import weight_of
 
 # positions from the edge where one band ends and the next begins
 _BAND_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -49,22 +52,26 @@ class PositionStatistics(nn.Module):
         self.register_buffer("grid_mean", torch.zeros(channels, _GRID, _GRID))
         self.register_buffer("grid_scale", torch.ones(channels, _GRID, _GRID))
 
-    def fit(self, maps: Sequence[Tensor]) -> None:
-        """Take the statistics of normal images' maps, `float[C, h, w]` each."""
+    def fit(self, maps: Sequence[Tensor], counted: Sequence[Tensor | None] | None = None) -> None:
+        """Take the statistics of normal images' maps, `float[C, h, w]` each.
+
+        Parameters
+        ----------
+        maps : sequence of Tensor
+            One for each image.
+        counted : sequence of Tensor or None, optional
+            Positions of each that count, `bool[h, w]`; None for all.
+        """
+        regions = [None] * len(maps) if counted is None else counted
+        weights = [weight_of(region, image_maps) for region, image_maps in zip(regions, maps, strict=True)]
         for axis in (0, 1):
-            self._fit_edges(maps, axis)
+            self._fit_edges(maps, weights, axis)
             maps = [self._standardise_by_edge(image_maps[None], axis)[0] for image_maps in maps]
-        cells = [functional.adaptive_avg_pool2d(image_maps, _GRID) for image_maps in maps]
-        self.grid_mean.copy_(torch.stack(cells).mean(dim=0))
-        powers = [
-            functional.adaptive_avg_pool2d(
-                _power_above(image_maps, _resized(self.grid_mean, image_maps)), _GRID
-            )
-            for image_maps in maps
-        ]
-        power = torch.stack(powers).mean(dim=0)
+        self.grid_mean.copy_(_cell_means(maps, weights)[0])
+        powers = [_power_above(image_maps, _resized(self.grid_mean, image_maps)) for image_maps in maps]
+        power, weight = _cell_means(powers, weights)
+        overall = (power * weight).mean(dim=(1, 2), keepdim=True) / weight.mean()
         smooth = functional.avg_pool2d(power, 3, 1, 1, count_include_pad=False)
-        overall = power.mean(dim=(1, 2), keepdim=True)
         self.grid_scale.copy_(_scale((1 - _OVERALL_SHARE) * smooth + _OVERALL_SHARE * overall))
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -73,13 +80,13 @@ class PositionStatistics(nn.Module):
             maps = self._standardise_by_edge(maps, axis)
         return (maps - _resized(self.grid_mean, maps)) / _resized(self.grid_scale, maps)
 
-    def _fit_edges(self, maps: Sequence[Tensor], axis: int) -> None:
-        self.edge_mean[axis] = _band_means(maps, axis)
+    def _fit_edges(self, maps: Sequence[Tensor], weights: Sequence[Tensor], axis: int) -> None:
+        self.edge_mean[axis] = _band_means(maps, weights, axis)
         powers = [
             _power_above(image_maps, self._at_positions(self.edge_mean, image_maps, axis))
             for image_maps in maps
         ]
-        self.edge_scale[axis] = _scale(_band_means(powers, axis))
+        self.edge_scale[axis] = _scale(_band_means(powers, weights, axis))
 
     def _standardise_by_edge(self, maps: Tensor, axis: int) -> Tensor:
         mean = self._at_positions(self.edge_mean, maps, axis)
@@ -92,15 +99,24 @@ class PositionStatistics(nn.Module):
         return by_band[axis].index_select(1, band).unsqueeze(2 - axis)  # [C, h, 1] or [C, 1, w]
 
 
-def _band_means(maps: Sequence[Tensor], axis: int) -> Tensor:
+def _cell_means(maps: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The mean in each cell of the grid, `float[C, g, g]`, and its weight; the mean of all in a cell without."""
+    sums = torch.stack(
+        [functional.adaptive_avg_pool2d(m * weight, _GRID) for m, weight in zip(maps, weights, strict=True)]
+    ).mean(dim=0)
+    weight = torch.stack([functional.adaptive_avg_pool2d(w[None], _GRID) for w in weights]).mean(dim=0)
+    overall = sums.mean(dim=(1, 2), keepdim=True) / weight.mean()
+    return torch.where(weight > 0, sums / weight.clamp_min(_TINY), overall), weight
+
+
+def _band_means(maps: Sequence[Tensor], weights: Sequence[Tensor], axis: int) -> Tensor:
     """The mean over the positions of each band, `float[C, bands]`; for a band without positions, over all."""
     count = torch.zeros(_BANDS, dtype=torch.float64)
     total = torch.zeros(maps[0].shape[0], _BANDS, dtype=torch.float64)
-    for image_maps in maps:
-        line = image_maps.double().mean(dim=2 - axis).cpu()  # [C, h or w]
-        band, weight = _bands(image_maps.shape[1 + axis]), image_maps.shape[2 - axis]
-        count.index_add_(0, band, torch.full((len(band),), float(weight), dtype=torch.float64))
-        total.index_add_(1, band, weight * line)
+    for image_maps, weight in zip(maps, weights, strict=True):
+        band = _bands(image_maps.shape[1 + axis])
+        count.index_add_(0, band, weight.double().sum(dim=1 - axis).cpu())
+        total.index_add_(1, band, (image_maps * weight).double().sum(dim=2 - axis).cpu())  # [C, h or w]
     overall = total.sum(dim=1, keepdim=True) / count.sum()
     return torch.where(count > 0, total / count.clamp_min(1), overall)
 
@@ -144,13 +160,17 @@ class SizeStatistics(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, _SIZES))
         self.register_buffer("std", torch.ones(channels, _SIZES))
 
-    def fit(self, maps: Iterable[Tensor]) -> None:
-        """Take the statistics of normal images' maps, `float[C, h, w]` each.
+    def fit(self, maps: Iterable[Tensor], counted: Iterable[Tensor | None] = repeat(None)) -> None:
+        """Take the statistics of normal images' maps, `float[C, h, w]` each, of the positions that count.
 
         Their quarters and sixteenths stand for sizes of which there is no whole image. Beside whole images parts
         hardly count, because they show less of the rim.
         """
-        windows = [window for image_maps in maps for window in _windows(image_maps)]
+        windows = [
+            window
+            for image_maps, region in zip(maps, counted, strict=False)
+            for window in _windows(image_maps, region)
+        ]
         log_size = np.log([size for size, _, _ in windows])
         weights = np.array([weight for _, weight, _ in windows])
         top = torch.stack([means for _, _, means in windows]).double().cpu().numpy()  # [n, C]
@@ -176,14 +196,17 @@ class SizeStatistics(nn.Module):
         return (top_k_mean(maps) - mean) / std
 
 
-def _windows(maps: Tensor) -> Iterable[tuple[int, float, Tensor]]:
+def _windows(maps: Tensor, counted: Tensor | None) -> Iterable[tuple[int, float, Tensor]]:
     """Number of positions, weight and top-k means `float[C]` of an image's maps, their quarters and sixteenths."""
+    counts = weight_of(counted, maps) > 0
     for parts in (1, 2, 4):
         weight = 1.0 if parts == 1 else _PART_WEIGHT / parts**2
-        for rows in maps.tensor_split(parts, dim=1):
-            for window in rows.tensor_split(parts, dim=2):
-                if window[0].numel():
-                    yield window[0].numel(), weight, top_k_mean(window)
+        for rows, row_counts in zip(maps.tensor_split(parts, 1), counts.tensor_split(parts), strict=True):
+            windows = zip(rows.tensor_split(parts, 2), row_counts.tensor_split(parts, 1), strict=True)
+            for window, window_counts in windows:
+                positions = window[:, None, window_counts]
+                if positions[0].numel():
+                    yield positions[0].numel(), weight, top_k_mean(positions)
 
 
 def top_k_mean(maps: Tensor) -> Tensor:

@@ -22,6 +22,19 @@ def predict_one_by_one(predict: Callable[[Tensor], BatchPrediction], x: Tensor) 
     )
 
 
+def predict_one_by_one_outside(
+    predict: Callable[[Tensor, Tensor], BatchPrediction], x: Tensor, ignored: Tensor
+) -> BatchPrediction:
+    """The same with regions that are ignored, `bool[N, H, W]`; the map is 0 there."""
+    predictions = [predict(image, region) for image, region in zip(torch.split(x, 1), ignored, strict=True)]
+    maps = _joined([image.anomaly_map for image in predictions])
+    return BatchPrediction(
+        torch.cat([image.score for image in predictions]),
+        None if maps is None else maps.masked_fill(ignored, 0),
+        _joined([image.reconstruction for image in predictions]),
+    )
+
+
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     present = [part for part in parts if part is not None]
     return torch.cat(present) if present else None

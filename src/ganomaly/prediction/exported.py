@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import BATCH_SIZE, DEVICE, GRAPH_ENDINGS, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels, resize_image
+from ganomaly.data.ignored_region import split_region
 from ganomaly.data.large_images import LARGE_PIXELS
 from ganomaly.data.resources import available_memory
 from ganomaly.errors import ModelFileError, UsageError, package_needed
@@ -92,16 +93,24 @@ class ExportedModel:
         Raises
         ------
         UsageError
-            If a GPU is asked for.
+            If a GPU is asked for, or regions of single images are ignored and the score is made of positions.
         """
         if device == "cuda":
             raise UsageError(
                 "ganomaly runs exported models on the processor; use the .safetensors model on a GPU"
             )
 
+        if dataset.has_ignored_regions and self.preprocessing.scale is not None:
+            raise UsageError(
+                f"an exported graph of {self.method_name} cannot ignore regions of single images, since its score is "
+                "made of positions that the graph does not know to leave out; use the .safetensors model, or fit it "
+                "with one mask for all images, which graphs hold"
+            )
+
         def compute(pixels: Pixels) -> BatchOutputs:
             self._check_memory(pixels)
-            return self._outputs(pixels, details)
+            pixels, region = split_region(pixels, self.preprocessing.channels)
+            return self._outputs(pixels, region, details)
 
         # squares are read at the network's size, which the graph keeps; other images are scaled by the graph
         return run_prediction_loop(
@@ -121,17 +130,19 @@ class ExportedModel:
         if n_pixels > LARGE_PIXELS / 16 and n_pixels * BYTES_PER_PIXEL > available_memory():
             raise MemoryError
 
-    def _outputs(self, pixels: Pixels, details: bool) -> BatchOutputs:
+    def _outputs(self, pixels: Pixels, region: NDArray[np.bool_] | None, details: bool) -> BatchOutputs:
         outputs = self._checked(self.graph.run(pixels), len(pixels))
         scores = outputs[SCORE].astype(np.float64)
         if not details:
             return BatchOutputs(scores)
-        reconstructions = outputs.get("reconstruction")
+        reconstructions, maps = outputs.get("reconstruction"), outputs.get("anomaly_map")
+        if maps is not None and region is not None:
+            maps = np.where(region, maps.dtype.type(0), maps)
         return BatchOutputs(
             scores,
             images=self._network_input(pixels, reconstructions),
             reconstructions=reconstructions,
-            anomaly_maps=outputs.get("anomaly_map"),
+            anomaly_maps=maps,
         )
 
     def _checked(self, outputs: Mapping[str, NDArray[Any]], n: int) -> Mapping[str, NDArray[Any]]:

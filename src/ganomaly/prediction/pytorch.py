@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ganomaly.calibration import Calibration
 from ganomaly.config import BATCH_SIZE, DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels
-from ganomaly.data.ignored_region import mask_at_size, mask_of
+from ganomaly.data.ignored_region import mask_at_size, mask_of, split_region
 from ganomaly.data.large_images import LARGE_PIXELS
 from ganomaly.data.resources import available_memory
 from ganomaly.devices import choose_device, full_precision
@@ -86,8 +86,10 @@ def predict_dataset(
             _check_memory(pixels)
         # inference mode belongs to a thread, not to the process
         with torch.inference_mode(), full_precision(target), _memory_errors():
+            pixels, region = split_region(pixels, preprocessing.channels)
             x = network_input(pixels, preprocessing.white_level, target)
-            return _outputs(method, x, details, features, preprocessing.ignored)
+            own = None if region is None else torch.from_numpy(region).to(target)
+            return _outputs(method, x, details, features, own, preprocessing.ignored)
 
     # whole images may be large, and share a GPU badly: one at a time; squares are small, and threads that share a
     # batch wait for each other: several batches at a time
@@ -164,9 +166,10 @@ def _outputs(
     x: Tensor,
     details: bool,
     features: Callable[[Tensor], Tensor | None] | None,
+    own_region: Tensor | None,
     ignored: str | None,
 ) -> BatchOutputs:
-    prediction = method.predict(x)
+    prediction = method.predict(x) if own_region is None else method.predict_outside(x, own_region)
     scores = prediction.score.double().cpu().numpy()
     rows = None if features is None else features(x)
     embedded = None if rows is None else rows.float().cpu().numpy()

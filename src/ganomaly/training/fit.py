@@ -18,6 +18,7 @@ from ganomaly.data import (
     check_enough_images,
     inspect_images,
     open_training_images,
+    with_ignored_regions,
 )
 from ganomaly.data.fingerprint import has_fingerprint
 from ganomaly.devices import choose_device, precision_warning
@@ -66,6 +67,7 @@ def fit_model(
     observer: Observer | None = None,
     checkpoint: Path | None = None,
     resume: bool = True,
+    ignore: Any = None,
 ) -> FitResult:
     """Learn what normal images look like.
 
@@ -81,6 +83,8 @@ def fit_model(
         Where the state of training is saved; the caller removes it once the model is saved.
     resume : bool
         Whether to go on from `checkpoint` if it exists.
+    ignore : path, or sequence of ndarray or None, optional
+        A mask for each image, as for `with_ignored_regions`; one for all images is an option.
 
     Raises
     ------
@@ -90,6 +94,8 @@ def fit_model(
     observer = observer or SilentObserver()
     check_options(options)
     dataset = open_training_images(data)
+    regions = None if ignore is None else with_ignored_regions(dataset, ignore)
+    dataset = regions or dataset
     inspection = inspect_images(dataset)
     plan = plan_training(dataset, inspection, options)
     loader, preprocessing = read_training_images(
@@ -98,6 +104,8 @@ def fit_model(
     _check_readable(plan, loader)
     fingerprint = loader.fingerprint(recorded_data(checkpoint) if resume else None)
     observer.say(plan.describe(loader, preprocessing))
+    if regions is not None:
+        observer.say(regions.describe())
     slow = precision_warning(plan.training.precision, choose_device(plan.training.device))
     if slow is not None:
         observer.warn(slow)
@@ -110,7 +118,7 @@ def fit_model(
         plan.training,
         checkpoint=checkpoint,
         resume=resume,
-        fingerprint=fingerprint,
+        fingerprint=fingerprint if regions is None else f"{fingerprint}:ignored {regions.fingerprint()}",
         on_progress=observer.trained,
         say=observer.say,
     )

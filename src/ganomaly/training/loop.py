@@ -18,7 +18,8 @@ from torch import Generator
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Precision, Preprocessing, TrainingOptions
-from ganomaly.data import ImageLoader
+from ganomaly.data import ImageLoader, Pixels
+from ganomaly.data.ignored_region import split_region
 from ganomaly.devices import choose_device, choose_precision, full_precision, make_fabric
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method, Step
@@ -211,11 +212,22 @@ class _Run:
         some = np.random.default_rng(self.training.seed).permutation(self.indices)[:n_images]
         batches = np.array_split(some, range(STATISTICS_BATCH, len(some), STATISTICS_BATCH))
         self.method.eval()
+        images = self.images.batches(iter(batches))
         with torch.no_grad(), full_precision(self.fabric.device):
-            self.method.fit_statistics(self._input(pixels) for pixels in self.images.batches(iter(batches)))
+            if self.images.has_ignored_regions:
+                self.method.fit_statistics_outside(self._input_and_region(pixels) for pixels in images)
+            else:
+                self.method.fit_statistics(self._input(pixels) for pixels in images)
 
-    def _input(self, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> torch.Tensor:
-        return network_input(pixels, self.preprocessing.white_level, self.fabric.device)
+    def _input(self, pixels: Pixels) -> torch.Tensor:
+        return self._input_and_region(pixels)[0]
+
+    def _input_and_region(self, pixels: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
+        """x, and where it is ignored, `bool[N, h, w]`."""
+        pixels, region = split_region(pixels, self.preprocessing.channels)
+        x = network_input(pixels, self.preprocessing.white_level, self.fabric.device)
+        ignored = np.zeros(pixels.shape[:3], dtype=np.bool_) if region is None else region
+        return x, torch.from_numpy(ignored).to(x.device)
 
     def _epoch(self, epoch: int) -> None:
         """Run the steps of an epoch that are not done yet."""

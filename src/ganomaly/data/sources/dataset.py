@@ -148,6 +148,26 @@ class ImageDataset(ABC):
         """Open the image of the same part without its defect; None where the dataset has none."""
         return None
 
+    @property
+    def has_ignored_regions(self) -> bool:
+        """Whether images may have regions of their own that are ignored."""
+        return False
+
+    def read_ignored_region(self, index: int) -> NDArray[np.bool_] | None:
+        """Read the region of an image that is ignored.
+
+        Returns
+        -------
+        ndarray or None
+            `bool[h, w]`, of any size, relative to the sides of the image; None if nothing is ignored.
+
+        Raises
+        ------
+        ImageError
+            If there is a mask and it cannot be read.
+        """
+        return None
+
 
 class LazySequence(Sequence[Item], Generic[Item]):
     """A sequence whose items are made on access.
@@ -272,3 +292,12 @@ class Subset(ImageDataset):
     def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
         """Open the image without its defect in the dataset."""
         return self._dataset.open_without_defect(self._indices[index])
+
+    @property
+    def has_ignored_regions(self) -> bool:
+        """Whether images of the dataset may have regions that are ignored."""
+        return self._dataset.has_ignored_regions
+
+    def read_ignored_region(self, index: int) -> NDArray[np.bool_] | None:
+        """Region of the image in the dataset."""
+        return self._dataset.read_ignored_region(self._indices[index])

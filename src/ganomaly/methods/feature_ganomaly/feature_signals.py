@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
 
 from ganomaly.methods.feature_ganomaly.feature_networks import FeatureOutputs
+from ganomaly.methods.ignored_positions import outside
 from ganomaly.methods.neighbours import PositionMemoryBank
 from ganomaly.methods.signals import ceil_divide, random_positions, smoothed
 from ganomaly.methods.whitening import Whitening
@@ -43,9 +45,18 @@ class FeatureSignals(nn.Module):
         self.latent_whitening = Whitening(nz, ridge=_LATENT_RIDGE)
         self.banks = nn.ModuleList(PositionMemoryBank(level.channels, BANK_SIZE) for level in levels)
 
-    def fit(self, networks: Networks, images: Sequence[Tensor], generator: Generator) -> None:
-        """Fill the banks from normal images, `float[1, C, H, W]` each."""
-        outputs = [self._bank_outputs(networks, image, generator) for image in images]
+    def fit(
+        self,
+        networks: Networks,
+        images: Sequence[Tensor],
+        ignored: Sequence[Tensor | None],
+        generator: Generator,
+    ) -> None:
+        """Fill the banks from normal images, `float[1, C, H, W]` each, but for what is ignored, `bool[H, W]`."""
+        outputs = [
+            self._bank_outputs(networks, image, region, generator)
+            for image, region in zip(images, ignored, strict=True)
+        ]
         differences = torch.cat([difference[0].flatten(1) for difference, *_ in outputs], dim=1)
         self.latent_whitening.fit(differences.t())
         for number, bank in enumerate(self.banks):
@@ -90,9 +101,12 @@ class FeatureSignals(nn.Module):
         ]
         return [*distances, smoothed(outputs.error, 3), smoothed(whitened.norm(dim=3)[:, None], 3)]
 
-    def _bank_outputs(self, networks: Networks, image: Tensor, generator: Generator) -> list[Tensor]:
+    def _bank_outputs(
+        self, networks: Networks, image: Tensor, ignored: Tensor | None, generator: Generator
+    ) -> list[Tensor]:
         """z − ẑ, and the features that are compared, `float[1, K, 1, n]`: of large images, at random positions."""
         multiple = self._multiple()
+        prepare = partial(reflect_to_multiple, multiple=multiple, margin=0)
 
         def outputs_of_tile(x: Tensor) -> list[Tensor]:
             outputs = networks(x)
@@ -102,12 +116,16 @@ class FeatureSignals(nn.Module):
                 *(_neighbourhood(features, level) for features, level in levels),
             ]
 
-        difference, *features = apply_in_tiles(
+        strides = (FEATURE_STRIDE, *(level.stride for level in self.levels))
+        outputs = apply_in_tiles(
             outputs_of_tile,
-            reflect_to_multiple(image, multiple, 0),
+            prepare(image),
             tile=_up_to(TILE, multiple),
             margin=_up_to(MARGIN, multiple),
-            strides=(FEATURE_STRIDE, *(level.stride for level in self.levels)),
+            strides=strides,
+        )
+        difference, *features = (
+            outside(output, ignored, stride, prepare) for output, stride in zip(outputs, strides, strict=True)
         )
         return [difference, *(random_positions(level, _MAX_BANK_POSITIONS, generator) for level in features)]
 

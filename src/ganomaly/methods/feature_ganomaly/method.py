@@ -1,7 +1,7 @@
 """Options, networks and training step."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -23,7 +23,7 @@ from ganomaly.methods.losses import robust_cross_entropy
 from ganomaly.methods.normalisation import InputNormalisation
 from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.randomness import Randomness
-from ganomaly.methods.signals import predict_one_by_one
+from ganomaly.methods.signals import predict_one_by_one, predict_one_by_one_outside
 from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import set_learning_rate, update
 from ganomaly.methods.views import at_both_scales
@@ -164,16 +164,21 @@ class FeatureGANomaly(Method):
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fill the memory banks from one half of the images, and take statistics of the signals from the other."""
-        images = [image[None] for batch in batches for image in batch]
-        bank_images, reference_images = images[::2], images[1::2] or images
-        generator = Generator().manual_seed(0)
-        self.feature_signals.fit(self.features, bank_images, generator)
-        self.pixel_signals.fit(self._segment, bank_images, generator)
-        self.scoring.fit(self._signals, reference_images, float(self.normalisation.local_contrast))
+        self._fit_statistics([(image[None], None) for batch in batches for image in batch])
+
+    def fit_statistics_outside(self, images: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """The same of the positions that are not ignored."""
+        self._fit_statistics(
+            [(x[None], region) for batch in images for x, region in zip(*batch, strict=True)]
+        )
 
     def predict(self, x: Tensor) -> BatchPrediction:
         """Score and map say how far the signals are above those of normal images, see `scoring`."""
         return predict_one_by_one(partial(self.scoring.predict, self._signals), x)
+
+    def predict_outside(self, x: Tensor, ignored: Tensor) -> BatchPrediction:
+        """The same of the positions that are not ignored."""
+        return predict_one_by_one_outside(partial(self.scoring.predict, self._signals), x, ignored)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""
@@ -182,6 +187,15 @@ class FeatureGANomaly(Method):
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all patches have the same latent."""
         return latent_collapse(self.features.latent(x))
+
+    def _fit_statistics(self, images: Sequence[tuple[Tensor, Tensor | None]]) -> None:
+        bank_images, bank_ignored = zip(*images[::2], strict=True)
+        reference_images, reference_ignored = zip(*(images[1::2] or images), strict=True)
+        generator = Generator().manual_seed(0)
+        self.feature_signals.fit(self.features, bank_images, bank_ignored, generator)
+        self.pixel_signals.fit(self._segment, bank_images, bank_ignored, generator)
+        contrast = float(self.normalisation.local_contrast)
+        self.scoring.fit(self._signals, reference_images, reference_ignored, contrast)
 
     def _signals(self, x: Tensor) -> Tensor:
         """All signals, `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`."""

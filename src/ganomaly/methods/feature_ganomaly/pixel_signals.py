@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor, nn
 
+from ganomaly.methods.ignored_positions import outside
 from ganomaly.methods.neighbours import PositionMemoryBank
 from ganomaly.methods.signals import at_scale, ceil_divide, random_positions, smoothed
 from ganomaly.networks import SEGMENTATION_STRIDE, STRIDE, apply_in_tiles, upsampled_to
@@ -39,11 +40,21 @@ class PixelSignals(nn.Module):
             PositionMemoryBank(2 ** (1 + scale) * width, size) for scale, size in enumerate(BANK_SIZES)
         )
 
-    def fit(self, networks: Networks, images: Sequence[Tensor], generator: Generator) -> None:
-        """Fill the banks from normal images, `float[1, C, H, W]` each."""
+    def fit(
+        self,
+        networks: Networks,
+        images: Sequence[Tensor],
+        ignored: Sequence[Tensor | None],
+        generator: Generator,
+    ) -> None:
+        """Fill the banks from normal images, `float[1, C, H, W]` each, but for what is ignored, `bool[H, W]`."""
         for scale, bank in enumerate(self.banks):
             assert isinstance(bank, PositionMemoryBank)
-            bank.fit([_bank_features(networks, scale, image, generator) for image in images], generator)
+            features = [
+                _bank_features(networks, scale, image, region, generator)
+                for image, region in zip(images, ignored, strict=True)
+            ]
+            bank.fit(features, generator)
 
     def forward(self, networks: Networks, x: Tensor) -> Tensor:
         """The signals of images `float[N, C, H, W]`: `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`."""
@@ -73,13 +84,17 @@ class PixelSignals(nn.Module):
         return (torch.cat([logits, upsampled_to((distance + _TINY).log(), logits)], dim=1),)
 
 
-def _bank_features(networks: Networks, scale: int, image: Tensor, generator: Generator) -> Tensor:
+def _bank_features(
+    networks: Networks, scale: int, image: Tensor, ignored: Tensor | None, generator: Generator
+) -> Tensor:
     """Features `float[K, 1, n]` of an image at one scale: of large images, at random positions."""
 
     def features_of_tile(x: Tensor) -> tuple[Tensor]:
         return (smoothed(networks(x)[1 + scale], 3),)
 
+    prepare, stride = partial(at_scale, scale=scale), 4 * 2**scale
     (features,) = apply_in_tiles(
-        features_of_tile, at_scale(image, scale), tile=TILE, margin=MARGIN, strides=(4 * 2**scale,)
+        features_of_tile, prepare(image), tile=TILE, margin=MARGIN, strides=(stride,)
     )
-    return random_positions(features, _MAX_BANK_POSITIONS, generator)[0]
+    counted = outside(features, ignored, stride, prepare)
+    return random_positions(counted, _MAX_BANK_POSITIONS, generator)[0]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganomaly.methods.base import BatchPrediction
+from ganomaly.methods.ignored_positions import counted_positions, without_positions
 from ganomaly.methods.reference_statistics import PositionStatistics, SizeStatistics
 from ganomaly.methods.signals import combined
 from ganomaly.methods.synthetic_defects import with_defects
@@ -48,7 +49,13 @@ class SignalScoring(nn.Module):
         self.sizes = SizeStatistics(n_signals)
         self.register_buffer("weights", torch.ones(n_signals))
 
-    def fit(self, signals_of: Signals, images: Sequence[Tensor], contrast: float) -> None:
+    def fit(
+        self,
+        signals_of: Signals,
+        images: Sequence[Tensor],
+        ignored: Sequence[Tensor | None],
+        contrast: float,
+    ) -> None:
         """Take statistics and weights from normal images, `float[1, C, H, W]` each.
 
         Parameters
@@ -57,27 +64,34 @@ class SignalScoring(nn.Module):
             Gives the signals.
         images : sequence of Tensor
             Normal images that no memory bank was filled from.
+        ignored : sequence of Tensor or None
+            Where each is ignored, `bool[H, W]`; None for nowhere.
         contrast : float
             Their local contrast, see `synthetic_defects`.
         """
         signals = [signals_of(image)[0] for image in images]
-        self.positions.fit(signals)
+        counted = [None if region is None else counted_positions(region, SIGNAL_STRIDE) for region in ignored]
+        self.positions.fit(signals, counted)
         above = [self._above_normal(image_signals[None]) for image_signals in signals]
-        self.sizes.fit(image_signals[0] for image_signals in above)
-        normal = torch.cat([self.sizes(image_signals) for image_signals in above[:WEIGHT_IMAGES]])
-        random = np.random.default_rng(0)
-        defective = torch.cat(
+        self.sizes.fit((image_signals[0] for image_signals in above), counted)
+        normal = torch.cat(
             [
-                self.sizes(self._above_normal(signals_of(_with_visible_defect(image, contrast, random))))
-                for image in images[:WEIGHT_IMAGES]
+                self.sizes(without_positions(image_signals, positions))
+                for image_signals, positions in zip(above[:WEIGHT_IMAGES], counted, strict=False)
             ]
         )
-        self.weights.copy_(_separation(normal, defective).square().clamp_min(_MIN_WEIGHT))
+        random = np.random.default_rng(0)
+        defective = []
+        for image, region, positions in zip(images[:WEIGHT_IMAGES], ignored, counted, strict=False):
+            changed = signals_of(_with_visible_defect(image, region, contrast, random))
+            defective.append(self.sizes(without_positions(self._above_normal(changed), positions)))
+        self.weights.copy_(_separation(normal, torch.cat(defective)).square().clamp_min(_MIN_WEIGHT))
 
-    def predict(self, signals_of: Signals, x: Tensor) -> BatchPrediction:
-        """Predict images `float[N, C, H, W]`."""
+    def predict(self, signals_of: Signals, x: Tensor, ignored: Tensor | None = None) -> BatchPrediction:
+        """Predict images `float[N, C, H, W]`; of one image, a region may be ignored, `bool[H, W]`."""
         above = self._above_normal(signals_of(x))
-        score = combined(functional.softplus(self.sizes(above)), self.weights)
+        counted = None if ignored is None else counted_positions(ignored, SIGNAL_STRIDE)
+        score = combined(functional.softplus(self.sizes(without_positions(above, counted))), self.weights)
         coarse = combined(above, self.weights)[:, None]
         anomaly_map = functional.interpolate(
             coarse, scale_factor=SIGNAL_STRIDE, mode="bilinear", align_corners=False
@@ -97,15 +111,22 @@ def _separation(normal: Tensor, defective: Tensor) -> Tensor:
     return torch.from_numpy(2 * np.atleast_1d(u) / n_pairs - 1).float().clamp_min(0)
 
 
-def _with_visible_defect(image: Tensor, contrast: float, random: np.random.Generator) -> Tensor:
-    """A normal image `float[1, C, H, W]` with a synthetic defect in a random part of it."""
+def _with_visible_defect(
+    image: Tensor, ignored: Tensor | None, contrast: float, random: np.random.Generator
+) -> Tensor:
+    """A normal image `float[1, C, H, W]` with a synthetic defect in a random part of it, outside what is ignored."""
     side = min(DEFECT_SIDE, *image.shape[2:])
     top, left = (int(random.integers(length - side + 1)) for length in image.shape[2:])
     part = image[:, :, top : top + side, left : left + side]
+    visible = (
+        torch.ones_like(part[0, 0])
+        if ignored is None
+        else (~ignored[top : top + side, left : left + side]).to(part)
+    )
     changed = part
     for _ in range(_ATTEMPTS):
         patches, mask, _ = with_defects(part, contrast, random)
-        if mask.any():
+        if (mask * visible).any():
             changed = patches
             break
     image = image.clone()

@@ -19,7 +19,7 @@ from ganomaly.methods.normalisation import InputNormalisation
 from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.patch_ganomaly.scoring import NetworkOutputs, PatchScoring
 from ganomaly.methods.randomness import Randomness
-from ganomaly.methods.signals import predict_one_by_one
+from ganomaly.methods.signals import predict_one_by_one, predict_one_by_one_outside
 from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import frozen, frozen_statistics, set_learning_rate, update
 from ganomaly.methods.views import at_both_scales
@@ -153,11 +153,21 @@ class PatchGANomaly(Method):
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Take the statistics of the signals of normal images."""
-        self.scoring.fit(self._outputs, [image[None] for batch in batches for image in batch])
+        images = [image[None] for batch in batches for image in batch]
+        self.scoring.fit(self._outputs, images, [None] * len(images))
+
+    def fit_statistics_outside(self, images: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """The same of the positions that are not ignored."""
+        single = [(x[None], region) for batch in images for x, region in zip(*batch, strict=True)]
+        self.scoring.fit(self._outputs, [x for x, _ in single], [region for _, region in single])
 
     def predict(self, x: Tensor) -> BatchPrediction:
         """Score and map say how far the signals are above those of normal images, see `scoring`."""
         return predict_one_by_one(partial(self.scoring.predict, self._outputs), x)
+
+    def predict_outside(self, x: Tensor, ignored: Tensor) -> BatchPrediction:
+        """The same of the positions that are not ignored."""
+        return predict_one_by_one_outside(partial(self.scoring.predict, self._outputs), x, ignored)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
         """f(x), D's last features."""

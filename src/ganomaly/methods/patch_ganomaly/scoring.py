@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from ganomaly.methods.base import BatchPrediction
+from ganomaly.methods.ignored_positions import counted_positions, outside, without_positions
 from ganomaly.methods.neighbours import PositionMemoryBank
 from ganomaly.methods.reference_statistics import PositionStatistics, SizeStatistics
 from ganomaly.methods.signals import at_scale, ceil_divide, combined, random_positions, smoothed
@@ -114,23 +115,41 @@ class PatchScoring(nn.Module):
         self.positions = PositionStatistics(SCALES * len(SIGNALS))
         self.sizes = SizeStatistics(SCALES * len(SIGNALS))
 
-    def fit(self, networks: Networks, images: Sequence[Tensor]) -> None:
-        """Fill the banks from one half of normal images, `float[1, C, H, W]` each; take statistics of the other."""
-        bank_images, reference_images = images[::2], images[1::2] or images
-        generator = Generator().manual_seed(0)
-        for scale, reference in enumerate(self.scales):
-            assert isinstance(reference, ScaleReference)
-            outputs = [_bank_outputs(networks, scale, image, generator) for image in bank_images]
-            reference.fit(outputs, generator)
-        signals = [self._signals(networks, image)[0] for image in reference_images]
-        self.positions.fit([image_signals[0] for image_signals in signals])
-        self.sizes.fit(self._above_normal(image_signals)[0] for image_signals in signals)
+    def fit(self, networks: Networks, images: Sequence[Tensor], ignored: Sequence[Tensor | None]) -> None:
+        """Fill the banks from one half of normal images; take statistics of the other.
 
-    def predict(self, networks: Networks, x: Tensor) -> BatchPrediction:
-        """Predict images `float[N, C, H, W]`."""
+        Parameters
+        ----------
+        networks : callable
+            Gives their outputs.
+        images : sequence of Tensor
+            `float[1, C, H, W]` each.
+        ignored : sequence of Tensor or None
+            Where each is ignored, `bool[H, W]`; None for nowhere.
+        """
+        bank_images = list(zip(images, ignored, strict=True))[::2]
+        reference = slice(1 if len(images) > 1 else 0, None, 2)
+        generator = Generator().manual_seed(0)
+        for scale, scale_reference in enumerate(self.scales):
+            assert isinstance(scale_reference, ScaleReference)
+            outputs = [
+                _bank_outputs(networks, scale, image, region, generator) for image, region in bank_images
+            ]
+            scale_reference.fit(outputs, generator)
+        signals = [self._signals(networks, image)[0] for image in images[reference]]
+        counted = [
+            None if region is None else counted_positions(region, SEGMENTATION_STRIDE)
+            for region in ignored[reference]
+        ]
+        self.positions.fit([image_signals[0] for image_signals in signals], counted)
+        self.sizes.fit((self._above_normal(image_signals)[0] for image_signals in signals), counted)
+
+    def predict(self, networks: Networks, x: Tensor, ignored: Tensor | None = None) -> BatchPrediction:
+        """Predict images `float[N, C, H, W]`; of one image, a region may be ignored, `bool[H, W]`."""
         signals, x_hat = self._signals(networks, x)
         above = self._above_normal(signals)
-        score = combined(functional.softplus(self.sizes(above)), WEIGHTS)
+        counted = None if ignored is None else counted_positions(ignored, SEGMENTATION_STRIDE)
+        score = combined(functional.softplus(self.sizes(without_positions(above, counted))), WEIGHTS)
         coarse = combined(above, WEIGHTS)[:, None]
         anomaly_map = functional.interpolate(
             coarse, scale_factor=SEGMENTATION_STRIDE, mode="bilinear", align_corners=False
@@ -177,7 +196,7 @@ class PatchScoring(nn.Module):
 
 
 def _bank_outputs(
-    networks: Networks, scale: int, image: Tensor, generator: Generator
+    networks: Networks, scale: int, image: Tensor, ignored: Tensor | None, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """z − ẑ, `float[1, nz, h, w]`, and D's features, `float[1, K, 1, n]`: of large images, at random positions."""
 
@@ -185,11 +204,9 @@ def _bank_outputs(
         outputs = networks(x)
         return outputs.latent_difference, smoothed(outputs.features[scale], 3)
 
-    difference, features = apply_in_tiles(
-        outputs_of_tile,
-        at_scale(image, scale),
-        tile=TILE,
-        margin=MARGIN,
-        strides=(LATENT_STRIDE, 4 * 2**scale),
+    prepare, strides = partial(at_scale, scale=scale), (LATENT_STRIDE, 4 * 2**scale)
+    outputs = apply_in_tiles(outputs_of_tile, prepare(image), tile=TILE, margin=MARGIN, strides=strides)
+    difference, features = (
+        outside(output, ignored, stride, prepare) for output, stride in zip(outputs, strides, strict=True)
     )
     return difference, random_positions(features, MAX_BANK_POSITIONS, generator)
