@@ -171,13 +171,14 @@ def update(
             "--model", metavar="FILE", help="Updated model to write, .safetensors.", show_default=False
         ),
     ],
+    ignore: Ignore = None,
     debug: Debug = False,
 ) -> None:
-    """Calibrate a model with more normal images, without training."""
+    """Add normal images to a model's memory banks and calibration, without training."""
     with heavy_imports():
         from ganomaly.commands.update import update as run
 
-    exit_if_unreadable(run(_console(), model, data, out))
+    exit_if_unreadable(run(_console(), model, data, out, ignore=ignore))
 
 
 @app.command()

@@ -155,7 +155,7 @@ def test_a_bank_loads_a_state_of_any_number_of_images():
         {"features": torch.zeros(30, 3)},
         {"features": torch.zeros(0, 4)},
         {"features": torch.zeros(())},
-        {"local_scale": torch.ones(5)},
+        {"local_scale": torch.ones(31)},
         {"features": torch.zeros(0, 4), "local_scale": torch.ones(0)},
     ],
 )

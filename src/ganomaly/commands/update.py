@@ -4,15 +4,15 @@ from pathlib import Path
 
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures
-from ganomaly.data import open_training_images
+from ganomaly.data import open_training_images, with_ignored_regions
 from ganomaly.errors import UsageError
 from ganomaly.locks import locked_file
 from ganomaly.prediction.model_file import check_model_path, load_model, save_model
 from ganomaly.training.update import update_model
 
 
-def update(console: Console, model_path: Path, data: str, out: Path) -> bool:
-    """Write a model with more calibration images; return whether all images could be read."""
+def update(console: Console, model_path: Path, data: str, out: Path, *, ignore: Path | None = None) -> bool:
+    """Write a model that has learned from more normal images; return whether all could be read."""
     check_model_path(out)
     if out.exists() and model_path.exists() and out.samefile(model_path):
         raise UsageError(
@@ -20,6 +20,9 @@ def update(console: Console, model_path: Path, data: str, out: Path) -> bool:
         )
     with locked_file(out, "ganomaly update"):
         model, dataset = load_model(model_path), open_training_images(data)
+        if ignore is not None:
+            dataset = regions = with_ignored_regions(dataset, ignore)
+            console.say(regions.describe())
         with console.counting(len(dataset), "predicting") as count:
             result = update_model(model, dataset, on_prediction=count)
         save_model(result.model, out)
@@ -27,9 +30,14 @@ def update(console: Console, model_path: Path, data: str, out: Path) -> bool:
     shortfall = calibration.shortfall()
     if shortfall is not None:
         console.warn(shortfall)
+    if result.banks_full:
+        console.warn(
+            "the memory banks have no room for these images, so all of them calibrate; fit a new model to learn more"
+        )
+    learned = f"{result.in_banks} images more in the memory banks; " if result.in_banks else ""
     console.say(
-        f"version {result.model.provenance['version']}: {result.added} images more, so {len(calibration.scores)} "
-        f"calibrate; threshold φ = {calibration.threshold:.4g} for a false-alarm rate of "
+        f"version {result.model.provenance['version']}: {learned}{result.added} images more, so "
+        f"{len(calibration.scores)} calibrate; threshold φ = {calibration.threshold:.4g} for a false-alarm rate of "
         f"{calibration.attained_rate:.2g}; wrote {out}"
     )
     list_failures(console, result.failures)

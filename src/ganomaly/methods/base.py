@@ -181,6 +181,27 @@ class Method(nn.Module, ABC):
         """
         return
 
+    def bank_rows(self, x: Tensor, generator: Generator, ignored: Tensor | None = None) -> list[Tensor]:
+        """What one more normal image adds to the memory banks after training, so that no score grows.
+
+        Called in eval mode without gradients.
+
+        Parameters
+        ----------
+        x : Tensor
+            `float[1, C, H, W]`, as for `predict`.
+        generator : torch.Generator
+            The only source of random numbers; on the processor.
+        ignored : Tensor, optional
+            `bool[H, W]`, where the image is ignored.
+
+        Returns
+        -------
+        list of Tensor
+            For each of `banks_of` the method, the rows to add; empty for a method without.
+        """
+        return []
+
     @abstractmethod
     def training_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step

@@ -201,6 +201,15 @@ class ContrastiveGANomaly(Method):
         self.reference_mean.copy_(signals.mean(dim=0))
         self.reference_std.copy_(signals.std(dim=0, correction=0).clamp_min(MIN_STD))
 
+    def bank_rows(self, x: Tensor, generator: Generator, ignored: Tensor | None = None) -> list[Tensor]:
+        """Features of another normal image; axes, local scales and reference statistics stay."""
+        features, embedding, *_ = self._outputs(x)
+        rows = []
+        for bank, bank_features in zip(self.banks, (features, features, embedding), strict=True):
+            assert isinstance(bank, ImageMemoryBank)
+            rows.append(bank.rows_of(bank_features))
+        return rows
+
     def predict(self, x: Tensor) -> BatchPrediction:
         """A(x): the weighted mean over the signals of log(signal), in standard deviations above normal images.
 

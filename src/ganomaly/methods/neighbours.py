@@ -5,11 +5,16 @@ Hoshen, *Deep Nearest Neighbor Anomaly Detection*, 2020, arXiv:2002.10445, with 
 images themselves. A distance is divided by the root of the local scale, which is how far the neighbours are from
 their own neighbours, so that it counts more where normal features are dense. The full ratio is the local outlier
 factor of Breunig, Kriegel, Ng, Sander, *LOF: Identifying Density-Based Local Outliers*, SIGMOD 2000.
+
+Features of more normal images can be added to a bank after training. The local scales and the whitening stay as they
+were fitted, so that no distance grows by that: it is a minimum, or a mean of the least, over more features.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
@@ -20,6 +25,10 @@ _TINY = 1e-6
 
 # of banks of positions
 _PARTS = 4  # of the bank; the nearest feature of each counts
+_FITTED_IMAGES = (
+    128  # that a bank is filled from, about; an image that is added gives as many features as one of them
+)
+_MAX_ADDED_SHARE = 3  # features that may be added, in sizes of the bank
 _SCALE_NEIGHBOURS = 3  # mean distance to these is a feature's local scale
 _MIN_SCALE = 0.1  # of the mean local scale: where features coincide, rounding must not decide
 _POSITION_RIDGE = 1e-2
@@ -33,7 +42,44 @@ _MIN_VARIANCE = 1e-6
 _IMAGE_CHUNK = 512
 
 
-class PositionMemoryBank(nn.Module):
+class MemoryBank(nn.Module, ABC):
+    """Features of normal images, to which more can be added after training.
+
+    Attributes
+    ----------
+    rows_per_image : int
+        Rows that an image adds.
+    max_added : int
+        Rows that may be added in all.
+    """
+
+    rows_per_image: int
+    max_added: int
+
+    @property
+    @abstractmethod
+    def added(self) -> Tensor:
+        """What was added, `float[m, K]`, m a multiple of `rows_per_image`."""
+
+    @abstractmethod
+    def set_added(self, rows: Tensor) -> None:
+        """Replace what was added."""
+
+    def add(self, rows: Tensor) -> None:
+        """Add rows of images, `float[n, K]`; the result is the same in any order, and repeats count once."""
+        together = torch.cat([self.added, rows.to(self.added)])
+        images = together.reshape(-1, self.rows_per_image * together.shape[1])
+        if len(images):  # numpy sorts rows number by number
+            unique = torch.from_numpy(np.unique(images.cpu().numpy(), axis=0)).to(images)
+            self.set_added(unique.view(-1, together.shape[1]))
+
+
+def banks_of(method: nn.Module) -> list[MemoryBank]:
+    """The memory banks of a method, always in the same order."""
+    return [module for module in method.modules() if isinstance(module, MemoryBank)]
+
+
+class PositionMemoryBank(MemoryBank):
     """Features of positions of normal images' feature maps, whitened.
 
     The distance of a feature is the root of the mean, over four parts of the bank, of the least d² / s, where d is
@@ -53,6 +99,9 @@ class PositionMemoryBank(nn.Module):
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
         self.whitening = Whitening(channels, ridge=_POSITION_RIDGE)
+        self.size = size
+        self.rows_per_image = max(1, size // _FITTED_IMAGES // _PARTS) * _PARTS
+        self.max_added = _MAX_ADDED_SHARE * size
         # for a feature b of local scale s: −2b/s, 1/s, ‖b‖²/s
         self.register_buffer("comparison", torch.zeros(size, channels + 2))
 
@@ -68,15 +117,41 @@ class PositionMemoryBank(nn.Module):
         """
         features = torch.cat([image.flatten(1) for image in feature_maps], dim=1).t()  # [n, K]
         self.whitening.fit(features)
-        size = len(self.comparison)
+        size = self.size
         # where the bank has room for more positions than there are, positions repeat, which changes little
         chosen = torch.randperm(len(features), generator=generator).repeat(-(-size // len(features)))[:size]
         chosen = chosen.to(features.device)
         bank = self.whitening(features[chosen])
         positions = torch.tensor([image[0].numel() for image in feature_maps], device=features.device)
         images = torch.repeat_interleave(torch.arange(len(feature_maps), device=features.device), positions)
-        weight = _local_scale(bank, images[chosen]).reciprocal()[:, None]
-        self.comparison.copy_(torch.cat([-2 * bank, torch.ones_like(weight), _squared(bank)], dim=1) * weight)
+        self.comparison = _comparison(bank, _local_scale(bank, images[chosen])).to(self.comparison)
+
+    def rows_of(self, features: Tensor, generator: Generator) -> Tensor:
+        """The rows to `add` for an image, of random positions of its feature map, `float[K, h, w]`.
+
+        The local scale of a feature is its mean distance to the nearest of the fitted ones, so that it does not
+        depend on what else is added; at most their mean, so that a feature far away from all of them does not make
+        everything around it normal.
+        """
+        positions = features.flatten(1).t()  # [n, K]
+        n = self.rows_per_image
+        chosen = torch.randperm(len(positions), generator=generator).repeat(-(-n // len(positions)))[:n]
+        queries = self.whitening(positions[chosen.to(positions.device)])
+        weighted, weight = self.comparison[: self.size, :-2], self.comparison[: self.size, -2:-1]
+        fitted = weighted / (-2 * weight)
+        neighbours = nearest_neighbours(queries, fitted, _squared(fitted)[:, 0] / 2, _SCALE_NEIGHBOURS)
+        mean = weight.reciprocal().mean()
+        scale = _distances(queries, fitted[neighbours]).mean(dim=1).clamp(_MIN_SCALE * mean, mean)
+        return _comparison(queries, scale)
+
+    @property
+    def added(self) -> Tensor:
+        """Rows of four parts in turn."""
+        return self.comparison[self.size :]
+
+    def set_added(self, rows: Tensor) -> None:
+        """Replace what was added."""
+        self.comparison = torch.cat([self.comparison[: self.size], rows])
 
     def forward(self, feature_maps: Tensor) -> Tensor:
         """The distance of each position: `float[N, K, h, w]` to `float[N, h, w]`, ≥ 0."""
@@ -88,10 +163,23 @@ class PositionMemoryBank(nn.Module):
 
     def _least_of_parts(self, features: Tensor) -> Tensor:
         squares = features @ self.comparison.t()
-        return squares.view(-1, _PARTS, squares.shape[1] // _PARTS).amin(dim=2).mean(dim=1)
+        least = squares[:, : self.size].reshape(-1, _PARTS, self.size // _PARTS).amin(dim=2)
+        n_added = len(self.comparison) - self.size
+        if n_added:
+            added = squares[:, self.size :].reshape(-1, n_added // _PARTS, _PARTS).amin(dim=1)
+            least = torch.minimum(least, added)
+        return least.mean(dim=1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Make room for what was added."""
+        stored = state_dict.get(f"{prefix}comparison", self.comparison)
+        n_added = (len(stored) if stored.ndim else 0) - self.size
+        if n_added >= 0 and n_added % self.rows_per_image == 0:
+            self.comparison = self.comparison.new_zeros(self.size + n_added, self.comparison.shape[1])
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-class ImageMemoryBank(nn.Module):
+class ImageMemoryBank(MemoryBank):
     """One feature for each normal image, compared by direction: on the unit sphere, along principal axes.
 
     Parameters
@@ -106,6 +194,9 @@ class ImageMemoryBank(nn.Module):
 
     features: Tensor
     local_scale: Tensor
+    """Of the fitted features, which come first; those that were added have none."""
+    rows_per_image = 1
+    max_added = 10_000
     centre: Tensor
     centred: Tensor
     half_squares: Tensor
@@ -129,14 +220,31 @@ class ImageMemoryBank(nn.Module):
         """Fill the bank with the features of normal images, `float[n, channels]`, n ≥ 1."""
         self.axes.fit(functional.normalize(features.double().cpu(), dim=1))
         self.features = self._directions(features).float()
-        self._centre_features()
         n = len(features)
+        self.local_scale = self.local_scale.new_ones(n)
+        self._centre_features()
         groups = torch.arange(n, device=features.device) if n > 1 else None  # no feature is its own neighbour
         neighbours = self._nearest(self.centred, min(NEIGHBOURS, max(1, n - 1)), groups)
         self.local_scale = self._mean_distance(self.centred, neighbours)
 
+    def rows_of(self, features: Tensor) -> Tensor:
+        """The rows to `add` for images, from their features `float[n, channels]`."""
+        return self._directions(features).float()
+
+    @property
+    def added(self) -> Tensor:
+        """Features that were added."""
+        return self.features[len(self.local_scale) :]
+
+    def set_added(self, rows: Tensor) -> None:
+        """Replace them."""
+        self.features = torch.cat([self.features[: len(self.local_scale)], rows])
+        self._centre_features()
+
     def forward(self, features: Tensor) -> Tensor:
         """The mean distance to the 10 nearest features over the root of the mean local scale of the 50 nearest.
+
+        Features that were added count for the distance only.
 
         Parameters
         ----------
@@ -149,24 +257,33 @@ class ImageMemoryBank(nn.Module):
             `float[N]`, ≥ 0. Before `fit`, the distance to the origin.
         """
         queries = (self._directions(features) - self.centre).float()
-        neighbours = self._nearest(queries, min(DENSITY_NEIGHBOURS, len(self.features)))
-        distance = self._mean_distance(queries, neighbours[:, :NEIGHBOURS])
-        if len(self.features) == 1:  # which has no neighbours, and so no local scale
+        n_fitted = len(self.local_scale)
+        neighbours = self._nearest(queries, min(DENSITY_NEIGHBOURS, n_fitted))
+        nearest = neighbours[:, :NEIGHBOURS]
+        if len(self.features) > n_fitted:
+            # as many as without what was added, of which fewer than ten may be fitted: more would be farther away
+            k = nearest.shape[1]
+            nearest = nearest_neighbours(queries, self.centred, self.half_squares, k)
+        distance = self._mean_distance(queries, nearest)
+        if n_fitted == 1:  # which has no neighbours, and so no local scale
             return distance
         return distance / self.local_scale[neighbours].mean(dim=1).clamp_min(_TINY).sqrt()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """Resize the bank to the number of features in the state."""
-        stored = state_dict.get(f"{prefix}features", self.features)
+        stored, scales = (
+            state_dict.get(f"{prefix}{name}", getattr(self, name)) for name in ("features", "local_scale")
+        )
         size = len(stored) if stored.ndim and len(stored) else 1  # PyTorch refuses a state without rows
+        n_fitted = min(size, len(scales) if scales.ndim and len(scales) else 1)
         self.features = self.features.new_zeros(size, self.features.shape[1])
-        self.local_scale = self.local_scale.new_zeros(size)
+        self.local_scale = self.local_scale.new_zeros(n_fitted)
         super()._load_from_state_dict(state_dict, prefix, *others)
         self._centre_features()
 
     def _centre_features(self) -> None:
         features = self.features.double()
-        self.centre = features.mean(dim=0)
+        self.centre = features[: len(self.local_scale)].mean(dim=0)
         self.centred = (features - self.centre).float()
         self.half_squares = _squared(self.centred)[:, 0] / 2
 
@@ -175,7 +292,9 @@ class ImageMemoryBank(nn.Module):
         return functional.normalize(self.axes(functional.normalize(features.double(), dim=1)), dim=1)
 
     def _nearest(self, queries: Tensor, k: int, groups: Tensor | None = None) -> Tensor:
-        return nearest_neighbours(queries, self.centred, self.half_squares, k, groups)
+        """Of the fitted features."""
+        n = len(self.local_scale)
+        return nearest_neighbours(queries, self.centred[:n], self.half_squares[:n], k, groups)
 
     def _mean_distance(self, queries: Tensor, neighbours: Tensor) -> Tensor:
         # from differences: 1 − cosine would be rounded the more, the nearer they are
@@ -230,6 +349,14 @@ def _local_scale(bank: Tensor, images: Tensor) -> Tensor:
     scale = distance.mean(dim=1)
     mean = scale[scale.isfinite()].mean()
     return torch.where(scale.isfinite(), scale, mean).clamp_min(max(_MIN_SCALE * float(mean), _TINY))
+
+
+def _comparison(features: Tensor, scale: Tensor) -> Tensor:
+    """Rows that compare with features b of local scale s: −2b/s, 1/s, ‖b‖²/s."""
+    return (
+        torch.cat([-2 * features, torch.ones_like(scale)[:, None], _squared(features)], dim=1)
+        / scale[:, None]
+    )
 
 
 def _distances(queries: Tensor, neighbours: Tensor) -> Tensor:

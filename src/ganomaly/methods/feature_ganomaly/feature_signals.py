@@ -63,6 +63,17 @@ class FeatureSignals(nn.Module):
             assert isinstance(bank, PositionMemoryBank)
             bank.fit([features[1 + number][0] for features in outputs], generator)
 
+    def bank_rows(
+        self, networks: Networks, image: Tensor, ignored: Tensor | None, generator: Generator
+    ) -> list[Tensor]:
+        """What a normal image, `float[1, C, H, W]`, adds to each bank, but for what is ignored, `bool[H, W]`."""
+        _, *features = self._bank_outputs(networks, image, ignored, generator)
+        rows = []
+        for bank, level_features in zip(self.banks, features, strict=True):
+            assert isinstance(bank, PositionMemoryBank)
+            rows.append(bank.rows_of(level_features[0], generator))
+        return rows
+
     def forward(self, networks: Networks, x: Tensor) -> Tensor:
         """The signals of images `float[N, C, H, W]`: `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`."""
         multiple = self._multiple()

@@ -172,6 +172,13 @@ class FeatureGANomaly(Method):
             [(x[None], region) for batch in images for x, region in zip(*batch, strict=True)]
         )
 
+    def bank_rows(self, x: Tensor, generator: Generator, ignored: Tensor | None = None) -> list[Tensor]:
+        """Features of another normal image; whitening, statistics and weights stay."""
+        return [
+            *self.feature_signals.bank_rows(self.features, x, ignored, generator),
+            *self.pixel_signals.bank_rows(self._segment, x, ignored, generator),
+        ]
+
     def predict(self, x: Tensor) -> BatchPrediction:
         """Score and map say how far the signals are above those of normal images, see `scoring`."""
         return predict_one_by_one(partial(self.scoring.predict, self._signals), x)

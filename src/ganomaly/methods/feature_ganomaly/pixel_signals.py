@@ -56,6 +56,17 @@ class PixelSignals(nn.Module):
             ]
             bank.fit(features, generator)
 
+    def bank_rows(
+        self, networks: Networks, image: Tensor, ignored: Tensor | None, generator: Generator
+    ) -> list[Tensor]:
+        """What a normal image, `float[1, C, H, W]`, adds to each bank, but for what is ignored, `bool[H, W]`."""
+        rows = []
+        for scale, bank in enumerate(self.banks):
+            assert isinstance(bank, PositionMemoryBank)
+            features = _bank_features(networks, scale, image, ignored, generator)
+            rows.append(bank.rows_of(features, generator))
+        return rows
+
     def forward(self, networks: Networks, x: Tensor) -> Tensor:
         """The signals of images `float[N, C, H, W]`: `float[N, K, ⌈H/2⌉, ⌈W/2⌉]`."""
         finest, *coarser = (self._scale_signals(networks, scale, x) for scale in range(SCALES))

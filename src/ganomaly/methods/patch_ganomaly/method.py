@@ -161,6 +161,10 @@ class PatchGANomaly(Method):
         single = [(x[None], region) for batch in images for x, region in zip(*batch, strict=True)]
         self.scoring.fit(self._outputs, [x for x, _ in single], [region for _, region in single])
 
+    def bank_rows(self, x: Tensor, generator: Generator, ignored: Tensor | None = None) -> list[Tensor]:
+        """Features of another normal image; whitening and statistics stay."""
+        return self.scoring.bank_rows(self._outputs, x, ignored, generator)
+
     def predict(self, x: Tensor) -> BatchPrediction:
         """Score and map say how far the signals are above those of normal images, see `scoring`."""
         return predict_one_by_one(partial(self.scoring.predict, self._outputs), x)

@@ -144,6 +144,17 @@ class PatchScoring(nn.Module):
         self.positions.fit([image_signals[0] for image_signals in signals], counted)
         self.sizes.fit((self._above_normal(image_signals)[0] for image_signals in signals), counted)
 
+    def bank_rows(
+        self, networks: Networks, image: Tensor, ignored: Tensor | None, generator: Generator
+    ) -> list[Tensor]:
+        """What a normal image, `float[1, C, H, W]`, adds to each bank, but for what is ignored, `bool[H, W]`."""
+        rows = []
+        for scale, scale_reference in enumerate(self.scales):
+            assert isinstance(scale_reference, ScaleReference)
+            _, features = _bank_outputs(networks, scale, image, ignored, generator)
+            rows.append(scale_reference.bank.rows_of(features[0], generator))
+        return rows
+
     def predict(self, networks: Networks, x: Tensor, ignored: Tensor | None = None) -> BatchPrediction:
         """Predict images `float[N, C, H, W]`; of one image, a region may be ignored, `bool[H, W]`."""
         signals, x_hat = self._signals(networks, x)
