@@ -146,12 +146,14 @@ class DriftAnswer(BaseModel):
     alarm_prediction: int | None
     alarm_cause: str | None
     log10_martingale: float
-    points: list[tuple[int, float]]
+    points: list[list[int | float]]
 
     @classmethod
     def of(cls, model: str, version: int, alpha: float, row: DriftRow | None) -> "DriftAnswer":
         """From a row, or from none before the first look."""
-        points = [] if row is None else [(int(n), float(value)) for n, value in row.points]
+        points: list[list[int | float]] = (
+            [] if row is None else [[int(n), float(value)] for n, value in row.points]
+        )
         return cls(
             model=model,
             version=version,
