@@ -194,7 +194,7 @@ class RecalibrationRequest(BaseModel):
 class VersionRequest(BaseModel):
     """Which version is to predict."""
 
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, lt=2**31)
 
 
 class ProposalAnswer(BaseModel):

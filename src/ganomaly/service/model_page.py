@@ -126,7 +126,7 @@ def _add_changing(router: APIRouter, render: "PageRenderer") -> None:
 
     @router.post("/models/{name}/version")
     def put_back(
-        request: Request, name: str, number: Annotated[int, Form(ge=1)], token: Token = None
+        request: Request, name: str, number: Annotated[int, Form(ge=1, lt=2**31)], token: Token = None
     ) -> Response:
         caller = render.gate(request, "admin", form_token=token)
         station.model(name)
