@@ -1,6 +1,7 @@
 """What several tests share: small images, a small trained model, and the real data where they are."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 from images import SMALL, textures, write_images
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from ganomaly import GANomalyDetector
 
 # how long an example takes depends on what else the machine does; no test is timed
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+CHROMIUM = Path("/usr/bin/chromium")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -29,6 +33,23 @@ def shared_data() -> Path:
             pytest.fail(f"{SHARED_DATA} is missing, but GANOMALY_REQUIRE_SHARED_DATA=1 says it must be there")
         pytest.skip(f"needs the real images in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Headless Chromium; the test is skipped where it is missing, unless it must run."""
+    if not CHROMIUM.exists():
+        if os.environ.get("GANOMALY_REQUIRE_SHARED_DATA") == "1":
+            pytest.fail(f"{CHROMIUM} is missing, but GANOMALY_REQUIRE_SHARED_DATA=1 says it must be there")
+        pytest.skip(f"needs Chromium at {CHROMIUM}")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

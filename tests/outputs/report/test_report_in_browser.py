@@ -1,8 +1,6 @@
 """The report as a user opens it: from disk, offline, in Chromium."""
 
-import os
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,26 +11,8 @@ from ganomaly.prediction import Prediction
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = Path("/usr/bin/chromium")
-MUST_RUN = os.environ.get("GANOMALY_REQUIRE_SHARED_DATA") == "1"
 N_IMAGES = 2000
 KINDS = np.array([None, "hole", "crack", None, None, "hole", None, None])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        if MUST_RUN:
-            pytest.fail(f"{CHROMIUM} is missing, but GANOMALY_REQUIRE_SHARED_DATA=1 says it must be there")
-        pytest.skip(f"needs Chromium at {CHROMIUM}")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
