@@ -186,6 +186,7 @@ def test_a_lost_connection_is_made_again(monkeypatch):
         with running(camera):
             wait_for(lambda: service.levels and service.levels[-1] > 190)
     assert {int(level // 100) for level in service.levels} == {0, 1, 2}
+    assert len(set(service.names)) == len(service.names), "no frame is submitted twice"
     assert "connecting again" in camera.status.last_error
 
 

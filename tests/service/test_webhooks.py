@@ -37,7 +37,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self, status=200, headers=()):
         super().__init__(("127.0.0.1", 0), Handler)
         self.status, self.answer_headers, self.received = status, dict(headers), []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self):
