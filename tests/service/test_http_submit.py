@@ -75,6 +75,7 @@ def test_an_image_that_the_server_cannot_use_is_an_image_error_with_its_sentence
         (500, b"<html>"),
         (201, b"<html>"),
         (201, b"[]"),
+        (302, b""),
     ],
 )
 def test_any_other_answer_means_later(server, status, answer):
