@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ganomaly.calibration import ROUNDING, Calibration
 from ganomaly.config import FitOptions
 from ganomaly.data import Subset, open_test_images, open_training_images
+from ganomaly.methods import Method
 from ganomaly.metrics import image_auroc
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.model_file import load_model, save_model
@@ -51,6 +52,7 @@ def main() -> None:
     result = update_model(fitted, new)
     seconds = time.perf_counter() - start
     updated = result.model
+    assert isinstance(fitted.method, Method)
     _, calibrating, _ = divided_for_update(fitted.method, new)
     old_images, new_images = calibration_images(fitted, first), Subset(new, calibrating)
     models = {

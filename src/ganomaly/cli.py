@@ -30,6 +30,7 @@ from ganomaly.commands.arguments import (
     Methods,
     Precision,
     PresetName,
+    Products,
     Protocol,
     Report,
     Seed,
@@ -83,6 +84,7 @@ def fit(
     false_alarm_rate: FalseAlarmRate = defaults.FALSE_ALARM_RATE,
     backbone: Backbone = None,
     ignore: Ignore = None,
+    products: Products = False,
     option: MethodOption = None,
     resume: Annotated[bool, typer.Option(help="Resume from the checkpoint of an interrupted run.")] = True,
     debug: Debug = False,
@@ -108,7 +110,7 @@ def fit(
         ),
     )
     each = ignore if ignore is not None and ignore.is_dir() else None
-    exit_if_unreadable(run(_console(), data, model, options, resume=resume, ignore=each))
+    exit_if_unreadable(run(_console(), data, model, options, resume=resume, ignore=each, products=products))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ganomaly.calibration import ProductCalibration
 from ganomaly.config import (
     AUTO,
     DEVICE,
@@ -107,7 +108,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.ignore = ignore
         self.method_options = method_options
 
-    def fit(self, images: Any, y: object = None) -> Self:
+    def fit(self, images: Any, y: object = None, *, products: Any = None) -> Self:
         """Learn from normal images.
 
         Parameters
@@ -116,6 +117,10 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             A folder, a dataset folder in MVTec AD layout, parquet, or `uint8`/`uint16` `[N, H, W(, C)]`.
         y : ignored
             For scikit-learn's pipelines.
+        products : 'folders' or sequence of str, optional
+            Which product each image shows, for one model of several: a label for each image, or 'folders' for the
+            folders that they are in, as `train/good/<product>`. Networks are shared; statistics and threshold are
+            those of each product. A score is then A(x) / φ of the product that fits the image best.
 
         Returns
         -------
@@ -142,7 +147,7 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             method_options=dict(self.method_options or {}),
         )
         each = self.ignore if self._ignores_each_image() else None
-        result = fit_model(images, options, observer=WarningObserver(), ignore=each)
+        result = fit_model(images, options, observer=WarningObserver(), ignore=each, products=products)
         for path, why in result.failures.items():
             warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
         self.model_: Predictor = result.model
@@ -199,6 +204,19 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def p_value(self, images: Any, *, ignore: Any = None) -> NDArray[np.float64]:
         """Conformal p-value, `float64[N]` in (0, 1]; NaN for an unreadable image; `ignore` as for `anomaly_score`."""
         return self._predict(images, "p_value", ignore)
+
+    def product(self, images: Any, *, ignore: Any = None) -> NDArray[np.str_]:
+        """The product that each image belongs to, `str[N]`; empty for an unreadable image.
+
+        Raises
+        ------
+        UsageError
+            If the model is of one product.
+        """
+        if not isinstance(self._model.calibration, ProductCalibration):
+            raise UsageError("this model is of one product; fit it with products to tell them apart")
+        predictions = self._model.predict(_opened(images, ignore), device=self.device)
+        return np.array([prediction.product or "" for prediction in predictions])
 
     def anomaly_map(self, image: Any, *, ignore: Any = None) -> NDArray[np.float32]:
         """The anomaly map of one image, `float32[H, W]` at the image's own size.

@@ -171,7 +171,7 @@ def edited_metadata(random_: random.Random, metadata: dict[str, str]) -> dict[st
         return metadata | {random_.choice(("x", "checksum2", "")): random_.choice(ODD_TEXTS)}
     if change < 0.3:
         return metadata | {
-            "format_version": random_.choice(("0", "1", "2", "3", "-1", "²", " 1", "1.0", "9" * 5000))
+            "format_version": random_.choice(("0", "1", "2", "3", "4", "-1", "²", " 1", "1.0", "9" * 5000))
         }
     key = random_.choice(("model", "model", "provenance", key))
     return metadata | {key: edited_json(random_, metadata.get(key, "{}"))}

@@ -88,7 +88,7 @@ def test_a_pickle_is_never_loaded(tmp_path):
 
 def test_a_newer_file_asks_for_an_upgrade(model_path, tmp_path):
     with pytest.raises(ModelFileError, match=r"newer version of ganomaly .*; upgrade"):
-        load_model(rewritten(model_path, tmp_path / "newer.safetensors", format_version="3"))
+        load_model(rewritten(model_path, tmp_path / "newer.safetensors", format_version="4"))
 
 
 def test_a_file_with_an_edited_threshold_rate_is_refused(model_path, tmp_path):

@@ -2,5 +2,13 @@
 
 from ganomaly.calibration.conformal import ROUNDING, Calibration, MapCalibration, images_needed
 from ganomaly.calibration.drift import DriftMonitor
+from ganomaly.calibration.products import ProductCalibration
 
-__all__ = ["ROUNDING", "Calibration", "DriftMonitor", "MapCalibration", "images_needed"]
+__all__ = [
+    "ROUNDING",
+    "Calibration",
+    "DriftMonitor",
+    "MapCalibration",
+    "ProductCalibration",
+    "images_needed",
+]

@@ -53,6 +53,13 @@ Ignore = Annotated[
         "a mask for each image, of the same name.",
     ),
 ]
+Products = Annotated[
+    bool,
+    typer.Option(
+        "--products",
+        help="One model of several products: each subfolder of the normal images, or label of parquet, is one.",
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

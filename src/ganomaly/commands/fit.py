@@ -8,6 +8,7 @@ from ganomaly.commands.console import Console
 from ganomaly.commands.process import InterruptionError
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
+from ganomaly.data.products import FOLDERS
 from ganomaly.files import remove_file
 from ganomaly.locks import locked_file
 from ganomaly.output_checks import CHECKPOINT, check_replaceable
@@ -23,6 +24,7 @@ def fit(
     *,
     resume: bool,
     ignore: Path | None = None,
+    products: bool = False,
 ) -> bool:
     """Train on normal images and write the model; return whether all images could be read."""
     check_model_path(path)
@@ -31,7 +33,13 @@ def fit(
     with locked_file(path, "ganomaly fit"):
         with _interruption_in_words(checkpoint, resume=resume), console.fitting() as display:
             result = fit_model(
-                data, options, observer=display, checkpoint=checkpoint, resume=resume, ignore=ignore
+                data,
+                options,
+                observer=display,
+                checkpoint=checkpoint,
+                resume=resume,
+                ignore=ignore,
+                products=FOLDERS if products else None,
             )
         save_model(result.model, path)
         remove_file(checkpoint)

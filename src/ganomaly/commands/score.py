@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ganomaly.calibration import ProductCalibration
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures, report_builder
 from ganomaly.config import MapFormat
@@ -42,7 +43,8 @@ def score(
     failures: dict[str, str] = {}
     n_anomalous = 0
     details = maps is not None or report is not None
-    with open_table(out) as write_row, console.counting(len(dataset), "scoring") as count:
+    products = isinstance(model.calibration, ProductCalibration)
+    with open_table(out, products=products) as write_row, console.counting(len(dataset), "scoring") as count:
         predictions = model.predict(dataset, batch_size=batch_size, details=details, fixed_batches=True)
         if map_folder is not None:
             predictions = map_folder.draw_all(predictions, dataset, model.preprocessing.white_level)

@@ -9,6 +9,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from ganomaly.calibration import ProductCalibration
 from ganomaly.config import SCALE_STEPS
 from ganomaly.data.ignored_region import mask_of
 from ganomaly.errors import UsageError
@@ -35,6 +36,7 @@ class InferenceGraph(nn.Module):
     """
 
     calibration_scores: Tensor
+    calibration_counts: Tensor
     ignored: Tensor | None
 
     def __init__(self, model: Model) -> None:
@@ -48,7 +50,9 @@ class InferenceGraph(nn.Module):
         self.preprocessing = model.preprocessing
         scale = model.preprocessing.scale
         self.scale = None if scale is None else as_fraction(scale)
-        self.register_buffer("calibration_scores", torch.from_numpy(model.calibration.scores).float())
+        scores, counts = _calibration(model)
+        self.register_buffer("calibration_scores", scores)
+        self.register_buffer("calibration_counts", counts)
         ignored = model.preprocessing.ignored
         self.register_buffer(
             "ignored", None if ignored is None else torch.from_numpy(mask_of(ignored).copy())
@@ -73,14 +77,18 @@ class InferenceGraph(nn.Module):
         -------
         dict of str to Tensor
             `score` and `p_value` `float[N]`, `is_anomaly` `bool[N]`, and where the method has them `anomaly_map`
-            `float[N, H, W]` at the size of the image, and `reconstruction` `uint8[N, h, w, C]`.
+            `float[N, H, W]` at the size of the image, and `reconstruction` `uint8[N, h, w, C]`; of a model of several
+            products `product` `int64[N]`, its number.
         """
         prediction = self.method.predict(self._network_input(image))
         score = prediction.score.float()
-        n_at_least = (self.calibration_scores >= score[:, None]).sum(dim=1)
+        calibration, count = self.calibration_scores, self.calibration_counts
+        if prediction.product is not None:
+            calibration, count = (part.index_select(0, prediction.product) for part in (calibration, count))
+        n_at_least = (calibration >= score[:, None]).sum(dim=1)
         outputs = {
             "score": score,
-            "p_value": (1 + n_at_least).float() / (1 + len(self.calibration_scores)),
+            "p_value": (1 + n_at_least).float() / (1 + count),
             "is_anomaly": score > threshold,
         }
         if prediction.anomaly_map is not None:
@@ -90,6 +98,8 @@ class InferenceGraph(nn.Module):
         if prediction.reconstruction is not None:
             pixels = ((prediction.reconstruction + 1) * 127.5).round().clamp(0, 255)
             outputs["reconstruction"] = pixels.permute(0, 2, 3, 1).to(torch.uint8)
+        if prediction.product is not None:
+            outputs["product"] = prediction.product
         return outputs
 
     def _network_input(self, image: Tensor) -> Tensor:
@@ -124,6 +134,18 @@ class InferenceGraph(nn.Module):
             for side in sides
         )
         return scaled_height, scaled_width
+
+
+def _calibration(model: Model) -> tuple[Tensor, Tensor]:
+    """Calibration scores of each product, `float[P, n]`, filled up with −1, and how many there are, `float[P]`."""
+    calibration = model.calibration
+    parts = (
+        list(calibration.products.values()) if isinstance(calibration, ProductCalibration) else [calibration]
+    )
+    scores = torch.full((len(parts), max(len(part.scores) for part in parts)), -1.0)
+    for row, part in zip(scores, parts, strict=True):
+        row[: len(part.scores)] = torch.from_numpy(part.scores)
+    return scores, torch.tensor([float(len(part.scores)) for part in parts])
 
 
 def as_fraction(scale: float) -> Fraction:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch.export import Dim
 
+from ganomaly.calibration import ProductCalibration
 from ganomaly.errors import OutputError, UsageError, package_needed
 from ganomaly.export.graph import InferenceGraph
 from ganomaly.files import written_whole
@@ -151,7 +152,7 @@ def write_graph(proto: "onnx.ModelProto", path: Path, file_format: ExportFormat)
 def metadata_of(model: Model) -> dict[str, str]:
     """The metadata of the graph: four texts, two of them JSON."""
     maps, calibration = model.map_calibration, model.calibration
-    description = {
+    description: dict[str, Any] = {
         "method": model.method_name,
         "preset": model.preset,
         "options": model.method_options,
@@ -163,6 +164,12 @@ def metadata_of(model: Model) -> dict[str, str]:
         "map_maxima": [] if maps is None else maps.maxima.tolist(),
         "checksum": "sha256",
     }
+    if isinstance(calibration, ProductCalibration):
+        products = calibration.products
+        description |= {
+            "products": list(products),
+            "product_scores": [part.scores.tolist() for part in products.values()],
+        }
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),

@@ -109,11 +109,14 @@ class BatchPrediction:
         The score of each pixel, `float[N, H, W]`, ≥ 0; None where the method has none.
     reconstruction : Tensor, optional
         x̂, `float[N, C, H, W]` in [−1, 1]; None where the method does not reconstruct.
+    product : Tensor, optional
+        Number of the product that each image belongs to, `int64[N]`, from `ProductMethods`; a method gives None.
     """
 
     score: Tensor
     anomaly_map: Tensor | None = None
     reconstruction: Tensor | None = None
+    product: Tensor | None = None
 
 
 class Method(nn.Module, ABC):

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from ganomaly.prediction import Prediction
 COLUMNS = ("path", "score", "normalized_score", "p_value", "is_anomaly", "error")
 """Of every table, in this order; attributes of `Prediction`."""
 
+PRODUCT = "product"
+"""The last column of tables of a model of several products."""
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 ROWS_PER_GROUP = 4096  # rows of a Parquet table in memory at once
@@ -26,8 +29,15 @@ def check_table_path(path: str | Path) -> None:
 
 
 @contextmanager
-def open_table(path: str | Path) -> Iterator[Callable[[Prediction], None]]:
+def open_table(path: str | Path, *, products: bool = False) -> Iterator[Callable[[Prediction], None]]:
     """Open a table for writing; its suffix chooses CSV, JSON lines or Parquet.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where.
+    products : bool
+        Whether a last column says which product an image belongs to.
 
     Yields
     ------
@@ -42,24 +52,26 @@ def open_table(path: str | Path) -> Iterator[Callable[[Prediction], None]]:
         If writing fails; the file is then what it was before.
     """
     check_table_path(path)
-    with written_whole(path) as part, _WRITERS[Path(path).suffix.lower()](part) as write:
+    columns = (*COLUMNS, PRODUCT) if products else COLUMNS
+    with written_whole(path) as part, _WRITERS[Path(path).suffix.lower()](part, columns) as write:
         yield write
 
 
-def _row(prediction: Prediction) -> dict[str, Any]:
-    return {name: getattr(prediction, name) for name in COLUMNS}
+def _row(prediction: Prediction, columns: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(prediction, name) for name in columns}
 
 
 @contextmanager
-def _csv(part: Path) -> Iterator[Callable[[Prediction], None]]:
+def _csv(part: Path, columns: Sequence[str]) -> Iterator[Callable[[Prediction], None]]:
     with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         words = {None: "", True: "true", False: "false"}
 
         def write(prediction: Prediction) -> None:
-            row = _row(prediction) | {"is_anomaly": words[prediction.is_anomaly]}
-            writer.writerow(row | {name: _without_formula(row[name]) for name in ("path", "error")})
+            row = _row(prediction, columns) | {"is_anomaly": words[prediction.is_anomaly]}
+            texts = [name for name in ("path", "error", PRODUCT) if name in columns]
+            writer.writerow(row | {name: _without_formula(row[name]) for name in texts})
 
         yield write
 
@@ -74,20 +86,26 @@ def _without_formula(text: str | None) -> str | None:
 
 
 @contextmanager
-def _json_lines(part: Path) -> Iterator[Callable[[Prediction], None]]:
+def _json_lines(part: Path, columns: Sequence[str]) -> Iterator[Callable[[Prediction], None]]:
     with part.open("w", encoding="utf-8") as file:
-        yield lambda prediction: print(json.dumps(_row(prediction)), file=file)
+        yield lambda prediction: print(json.dumps(_row(prediction, columns)), file=file)
 
 
 @contextmanager
-def _parquet(part: Path) -> Iterator[Callable[[Prediction], None]]:
+def _parquet(part: Path, columns: Sequence[str]) -> Iterator[Callable[[Prediction], None]]:
     with package_needed("a table in parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
     numbers = dict.fromkeys(("score", "normalized_score", "p_value"), pa.float64())
-    types = {"path": pa.string(), **numbers, "is_anomaly": pa.bool_(), "error": pa.string()}
-    schema = pa.schema([(name, types[name]) for name in COLUMNS])
+    types = {
+        "path": pa.string(),
+        **numbers,
+        "is_anomaly": pa.bool_(),
+        "error": pa.string(),
+        PRODUCT: pa.string(),
+    }
+    schema = pa.schema([(name, types[name]) for name in columns])
     with pq.ParquetWriter(part, schema) as writer:
         rows: list[dict[str, Any]] = []
 
@@ -97,7 +115,7 @@ def _parquet(part: Path) -> Iterator[Callable[[Prediction], None]]:
 
         def write(prediction: Prediction) -> None:
             texts = {"path": _as_utf_8(prediction.path), "error": _as_utf_8(prediction.error)}
-            rows.append(_row(prediction) | texts)
+            rows.append(_row(prediction, columns) | texts)
             if len(rows) >= ROWS_PER_GROUP:
                 flush()
 

@@ -1,12 +1,14 @@
 """Calibrate on the predictions of normal images held out of training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.calibration import ROUNDING, Calibration, MapCalibration
 from ganomaly.prediction.prediction import Prediction
+
+_TINY = 1e-12
 
 
 def calibrate(
@@ -46,6 +48,18 @@ def calibrate(
             maxima.append(float(prediction.anomaly_map.max()))
     maps = MapCalibration(np.array(medians), np.array(maxima), false_alarm_rate) if maxima else None
     return Calibration(np.array(scores) * (1 + ROUNDING), false_alarm_rate), maps
+
+
+def joined_relative(products: Sequence[MapCalibration]) -> MapCalibration | None:
+    """The calibration of maps that are divided by the map's threshold of their product; None without maps."""
+    if not products:
+        return None
+    thresholds = [max(part.threshold, _TINY) for part in products]
+    medians, maxima = (
+        np.concatenate([values / threshold for values, threshold in zip(parts, thresholds, strict=True)])
+        for parts in ([part.medians for part in products], [part.maxima for part in products])
+    )
+    return MapCalibration(medians, maxima, products[0].false_alarm_rate)
 
 
 def _lower_median(anomaly_map: NDArray[np.float32]) -> float:

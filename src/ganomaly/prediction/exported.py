@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration import Calibration, MapCalibration
+from ganomaly.calibration import Calibration, MapCalibration, ProductCalibration
 from ganomaly.config import BATCH_SIZE, DEVICE, GRAPH_ENDINGS, Device, Preprocessing
 from ganomaly.data import ImageDataset, Pixels, resize_image
 from ganomaly.data.ignored_region import split_region
@@ -40,9 +40,9 @@ FORMAT_VERSION = 1
 ONNX, OPENVINO = GRAPH_ENDINGS
 BYTES_PER_PIXEL = 300  # of the network input, where images are not squares
 IMAGE, THRESHOLD = "image", "threshold"
-OUTPUTS = ("score", "p_value", "is_anomaly", "anomaly_map", "reconstruction")
-SCORE = OUTPUTS[0]
-DIMENSIONS = {SCORE: 1, "anomaly_map": 3, "reconstruction": 4}
+OUTPUTS = ("score", "p_value", "is_anomaly", "anomaly_map", "reconstruction", "product")
+SCORE, PRODUCT = OUTPUTS[0], OUTPUTS[-1]
+DIMENSIONS = {SCORE: 1, "anomaly_map": 3, "reconstruction": 4, PRODUCT: 1}
 METADATA = ("format", "format_version", "model", "provenance")
 
 
@@ -133,8 +133,9 @@ class ExportedModel:
     def _outputs(self, pixels: Pixels, region: NDArray[np.bool_] | None, details: bool) -> BatchOutputs:
         outputs = self._checked(self.graph.run(pixels), len(pixels))
         scores = outputs[SCORE].astype(np.float64)
+        products = outputs.get(PRODUCT)
         if not details:
-            return BatchOutputs(scores)
+            return BatchOutputs(scores, products=products)
         reconstructions, maps = outputs.get("reconstruction"), outputs.get("anomaly_map")
         if maps is not None and region is not None:
             maps = np.where(region, maps.dtype.type(0), maps)
@@ -143,6 +144,7 @@ class ExportedModel:
             images=self._network_input(pixels, reconstructions),
             reconstructions=reconstructions,
             anomaly_maps=maps,
+            products=products,
         )
 
     def _checked(self, outputs: Mapping[str, NDArray[Any]], n: int) -> Mapping[str, NDArray[Any]]:
@@ -193,6 +195,8 @@ def load_exported(path: str | Path) -> ExportedModel:
         (np.array(header.map_medians), np.array(header.map_maxima)) if header.map_maxima else None,
         header.false_alarm_rate,
     )
+    if header.products is not None:
+        calibration = _product_calibration(path, graph, header, header.products)
     return ExportedModel(
         graph,
         header.method,
@@ -203,6 +207,16 @@ def load_exported(path: str | Path) -> ExportedModel:
         map_calibration,
         read_provenance(path, metadata),
     )
+
+
+def _product_calibration(
+    path: Path, graph: Graph, header: GraphHeader, names: Sequence[str]
+) -> ProductCalibration:
+    scores = header.product_scores or []
+    if PRODUCT not in graph.outputs or len(scores) != len(names):
+        raise damaged(path, "it does not have an output and calibration scores for its products")
+    parts = [calibration_of(path, np.array(part), None, header.false_alarm_rate)[0] for part in scores]
+    return ProductCalibration.of_relative(dict(zip(names, parts, strict=True)))
 
 
 def _check_signature(path: Path, graph: Graph, header: GraphHeader) -> None:

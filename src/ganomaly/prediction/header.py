@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import MAX_OPTION_TEXT, Preprocessing, Rate, first_error
 from ganomaly.data.ignored_region import mask_of
+from ganomaly.data.products import MAX_NAME, MAX_PRODUCTS
 from ganomaly.errors import ModelFileError, UsageError
 
 MAX_JSON = 2**20
@@ -30,6 +31,7 @@ _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Text = Annotated[str, Field(max_length=1000)]
 _OptionText = Annotated[str, Field(max_length=MAX_OPTION_TEXT)]
 _Name = Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+_ProductName = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 _Score = Annotated[float, Field(ge=0)]
 
 
@@ -43,6 +45,8 @@ class ModelHeader(BaseModel):
     options: Annotated[dict[_Name, bool | _Integer | float | _OptionText | None], Field(max_length=100)]
     preprocessing: Preprocessing
     false_alarm_rate: Rate
+    products: Annotated[list[_ProductName], Field(min_length=2, max_length=MAX_PRODUCTS)] | None = None
+    """Names of the products, where the model has several."""
 
 
 class GraphHeader(ModelHeader):
@@ -50,6 +54,8 @@ class GraphHeader(ModelHeader):
 
     threshold: _Score
     calibration_scores: Annotated[list[_Score], Field(min_length=1)]
+    product_scores: list[Annotated[list[_Score], Field(min_length=1)]] | None = None
+    """Of each product, in the order of their names."""
     map_medians: list[float]
     map_maxima: list[float]
     checksum: Literal["sha256"] | None = None
@@ -127,6 +133,8 @@ def read_header(path: Path, metadata: Mapping[str, str], schema: type[Header], *
     text = _text(path, metadata, "model", max_size)
     try:
         header = schema.model_validate_json(text, strict=True)
+        if header.products is not None and len({*header.products}) < len(header.products):
+            raise damaged(path, "two of its products have one name")
         if header.preprocessing.ignored is not None:
             mask_of(header.preprocessing.ignored)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ganomaly.calibration import Calibration, ProductCalibration
 from ganomaly.config import GRAPH_ENDINGS
 from ganomaly.errors import package_needed
 from ganomaly.prediction.exported import load_exported
@@ -49,6 +50,18 @@ def describe_model(path: str | Path) -> dict[str, Any]:
             "threshold": calibration.threshold,
             "images": len(calibration.scores),
         },
+        **_products(calibration),
         "parameters": model.parameters,
         "provenance": dict(model.provenance),
     }
+
+
+def _products(calibration: Calibration) -> dict[str, Any]:
+    """The products of a model of several; scores are relative to the threshold of each."""
+    if not isinstance(calibration, ProductCalibration):
+        return {}
+    counts = {
+        name: {"attained_rate": part.attained_rate, "images": len(part.scores)}
+        for name, part in calibration.products.items()
+    }
+    return {"products": counts}

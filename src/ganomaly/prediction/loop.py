@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration import Calibration, ProductCalibration
 from ganomaly.config import BATCH_SIZE, Preprocessing
 from ganomaly.data import ImageBatch, ImageDataset, Pixels, in_order, read_batches
 from ganomaly.errors import TrainingError
@@ -41,6 +41,8 @@ class BatchOutputs:
         `float32[N, h, w]`.
     features : ndarray or None
         `float32[N, K]`.
+    products : ndarray or None
+        `int64[N]`, number of the product of each, where the model has several.
     """
 
     scores: NDArray[np.float64]
@@ -48,6 +50,7 @@ class BatchOutputs:
     reconstructions: NDArray[np.uint8] | None = None
     anomaly_maps: NDArray[np.float32] | None = None
     features: NDArray[np.float32] | None = None
+    products: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,9 @@ def _prediction(
     score = float(outputs.scores[position])
     if not np.isfinite(score):
         return Prediction(index, path, NOT_FINITE)
+    product = None
+    if isinstance(calibration, ProductCalibration) and outputs.products is not None:
+        product, calibration = list(calibration.products.items())[outputs.products[position]]
     images, reconstructions, maps = outputs.images, outputs.reconstructions, outputs.anomaly_maps
     return Prediction(
         index,
@@ -211,6 +217,7 @@ def _prediction(
         reconstruction=None if reconstructions is None else reconstructions[position],
         anomaly_map=None if maps is None else maps[position],
         features=None if outputs.features is None else outputs.features[position],
+        product=product,
     )
 
 

@@ -8,6 +8,7 @@ from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import BATCH_SIZE, DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset
 from ganomaly.methods import Method
+from ganomaly.methods.products import ProductMethods
 from ganomaly.prediction.prediction import Prediction
 from ganomaly.prediction.pytorch import predict_dataset
 
@@ -18,8 +19,8 @@ class Model:
 
     Attributes
     ----------
-    method : Method
-        The trained networks and their score.
+    method : Method or ProductMethods
+        The trained networks and their score, of one product or several.
     preset : str
         Name of the preset it was trained with.
     preprocessing : Preprocessing
@@ -32,7 +33,7 @@ class Model:
         The scale of anomaly maps; None where the method has none.
     """
 
-    method: Method
+    method: Method | ProductMethods
     preset: str
     preprocessing: Preprocessing
     calibration: Calibration

@@ -18,10 +18,12 @@ from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from torch import Generator, Tensor
 
+from ganomaly.calibration import ProductCalibration
 from ganomaly.config import first_error
 from ganomaly.devices import begin_computing
 from ganomaly.errors import ModelFileError, UsageError
 from ganomaly.methods import Method, find_method
+from ganomaly.methods.products import ProductMethods
 from ganomaly.output_checks import MODEL, check_outputs
 from ganomaly.prediction.earlier_formats import upgraded
 from ganomaly.prediction.header import (
@@ -34,11 +36,16 @@ from ganomaly.prediction.header import (
     read_provenance,
 )
 from ganomaly.prediction.model import Model
+from ganomaly.prediction.product_file import PREFIX as PRODUCTS
+from ganomaly.prediction.product_file import check_product_tensor, load_products, product_tensors
 from ganomaly.tensor_files import check_readable, write_safetensors
 from ganomaly.tensors import in_channels_last
 
 FORMAT = "ganomaly-model"
 FORMAT_VERSION = 2
+PRODUCTS_VERSION = 3
+"""Of models of several products, which earlier versions of ganomaly cannot read."""
+
 MAX_HEADER = 2**23
 """Bytes of the safetensors header; that of a model has some 100 for each tensor, and the metadata."""
 
@@ -66,16 +73,20 @@ def save_model(model: Model, path: str | Path) -> None:
         If it cannot be written.
     """
     check_model_path(path)
-    tensors = {
-        f"{WEIGHTS}{name}": tensor.cpu().contiguous() for name, tensor in model.method.state_dict().items()
-    }
+    method, calibration = model.method, model.calibration
+    first = method.first if isinstance(method, ProductMethods) else method
+    tensors = {f"{WEIGHTS}{name}": tensor.cpu().contiguous() for name, tensor in first.state_dict().items()}
+    products: dict[str, Any] = {}
+    if isinstance(method, ProductMethods) and isinstance(calibration, ProductCalibration):
+        tensors |= product_tensors(method, calibration)
+        products = {"products": list(method.names)}
     tensors[CALIBRATION_SCORES] = torch.from_numpy(model.calibration.scores)
     if model.map_calibration is not None:
         tensors[MAP_MEDIANS] = torch.from_numpy(model.map_calibration.medians)
         tensors[MAP_MAXIMA] = torch.from_numpy(model.map_calibration.maxima)
     metadata = {
         "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(PRODUCTS_VERSION if products else FORMAT_VERSION),
         "model": json.dumps(
             {
                 "method": model.method.name,
@@ -83,6 +94,7 @@ def save_model(model: Model, path: str | Path) -> None:
                 "options": model.method.options.model_dump(),
                 "preprocessing": model.preprocessing.model_dump(),
                 "false_alarm_rate": model.calibration.false_alarm_rate,
+                **products,
             }
         ),
         "provenance": json.dumps(dict(model.provenance)),
@@ -104,7 +116,7 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     begin_computing(torch.device("cpu"))
     metadata, tensors = _read(path)
-    version = read_format_version(path, metadata, FORMAT_VERSION)
+    version = read_format_version(path, metadata, PRODUCTS_VERSION)
     header = read_header(path, metadata, ModelHeader, max_size=MAX_JSON)
     provenance = read_provenance(path, metadata)
     options: Mapping[str, Any] = header.options
@@ -118,7 +130,19 @@ def load_model(path: str | Path) -> Model:
     calibration, map_calibration = calibration_of(
         path, tensors[CALIBRATION_SCORES].numpy(), maps, header.false_alarm_rate
     )
-    return Model(method, header.preset, header.preprocessing, calibration, provenance, map_calibration)
+    if header.products is None:
+        return Model(method, header.preset, header.preprocessing, calibration, provenance, map_calibration)
+    products, product_calibration = load_products(
+        path,
+        header.products,
+        method,
+        tensors,
+        lambda weights: _load_weights(path, _without_weights(path, header, options), weights),
+        header.false_alarm_rate,
+    )
+    return Model(
+        products, header.preset, header.preprocessing, product_calibration, provenance, map_calibration
+    )
 
 
 def _without_weights(path: Path, header: ModelHeader, options: Mapping[str, Any]) -> Method:
@@ -164,7 +188,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             metadata = dict(file.metadata() or {})
             if metadata.get("format") != FORMAT:
                 raise ModelFileError(f"{path} is a safetensors file, but not a model of ganomaly")
-            read_format_version(path, metadata, FORMAT_VERSION)
+            read_format_version(path, metadata, PRODUCTS_VERSION)
             names = list(file.keys())
             for name in names:
                 entry = file.get_slice(name)
@@ -185,7 +209,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _check_tensor(path: Path, name: str, dtype: str, shape: list[int]) -> None:
     """Refuse types and shapes that no tensor of a model has, before it is read."""
     is_calibration = name in (CALIBRATION_SCORES, MAP_MEDIANS, MAP_MAXIMA)
-    if not is_calibration and not name.startswith(WEIGHTS):
+    if name.startswith(PRODUCTS):
+        check_product_tensor(path, name, dtype, shape)
+    elif not is_calibration and not name.startswith(WEIGHTS):
         raise damaged(path, f"the tensor {name[:100]!r} belongs to no model")
     if is_calibration and (dtype != "F64" or len(shape) != 1):
         raise damaged(path, f"{name} is {dtype} {shape[:8]} instead of F64 and one-dimensional")

@@ -38,6 +38,8 @@ class Prediction:
         `float32[h, w]` at the network's size, where details were asked for and the method has one.
     features : ndarray or None
         `float32[K]`, where features were asked for.
+    product : str or None
+        The product that the image belongs to, where the model has several; score and p-value are relative to it.
     """
 
     index: int
@@ -53,6 +55,7 @@ class Prediction:
     reconstruction: NDArray[np.uint8] | None = None
     anomaly_map: NDArray[np.float32] | None = None
     features: NDArray[np.float32] | None = None
+    product: str | None = None
 
     def map_at_image_size(self) -> NDArray[np.float32] | None:
         """The anomaly map at the user's image size, `float32[height, width]`, by bilinear interpolation."""

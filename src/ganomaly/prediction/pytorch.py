@@ -21,6 +21,7 @@ from ganomaly.data.large_images import LARGE_PIXELS
 from ganomaly.data.resources import available_memory
 from ganomaly.devices import choose_device, full_precision
 from ganomaly.methods import Method
+from ganomaly.methods.products import ProductMethods
 from ganomaly.prediction.loop import BatchOutputs, Concurrency, run_prediction_loop
 from ganomaly.prediction.prediction import Prediction
 from ganomaly.tensors import displayable, network_input
@@ -35,7 +36,7 @@ BYTES_PER_SAMPLE = 24
 
 
 def predict_dataset(
-    method: Method,
+    method: Method | ProductMethods,
     preprocessing: Preprocessing,
     dataset: ImageDataset,
     calibration: Calibration | None = None,
@@ -50,7 +51,7 @@ def predict_dataset(
 
     Parameters
     ----------
-    method : Method
+    method : Method or ProductMethods
         A trained method; moved to the device.
     preprocessing : Preprocessing
         That of its training.
@@ -162,7 +163,7 @@ def _divided_threads(n_batches: int) -> Iterator[Concurrency]:
 
 
 def _outputs(
-    method: Method,
+    method: Method | ProductMethods,
     x: Tensor,
     details: bool,
     features: Callable[[Tensor], Tensor | None] | None,
@@ -173,8 +174,9 @@ def _outputs(
     scores = prediction.score.double().cpu().numpy()
     rows = None if features is None else features(x)
     embedded = None if rows is None else rows.float().cpu().numpy()
+    products = None if prediction.product is None else prediction.product.cpu().numpy()
     if not details:
-        return BatchOutputs(scores, features=embedded)
+        return BatchOutputs(scores, features=embedded, products=products)
     maps, x_hat = prediction.anomaly_map, prediction.reconstruction
     if maps is not None and ignored is not None:
         region = mask_at_size(mask_of(ignored), *maps.shape[1:])
@@ -185,4 +187,5 @@ def _outputs(
         reconstructions=None if x_hat is None else displayable(x_hat),
         anomaly_maps=None if maps is None else maps.float().cpu().numpy().astype(np.float32, copy=False),
         features=embedded,
+        products=products,
     )

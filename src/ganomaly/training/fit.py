@@ -1,5 +1,6 @@
 """From normal images to a model: inspect, plan, read, train, calibrate."""
 
+import hashlib
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ganomaly.config import CalibrationOptions, FitOptions
+from ganomaly.calibration import Calibration, MapCalibration, ProductCalibration
+from ganomaly.config import CalibrationOptions, FitOptions, Preprocessing
 from ganomaly.data import (
     ImageDataset,
     ImageLoader,
+    ImagesWithIgnoredRegions,
     Subset,
     check_enough_images,
     inspect_images,
@@ -21,10 +25,13 @@ from ganomaly.data import (
     with_ignored_regions,
 )
 from ganomaly.data.fingerprint import has_fingerprint
+from ganomaly.data.products import product_indices
 from ganomaly.devices import choose_device, precision_warning
 from ganomaly.errors import DataError, UsageError
+from ganomaly.methods import Method
+from ganomaly.methods.products import ProductMethods
 from ganomaly.prediction import Prediction
-from ganomaly.prediction.calibrate import calibrate
+from ganomaly.prediction.calibrate import calibrate, joined_relative
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import predict_dataset
 from ganomaly.training.checkpoint import recorded_data
@@ -68,6 +75,7 @@ def fit_model(
     checkpoint: Path | None = None,
     resume: bool = True,
     ignore: Any = None,
+    products: Any = None,
 ) -> FitResult:
     """Learn what normal images look like.
 
@@ -85,6 +93,8 @@ def fit_model(
         Whether to go on from `checkpoint` if it exists.
     ignore : path, or sequence of ndarray or None, optional
         A mask for each image, as for `with_ignored_regions`; one for all images is an option.
+    products : 'folders' or sequence of str, optional
+        Which product each image shows, as for `product_indices`, for a model of several products.
 
     Raises
     ------
@@ -97,7 +107,8 @@ def fit_model(
     regions = None if ignore is None else with_ignored_regions(dataset, ignore)
     dataset = regions or dataset
     inspection = inspect_images(dataset)
-    plan = plan_training(dataset, inspection, options)
+    of_products = None if products is None else product_indices(dataset, products)
+    plan = plan_training(dataset, inspection, options, of_products)
     loader, preprocessing = read_training_images(
         dataset, inspection, plan.preprocessing, lambda done: observer.decoded(done, len(dataset))
     )
@@ -118,23 +129,17 @@ def fit_model(
         plan.training,
         checkpoint=checkpoint,
         resume=resume,
-        fingerprint=fingerprint if regions is None else f"{fingerprint}:ignored {regions.fingerprint()}",
+        fingerprint=_fingerprint_of_run(fingerprint, regions, plan),
         on_progress=observer.trained,
         say=observer.say,
+        products=plan.products_to_train(),
     )
     for message in result.messages[-1:]:
         observer.warn(f"training recovered {len(result.messages)} times; last at {message}")
 
     failures = dict(loader.failures)
-    predictions = predict_dataset(
-        result.method,
-        preprocessing,
-        Subset(dataset, plan.split.calibration),
-        device=options.device,
-        details=True,
-    )
-    calibration, map_calibration = calibrate(
-        _with_failures_noted(predictions, plan, failures), options.false_alarm_rate
+    method, calibration, map_calibration = _calibrated(
+        plan, result, dataset, preprocessing, options, failures
     )
     shortfall = calibration.shortfall()
     if shortfall is not None:
@@ -142,9 +147,7 @@ def fit_model(
     provenance = _provenance(
         plan, loader, options, result, fingerprint, n_calibration=len(calibration.scores)
     )
-    model = Model(
-        result.method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration
-    )
+    model = Model(method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration)
     by_path = {dataset.records[index].path: why for index, why in sorted(failures.items())}
     return FitResult(model, by_path, result)
 
@@ -168,8 +171,56 @@ def calibration_images(model: Model, data: Any) -> ImageDataset:
     if not has_fingerprint(dataset, str(model.provenance.get("data_fingerprint"))):
         raise UsageError(f"{dataset.name} does not hold the images that the model was fitted on; name those")
     options = CalibrationOptions.checked(false_alarm_rate=model.calibration.false_alarm_rate)
+    if isinstance(model.calibration, ProductCalibration):
+        raise UsageError("the calibration images of a model of several products cannot be told from its file")
     split = plan_split(inspect_images(dataset), options, model.provenance["seed"])
     return Subset(dataset, split.calibration)
+
+
+def _fingerprint_of_run(
+    fingerprint: str, regions: ImagesWithIgnoredRegions | None, plan: TrainingPlan
+) -> str:
+    """What tells this run from others: the images, what is ignored in them, and which product each shows."""
+    if regions is not None:
+        fingerprint += f":ignored {regions.fingerprint()}"
+    if plan.products is not None:
+        digest = hashlib.blake2b(digest_size=16)
+        for name, indices in plan.products.items():
+            digest.update(f"{name}\0".encode() + indices.tobytes())
+        fingerprint += f":products {digest.hexdigest()}"
+    return fingerprint
+
+
+def _calibrated(
+    plan: TrainingPlan,
+    result: TrainingResult,
+    dataset: ImageDataset,
+    preprocessing: Preprocessing,
+    options: FitOptions,
+    failures: dict[int, str],
+) -> tuple[Method | ProductMethods, Calibration, MapCalibration | None]:
+    """The trained method, of one product or several, with its calibration; failures are noted."""
+
+    def calibrated(method: Method, indices: NDArray[np.int64]) -> tuple[Calibration, MapCalibration | None]:
+        predictions = predict_dataset(
+            method, preprocessing, Subset(dataset, indices), device=options.device, details=True
+        )
+        noted = _with_failures_noted(predictions, indices, failures)
+        return calibrate(noted, options.false_alarm_rate)
+
+    if plan.products is None:
+        return result.method, *calibrated(result.method, plan.split.calibration)
+    parts = {
+        name: calibrated(result.of_products[name], np.intersect1d(indices, plan.split.calibration))
+        for name, indices in plan.products.items()
+    }
+    calibration = ProductCalibration.of({name: part for name, (part, _) in parts.items()})
+    maps = [part for _, part in parts.values() if part is not None]
+    map_thresholds = [part.threshold for part in maps] or [1.0] * len(parts)
+    method = ProductMethods(
+        result.of_products, [part.threshold for part, _ in parts.values()], map_thresholds
+    ).eval()
+    return method, calibration, joined_relative(maps)
 
 
 def _check_readable(plan: TrainingPlan, loader: ImageLoader) -> None:
@@ -181,13 +232,22 @@ def _check_readable(plan: TrainingPlan, loader: ImageLoader) -> None:
 
 
 def _with_failures_noted(
-    predictions: Iterable[Prediction], plan: TrainingPlan, failures: dict[int, str]
+    predictions: Iterable[Prediction], indices: NDArray[np.int64], failures: dict[int, str]
 ) -> Iterator[Prediction]:
     """Pass predictions on; images of the calibration set that cannot be read are added to `failures`."""
     for prediction in predictions:
         if prediction.error is not None:
-            failures[int(plan.split.calibration[prediction.index])] = prediction.error
+            failures[int(indices[prediction.index])] = prediction.error
         yield prediction
+
+
+def _product_counts(plan: TrainingPlan, loader: ImageLoader) -> dict[str, dict[str, int]]:
+    """How many images of each product train and calibrate."""
+    parts = {"training_images": plan.split.training, "calibration_images": plan.split.calibration}
+    return {
+        name: {key: readable(np.intersect1d(indices, part), loader) for key, part in parts.items()}
+        for name, indices in (plan.products or {}).items()
+    }
 
 
 def _provenance(
@@ -216,6 +276,7 @@ def _provenance(
         "batch_size": training.batch_size,
         "training_images": readable(plan.split.training, loader),
         "calibration_images": n_calibration,
+        **({} if plan.products is None else {"products": _product_counts(plan, loader)}),
         "training_seconds": round(result.seconds, 1),
         "recoveries": list(result.messages),
         "data_fingerprint": fingerprint,

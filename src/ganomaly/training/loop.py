@@ -7,7 +7,7 @@ a run that was killed and goes on from its checkpoint ends with the weights it w
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ganomaly.data.ignored_region import split_region
 from ganomaly.devices import choose_device, choose_precision, full_precision, make_fabric
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method, Step
+from ganomaly.methods.products import with_own_statistics
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
 from ganomaly.training.checkpoint import Checkpoint, RunState
@@ -54,6 +55,8 @@ class TrainingResult:
         Share of this process's training time spent waiting for images.
     messages : tuple of str
         What was recovered from, with the step.
+    of_products : mapping of str to Method
+        For each product a method with its statistics and the same networks; empty without products.
     """
 
     method: Method
@@ -61,6 +64,7 @@ class TrainingResult:
     seconds: float
     wait_share: float
     messages: tuple[str, ...]
+    of_products: Mapping[str, Method] = field(default_factory=dict)
 
 
 def train(
@@ -77,6 +81,7 @@ def train(
     on_progress: Callable[[TrainingProgress], None] = lambda _: None,
     on_epoch: Callable[[Method], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    products: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> TrainingResult:
     """Train a method on normal images.
 
@@ -102,6 +107,8 @@ def train(
         Called with the method after each epoch; it must not change the weights.
     say : callable
         Called with a sentence when training goes on from a checkpoint.
+    products : mapping of str to ndarray, optional
+        Products with statistics of their own, and the training images of each, `int64[n]`.
 
     Raises
     ------
@@ -148,8 +155,11 @@ def train(
         on_progress=on_progress,
         on_epoch=on_epoch,
     )
-    run.finish()
-    return TrainingResult(method.eval(), precision, state.seconds, run.wait_share(), tuple(state.messages))
+    run.finish(fit_statistics=not products)
+    of_products = {name: run.of_product(indices) for name, indices in (products or {}).items()}
+    return TrainingResult(
+        method.eval(), precision, state.seconds, run.wait_share(), tuple(state.messages), of_products
+    )
 
 
 class _Run:
@@ -184,15 +194,22 @@ class _Run:
         self.started = self.last_saved = time.perf_counter()
         self.waited_before = images.wait_seconds
 
-    def finish(self) -> None:
-        """Load pretrained weights, fit scales, train to the last step, fit statistics."""
+    def finish(self, *, fit_statistics: bool = True) -> None:
+        """Load pretrained weights, fit scales, train to the last step, fit statistics of all images."""
         if self.state.step == 0:
             self.method.load_pretrained()
             self._fit_scales()
         while self.state.step < self.steps:
             self._epoch(self.state.step // self.steps_per_epoch)
-        self._fit_statistics()
+        if fit_statistics:
+            self._fit_statistics(self.method, self.indices)
         self._update_seconds()
+
+    def of_product(self, indices: NDArray[np.int64]) -> Method:
+        """The trained networks with statistics of some of the images."""
+        method = with_own_statistics(self.method)
+        self._fit_statistics(method, indices)
+        return method.eval()
 
     def wait_share(self) -> float:
         """Share of the training time spent waiting for images."""
@@ -205,19 +222,19 @@ class _Run:
             with torch.no_grad():
                 self.method.fit_scales(self._input(pixels))
 
-    def _fit_statistics(self) -> None:
-        n_images = self.method.statistics_images
+    def _fit_statistics(self, method: Method, indices: NDArray[np.int64]) -> None:
+        n_images = method.statistics_images
         if n_images == 0:
             return
-        some = np.random.default_rng(self.training.seed).permutation(self.indices)[:n_images]
+        some = np.random.default_rng(self.training.seed).permutation(indices)[:n_images]
         batches = np.array_split(some, range(STATISTICS_BATCH, len(some), STATISTICS_BATCH))
-        self.method.eval()
+        method.eval()
         images = self.images.batches(iter(batches))
         with torch.no_grad(), full_precision(self.fabric.device):
             if self.images.has_ignored_regions:
-                self.method.fit_statistics_outside(self._input_and_region(pixels) for pixels in images)
+                method.fit_statistics_outside(self._input_and_region(pixels) for pixels in images)
             else:
-                self.method.fit_statistics(self._input(pixels) for pixels in images)
+                method.fit_statistics(self._input(pixels) for pixels in images)
 
     def _input(self, pixels: Pixels) -> torch.Tensor:
         return self._input_and_region(pixels)[0]

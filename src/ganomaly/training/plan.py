@@ -4,7 +4,7 @@ All of it follows from the headers of the images, the options and the seed. `fit
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ from ganomaly.data import (
 from ganomaly.data.fingerprint import SAMPLE_SIZE
 from ganomaly.data.inspect import agreed_bits, choose_channels
 from ganomaly.devices import choose_device
-from ganomaly.errors import UsageError
+from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
 from ganomaly.training.memory import check_fits_memory
@@ -45,6 +45,7 @@ parts of its content."""
 
 SMALLEST_PATCH = 32  # px
 PATCH_STRIDE = 16  # px; the networks for patches halve them four times
+_MOST_NAMED = 10  # products
 WHITE_LEVEL_16_BIT = 65535  # until the brightest pixel is known
 
 
@@ -92,6 +93,8 @@ class TrainingPlan:
         The channels in words, such as "gray (19 saved as RGB)".
     asked_size : bool
         Whether the user chose the image size.
+    products : mapping of str to ndarray or None
+        The images of each product, `int64[n]`; None for one product.
     """
 
     dataset: ImageDataset
@@ -102,6 +105,13 @@ class TrainingPlan:
     split: TrainingSplit
     channels: str
     asked_size: bool
+    products: Mapping[str, NDArray[np.int64]] | None = None
+
+    def products_to_train(self) -> Mapping[str, NDArray[np.int64]] | None:
+        """The training images of each product."""
+        if self.products is None:
+            return None
+        return {name: np.intersect1d(indices, self.split.training) for name, indices in self.products.items()}
 
     def describe(self, loader: ImageLoader, preprocessing: Preprocessing) -> str:
         """The plan in words, for the user to read before the long work starts.
@@ -129,10 +139,17 @@ class TrainingPlan:
             f"{n_train + n_calibrate} normal images in {self.dataset.name}{unreadable}, "
             f"{self.channels}, {bits}, "
             f"median size {self.inspection.median_width}×{self.inspection.median_height} px; "
-            f"{n_train} train, {n_calibrate} calibrate the threshold.{streamed} "
+            f"{n_train} train, {n_calibrate} calibrate the threshold.{streamed}{self._products_in_words()} "
             f"Preset {self.method.preset_name}: {self.method.preset.description}. {self._input_in_words()}; "
             f"{length_in_words(training.epochs, training.steps)} of training."
         )
+
+    def _products_in_words(self) -> str:
+        if self.products is None:
+            return ""
+        counts = [f"{name} ({len(indices)})" for name, indices in self.products.items()]
+        more = f" and {len(counts) - _MOST_NAMED} more" if len(counts) > _MOST_NAMED else ""
+        return f" {len(counts)} products: {', '.join(counts[:_MOST_NAMED])}{more}."
 
     def _input_in_words(self) -> str:
         size, scale = self.preprocessing.image_size, self.preprocessing.scale
@@ -143,8 +160,20 @@ class TrainingPlan:
         return f"Images are {used} ({chosen}); training takes patches of {size}×{size} px"
 
 
-def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOptions) -> TrainingPlan:
+def plan_training(
+    dataset: ImageDataset,
+    inspection: Inspection,
+    options: FitOptions,
+    products: Mapping[str, NDArray[np.int64]] | None = None,
+) -> TrainingPlan:
     """Decide everything that follows from headers, options and seed.
+
+    Parameters
+    ----------
+    dataset, inspection, options
+        The images, what their headers say, and what the user chose.
+    products : mapping of str to ndarray, optional
+        The images of each product, `int64[n]`; each is split as if it were alone.
 
     Raises
     ------
@@ -153,6 +182,11 @@ def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOpt
     """
     calibration = CalibrationOptions.checked(false_alarm_rate=options.false_alarm_rate)
     method = plan_method(options, inspection)
+    if products is not None and method.method_type.statistics_images == 0:
+        raise UsageError(
+            f"the method {method.method_type.name} has no statistics of normal images, so it cannot tell products "
+            "apart; choose the preset small, features or patches"
+        )
     choice = choose_channels(inspection, options.channels)
     preprocessing = plan_preprocessing(
         method.preset, inspection, image_size=options.image_size, channels=choice.channels
@@ -160,7 +194,7 @@ def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOpt
     preprocessing = preprocessing.model_copy(update={"ignored": options.ignored})
     check_enough_images(len(inspection.openable))
     training = _training_options(options, method.preset, choice.channels)
-    split = plan_split(inspection, calibration, options.seed)
+    split = plan_split(inspection, calibration, options.seed, products)
     check_fits_memory(
         method.method_type,
         method.options,
@@ -177,6 +211,7 @@ def plan_training(dataset: ImageDataset, inspection: Inspection, options: FitOpt
         split=split,
         channels=choice.description,
         asked_size=options.image_size is not None,
+        products=products,
     )
 
 
@@ -269,18 +304,32 @@ def plan_preprocessing(
     return Preprocessing.checked(image_size=size, scale=scale, channels=channels, white_level=white_level)
 
 
-def plan_split(inspection: Inspection, options: CalibrationOptions, seed: int) -> TrainingSplit:
-    """Which images train and which calibrate.
+def plan_split(
+    inspection: Inspection,
+    options: CalibrationOptions,
+    seed: int,
+    products: Mapping[str, NDArray[np.int64]] | None = None,
+) -> TrainingSplit:
+    """Which images train and which calibrate, of each product where there are several.
 
     It follows from the headers and the seed alone: how many images are decoded in advance depends on free memory, and
     the split must not. Images that turn out to be damaged are left out when they are decoded.
     """
-    return split_normal_images(
-        inspection.openable,
-        share=options.share,
-        at_least=images_needed(options.false_alarm_rate),
-        seed=seed,
+    needed = images_needed(options.false_alarm_rate)
+    if products is None:
+        return split_normal_images(inspection.openable, share=options.share, at_least=needed, seed=seed)
+    splits = []
+    for name, indices in products.items():
+        openable = np.intersect1d(indices, inspection.openable)
+        try:
+            splits.append(split_normal_images(openable, share=options.share, at_least=needed, seed=seed))
+        except DataError as error:
+            raise DataError(f"product {name}: {error}") from error
+    training, calibration = (
+        np.sort(np.concatenate(parts))
+        for parts in ([split.training for split in splits], [split.calibration for split in splits])
     )
+    return TrainingSplit(training, calibration)
 
 
 def read_training_images(

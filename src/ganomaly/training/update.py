@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from ganomaly.calibration import Calibration, MapCalibration
-from ganomaly.config import DEVICE, Device
+from ganomaly.config import DEVICE, Device, Preprocessing
 from ganomaly.data import ImageDataset, Subset, read_batches
 from ganomaly.data.fingerprint import content_fingerprint, has_fingerprint
 from ganomaly.data.ignored_region import split_region
@@ -32,6 +32,7 @@ from ganomaly.devices import choose_device
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method
 from ganomaly.methods.neighbours import banks_of
+from ganomaly.methods.products import ProductMethods
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.calibrate import calibrate
 from ganomaly.prediction.model import Model
@@ -96,11 +97,14 @@ def update_model(
         If none of them can be read.
     """
     _check_unseen(model, dataset)
-    in_banks, calibrating, banks_full = divided_for_update(model.method, dataset)
+    method = model.method
+    if isinstance(method, ProductMethods):
+        raise UsageError("a model of several products is not updated; fit it again with all normal images")
+    in_banks, calibrating, banks_full = divided_for_update(method, dataset)
     failures: dict[str, str] = {}
-    rows = _bank_rows(model, Subset(dataset, in_banks), device, failures, on_prediction)
+    rows = _bank_rows(method, model.preprocessing, Subset(dataset, in_banks), device, failures, on_prediction)
     predictions = predict_dataset(
-        _with_rows(_without_updates(model.method), rows),
+        _with_rows(_without_updates(method), rows),
         model.preprocessing,
         Subset(dataset, calibrating),
         device=device,
@@ -118,7 +122,7 @@ def update_model(
         calibration = Calibration(scores, calibration.false_alarm_rate)
         map_calibration = _joined(map_calibration, added_maps)
     updated = Model(
-        _with_rows(model.method, rows),
+        _with_rows(method, rows),
         model.preset,
         model.preprocessing,
         calibration,
@@ -163,7 +167,8 @@ def _number(dataset: ImageDataset, index: int) -> int:
 
 
 def _bank_rows(
-    model: Model,
+    method: Method,
+    preprocessing: Preprocessing,
     dataset: ImageDataset,
     device: Device,
     failures: dict[str, str],
@@ -171,17 +176,17 @@ def _bank_rows(
 ) -> list[list[Tensor]]:
     """What each readable image adds to each memory bank."""
     target, rows = choose_device(device), []
-    model.method.to(target)
+    method.to(target)
     # one by one, so that what an image adds does not depend on the others
-    for batch in read_batches(dataset, model.preprocessing, batch_size=1):
+    for batch in read_batches(dataset, preprocessing, batch_size=1):
         failures |= {dataset.records[index].path: error for index, error in batch.failures.items()}
         for index, image in zip(batch.indices, batch.images, strict=True):
-            pixels, region = split_region(image[np.newaxis], model.preprocessing.channels)
+            pixels, region = split_region(image[np.newaxis], preprocessing.channels)
             ignored = None if region is None else torch.from_numpy(region[0]).to(target)
             generator = Generator().manual_seed(_number(dataset, int(index)) % 2**63)
-            x = network_input(pixels, model.preprocessing.white_level, target)
-            with eval_mode(model.method):
-                rows.append(model.method.bank_rows(x, generator, ignored))
+            x = network_input(pixels, preprocessing.white_level, target)
+            with eval_mode(method):
+                rows.append(method.bank_rows(x, generator, ignored))
             on_prediction(int(index) + 1)
     return rows
 
