@@ -137,11 +137,14 @@ class InferenceGraph(nn.Module):
 
 
 def _calibration(model: Model) -> tuple[Tensor, Tensor]:
-    """Calibration scores of each product, `float[P, n]`, filled up with −1, and how many there are, `float[P]`."""
+    """Calibration scores, `float[n]`, and how many there are, `float[]`.
+
+    Of several products `float[P, n]`, filled up with −1, and `float[P]`.
+    """
     calibration = model.calibration
-    parts = (
-        list(calibration.products.values()) if isinstance(calibration, ProductCalibration) else [calibration]
-    )
+    if not isinstance(calibration, ProductCalibration):
+        return torch.from_numpy(calibration.scores).float(), torch.tensor(float(len(calibration.scores)))
+    parts = list(calibration.products.values())
     scores = torch.full((len(parts), max(len(part.scores) for part in parts)), -1.0)
     for row, part in zip(scores, parts, strict=True):
         row[: len(part.scores)] = torch.from_numpy(part.scores)
