@@ -13,7 +13,7 @@ Run: python benchmarks/products.py --task mnist --data DATA/mnist --models DIR [
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,9 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="folder to save the models in")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="fit one model, of this product or `joint`, and measure nothing")
+    parser.add_argument(
+        "--fitted-only", action="store_true", help="compare with the separate models that are there"
+    )
     arguments = parser.parse_args()
     print(describe_machine())
     arguments.models.mkdir(parents=True, exist_ok=True)
@@ -79,7 +82,11 @@ def main() -> None:
         fitted({name: task.training[name] for name in names}, arguments)
         return
     joint = fitted(task.training, arguments)
-    separate = [fitted({name: images}, arguments) for name, images in task.training.items()]
+    separate = {
+        name: fitted({name: images}, arguments)
+        for name, images in task.training.items()
+        if not arguments.fitted_only or path_of([name], arguments).exists()
+    }
     report(task, joint, separate)
 
 
@@ -114,8 +121,7 @@ def parts(tiles: Path, seed: int) -> Task:
 
 def fitted(training: Mapping[str, Any], arguments: argparse.Namespace) -> Predictor:
     """The model of one product or several, from its file or trained now."""
-    name = f"{arguments.task}_{'_'.join(training)}_{arguments.seed}"
-    path = arguments.models / f"{name}.safetensors"
+    path = path_of(list(training), arguments)
     if not path.exists():
         options = FitOptions(seed=arguments.seed, false_alarm_rate=FALSE_ALARM_RATE)
         start = time.perf_counter()
@@ -134,27 +140,32 @@ def fitted(training: Mapping[str, Any], arguments: argparse.Namespace) -> Predic
     return load_predictor(path)
 
 
-def report(task: Task, joint: Predictor, separate: list[Predictor]) -> None:
+def path_of(names: Sequence[str], arguments: argparse.Namespace) -> Path:
+    """The file of the model of these products."""
+    folder: Path = arguments.models
+    return folder / f"{arguments.task}_{'_'.join(names)}_{arguments.seed}.safetensors"
+
+
+def report(task: Task, joint: Predictor, separate: Mapping[str, Predictor]) -> None:
     """Print what each way gives for each product, and for all of them."""
-    names = list(task.training)
-    scores = np.stack([predicted(model, task)[0] / model.calibration.threshold for model in separate])
-    own = np.array([names.index(product) if product != NONE else 0 for product in task.product])
     joint_scores, joint_picks, milliseconds = predicted(joint, task)
-    ways = {
-        "picked": (scores.min(axis=0), np.array(names)[scores.argmin(axis=0)]),
-        "joint": (joint_scores, joint_picks),
+    print(f"joint: {milliseconds:.1f} ms an image", flush=True)
+    ways = {"joint": (joint_scores, joint_picks)}
+    scores = {
+        name: predicted(model, task)[0] / model.calibration.threshold for name, model in separate.items()
     }
-    for number, product in enumerate(names):
+    if len(scores) == len(task.training):
+        relative = np.stack(list(scores.values()))
+        ways["picked"] = (relative.min(axis=0), np.array(list(scores))[relative.argmin(axis=0)])
+    for product in task.training:
         selected = task.of(product)
-        print(json.dumps(row("known", product, scores[number], task, selected, None)))
+        if product in scores:
+            print(json.dumps(row("known", product, scores[product], task, selected, None)))
         for way, (values, picks) in ways.items():
             print(json.dumps(row(way, product, values, task, selected, picks)))
-    if NONE not in task.product:
-        known = np.take_along_axis(scores, own[None], axis=0)[0]
-        print(json.dumps(row("known", "all", known, task, np.ones(len(own), dtype=bool), None)))
+    everything = np.ones(len(task.product), dtype=bool)
     for way, (values, picks) in ways.items():
-        print(json.dumps(row(way, "all", values, task, np.ones(len(own), dtype=bool), picks)))
-    print(f"joint: {milliseconds:.1f} ms an image")
+        print(json.dumps(row(way, "all", values, task, everything, picks)))
 
 
 def predicted(model: Predictor, task: Task) -> tuple[NDArray[np.float64], NDArray[np.str_], float]:
