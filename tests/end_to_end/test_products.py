@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,16 @@ def test_an_alarm_is_an_alarm_for_every_product(detector):
     ):
         alarms = detector.predict(images) == -1
         assert (_scores(detector, part, images)[alarms] > float(threshold)).all()
+
+
+def test_another_false_alarm_rate_holds_for_each_product(detector):
+    calibration = replace(detector.model_.calibration, false_alarm_rate=0.4)
+    thresholds = [part.threshold for part in calibration.products.values()]
+    assert calibration.threshold == max(thresholds) < 1
+    assert detector.model_.calibration.threshold == 1
+    predictions = replace(detector.model_, calibration=calibration).predict(open_images(both(8, seed=9)))
+    for prediction in predictions:
+        assert prediction.is_anomaly == (prediction.score > max(thresholds))
 
 
 def test_a_saved_model_predicts_the_same(detector, tmp_path):
@@ -224,9 +235,8 @@ class GraphInPyTorch:
         return {name: value.numpy() for name, value in outputs.items()}
 
 
+@pytest.mark.parametrize("detector", ["small"], indirect=True)
 def test_a_graph_predicts_the_same_products(detector, monkeypatch, tmp_path):
-    if detector.preset != "small":
-        pytest.skip("a graph in PyTorch takes squares")
     (tmp_path / "m.onnx").touch()
     graph = GraphInPyTorch(detector.model_)
     monkeypatch.setattr(exported, "_OnnxGraph", lambda path: graph)

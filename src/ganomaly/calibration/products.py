@@ -26,6 +26,14 @@ class ProductCalibration(Calibration):
 
     products: Mapping[str, Calibration]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # those of another rate follow, where it was replaced
+        parts = {
+            name: Calibration(part.scores, self.false_alarm_rate) for name, part in self.products.items()
+        }
+        object.__setattr__(self, "products", parts)
+
     @classmethod
     def of(cls, products: Mapping[str, Calibration]) -> "ProductCalibration":
         """Join calibrations whose scores are A(x), all of one false-alarm rate."""
@@ -54,8 +62,8 @@ class ProductCalibration(Calibration):
 
     @property
     def threshold(self) -> float:
-        """1: that of each product."""
-        return 1.0
+        """1, as that of each product; at another rate than φ is of, the largest of theirs."""
+        return max(part.threshold for part in self.products.values())
 
     def p_value(self, anomaly_score: ArrayLike) -> NDArray[np.float64]:
         """The largest of the products' p-values; a prediction has that of its product."""

@@ -200,16 +200,16 @@ def _prediction(
     score = float(outputs.scores[position])
     if not np.isfinite(score):
         return Prediction(index, path, NOT_FINITE)
-    product = None
+    product, of_product = None, calibration
     if isinstance(calibration, ProductCalibration) and outputs.products is not None:
-        product, calibration = list(calibration.products.items())[outputs.products[position]]
+        product, of_product = list(calibration.products.items())[outputs.products[position]]
     images, reconstructions, maps = outputs.images, outputs.reconstructions, outputs.anomaly_maps
     return Prediction(
         index,
         path,
         score=score,
         normalized_score=None if calibration is None else float(calibration.normalized_score(score)),
-        p_value=None if calibration is None else float(calibration.p_value(score)),
+        p_value=None if of_product is None else float(of_product.p_value(score)),
         is_anomaly=None if calibration is None else bool(calibration.is_anomaly(score)),
         height=int(batch.sizes[position, 0]),
         width=int(batch.sizes[position, 1]),
