@@ -140,7 +140,7 @@ def _recount(station: "Station", name: str, rate: float | None) -> dict[str, Any
     calibration = resident.predictor.calibration
     tried = calibration if rate is None else type(calibration)(calibration.scores, rate)
     with station.store.reading() as session:
-        scores, labels = _newest(session, resident.model_id, resident.version)
+        scores, labels = newest_scores(session, resident.model_id, resident.version)
     known = np.array([label is not None and label != UNSURE for label in labels], dtype=bool)
     normal = np.array([label == NORMAL for label in labels], dtype=bool)
     groups = {
@@ -175,7 +175,8 @@ def _recount(station: "Station", name: str, rate: float | None) -> dict[str, Any
     }
 
 
-def _newest(session: Session, model_id: int, version: int) -> tuple[Any, list[str | None]]:
+def newest_scores(session: Session, model_id: int, version: int) -> tuple[Any, list[str | None]]:
+    """Scores and labels of the newest predictions whose scores are those of the same networks."""
     row = PredictionRow
     file = find_version(session, model_id, version).file
     query = (
