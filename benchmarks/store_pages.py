@@ -210,11 +210,13 @@ def other_queries(n: int) -> dict[str, Query]:
         "model: sample": lambda session: complete_sample(session, 1, [1]),
         "model: sample since the last": lambda session: complete_sample(session, 1, [1], n * 3 // 4),
         "model: versions": lambda session: versions_of(session, 1),
-        "model: events": latest_events,
+        "model: events": lambda session: latest_events(session, reviews=False, most=50),
         "writer: known key": lambda session: find_by_key(session, 1, "key 77777"),
         "writer: count of the version": lambda session: count_of_version(session, 1, 1, 200),
         "drift: last review": last_review_event,
-        "drift: reviewed since": lambda session: reviewed_since(session, n // 40, n, 1, 1),
+        "drift: reviewed since": lambda session: reviewed_since(
+            session, last_review_event(session) - 100, n, 1, 1
+        ),
         "drift: newest 1,000": lambda session: list(scores_after(session, 1, 1, n - 1000, datetime.now(UTC))),
     }
 

@@ -60,7 +60,7 @@ def _add_showing(router: APIRouter, render: "PageRenderer") -> None:
                 same_networks(session, resident.model_id, active.file),
                 int((active.details or {}).get("last_prediction", 0)),
             )
-            events = [event for event in latest_events(session) if event.action != "review"][:EVENTS]
+            events = latest_events(session, reviews=False, most=EVENTS)
         drift = station.drift(name)
         points = [] if drift is None else drift.points
         return render(

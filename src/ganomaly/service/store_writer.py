@@ -110,6 +110,8 @@ class StoreWriter:
         while True:
             try:
                 with self._store.writing() as session:
+                    for each in columns:
+                        each["created"] = datetime.now(UTC)  # in the order of the numbers
                     rows = add_predictions(session, columns)
                     self._tell_webhooks(session, rows, group)
                     return rows
@@ -155,7 +157,6 @@ class StoreWriter:
             "in_sample": in_sample,
             "has_image": kept,
             "has_map": has_map,
-            "created": datetime.now(UTC),
             "label": None,
             "disagrees": False,
         }

@@ -6,10 +6,9 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from ganomaly.store.schema import NORMAL, UNSURE, DriftRow, EventRow, PredictionRow
+from ganomaly.store.schema import NORMAL, REVIEW_ACTIONS, UNSURE, DriftRow, EventRow, PredictionRow
 
 _AT_ONCE = 50_000
-REVIEW_ACTIONS = ("review", "undo")
 
 
 def drift_row(session: Session, model_id: int, version: int) -> DriftRow | None:

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from ganomaly.store.schema import MAX_NAME, EventRow
+from ganomaly.store.schema import MAX_NAME, OTHER_EVENTS, EventRow
 
 
 def add_event(session: Session, actor: str, action: str, subject: str, **details: Any) -> None:
@@ -22,7 +22,13 @@ def add_event(session: Session, actor: str, action: str, subject: str, **details
     )
 
 
-def latest_events(session: Session, *, action: str | None = None, most: int = 100) -> list[EventRow]:
-    """Events, newest first."""
+def latest_events(
+    session: Session, *, action: str | None = None, reviews: bool = True, most: int = 100
+) -> list[EventRow]:
+    """Events, newest first: all, those of one action, or all but reviews."""
     query = select(EventRow).order_by(EventRow.id.desc()).limit(most)
-    return list(session.scalars(query if action is None else query.where(EventRow.action == action)))
+    if action is not None:
+        query = query.where(EventRow.action == action)
+    if not reviews:
+        query = query.where(text(OTHER_EVENTS))
+    return list(session.scalars(query))

@@ -4,16 +4,16 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from ganomaly.errors import UsageError
 from ganomaly.store.database import insert_new
-from ganomaly.store.schema import PredictionRow
+from ganomaly.store.schema import RARE, ModelRow, PredictionRow
 
 Order = Literal["newest", "oldest", "worst"]
 MAX_LIMIT = 200
@@ -21,6 +21,9 @@ MAX_LIMIT = 200
 
 COUNTED = 1000
 """Counting stops here: counting a million rows takes longer than showing a page of them."""
+
+DISORDER = 1000
+"""By so much the numbers of two predictions of the same moment may differ: several servers write at once."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Filter:
             found.append(row.created < self.until)
         if self.max_p_value is not None:
             found.append(row.p_value <= self.max_p_value)
+            if self.max_p_value <= RARE:
+                found.append(row.p_value <= literal_column(str(RARE)))  # says that the index of these will do
         return found
 
 
@@ -167,22 +172,64 @@ def list_predictions(
     """
     limit = min(max(limit, 1), MAX_LIMIT)
     row = PredictionRow
-    query: Select[PredictionRow] = select(row).where(*wanted.conditions())
+    query: Select[PredictionRow] = select(row).limit(limit + 1)
     if cursor is not None:
         query = query.where(_after(order, cursor))
     if order == "worst":
         query = query.order_by(row.normalized_score.desc(), row.id.desc())
     else:
         query = query.order_by(row.id.desc() if order == "newest" else row.id)
-    rows = list(session.scalars(query.limit(limit + 1)))
+    rows: list[PredictionRow] = []
+    for conditions in _for_each_model(session, wanted):
+        rows += session.scalars(query.where(*conditions))
+    rows.sort(
+        key=lambda row: (row.normalized_score if order == "worst" else 0, row.id), reverse=order != "oldest"
+    )
     next_cursor = cursor_after(order, rows[limit - 1]) if len(rows) > limit else None
     return Page(rows[:limit], next_cursor)
 
 
 def count_predictions(session: Session, wanted: Filter, most: int = COUNTED) -> int:
     """How many there are, up to `most`."""
-    some = select(PredictionRow.id).where(*wanted.conditions()).limit(most).subquery()
-    return session.scalar(select(func.count()).select_from(some)) or 0
+    count = 0
+    for conditions in _for_each_model(session, wanted):
+        some = select(PredictionRow.id).where(*conditions).limit(most - count).subquery()
+        count += session.scalar(select(func.count()).select_from(some)) or 0
+    return count
+
+
+def _for_each_model(session: Session, wanted: Filter) -> list[list[ColumnElement[bool]]]:
+    """Conditions for one model after the other, because the indexes begin with the model; none if nothing fits."""
+    bounds = _numbers_of_time(session, wanted)
+    if bounds is None:
+        return []
+    if wanted.model_id is not None:
+        return [wanted.conditions() + bounds]
+    models = session.scalars(select(ModelRow.id))
+    return [replace(wanted, model_id=number).conditions() + bounds for number in models]
+
+
+def _numbers_of_time(session: Session, wanted: Filter) -> list[ColumnElement[bool]] | None:
+    """Between which numbers the predictions of a time are; None if there are none.
+
+    Numbers are given in the order of time but for a few, and every list is in an order of numbers or can be searched
+    by them.
+    """
+    row = PredictionRow
+    bounds: list[ColumnElement[bool]] = []
+    if wanted.since is not None:
+        query = select(row.id).where(row.created >= wanted.since).order_by(row.created)
+        first = session.scalar(query.limit(1))
+        if first is None:
+            return None
+        bounds.append(row.id >= first - DISORDER)
+    if wanted.until is not None:
+        query = select(row.id).where(row.created < wanted.until).order_by(row.created.desc())
+        last = session.scalar(query.limit(1))
+        if last is None:
+            return None
+        bounds.append(row.id <= last + DISORDER)
+    return bounds
 
 
 def count_of_version(
@@ -212,7 +259,10 @@ def _after(order: Order, cursor: str) -> ColumnElement[bool]:
             (number,) = position[1:]
             return row.id < int(number) if order == "newest" else row.id > int(number)
         score, number = float(position[1]), int(position[2])
-        return or_(row.normalized_score < score, and_(row.normalized_score == score, row.id < number))
+        return and_(
+            row.normalized_score <= score,  # follows from the rest, and tells the index where to begin
+            or_(row.normalized_score < score, row.id < number),
+        )
     except (ValueError, TypeError, IndexError, KeyError, binascii.Error, OverflowError, RecursionError):
         raise UsageError(
             f"{cursor[:80]!r} is not a cursor of this list; take next_cursor of the page before"

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -82,6 +83,18 @@ class VersionRow(Base):
     created_by: Mapped[str] = mapped_column(String(MAX_NAME))
 
 
+RARE = 0.05
+"""p-values up to this one have an index of their own: few images have them."""
+
+
+def partial_index(name: str, *columns: str, where: str | tuple[str, str]) -> Index:
+    """An index of some predictions; a query takes it if its own conditions say literally the same, or imply it."""
+    sqlite, postgresql = (where, where) if isinstance(where, str) else where
+    return Index(
+        f"ix_prediction_{name}", *columns, sqlite_where=text(sqlite), postgresql_where=text(postgresql)
+    )
+
+
 class PredictionRow(Base):
     """What a version of a model said of an image, and what a person says of it now."""
 
@@ -89,13 +102,20 @@ class PredictionRow(Base):
     __table_args__ = (
         UniqueConstraint("model_id", "key"),
         Index("ix_prediction_newest", "model_id", "id"),
-        Index("ix_prediction_verdict", "model_id", "is_anomaly", "id"),
-        Index("ix_prediction_label", "model_id", "label", "id"),
-        Index("ix_prediction_worst", "model_id", "normalized_score", "id"),
-        Index("ix_prediction_queue", "model_id", "label", "normalized_score", "id"),
-        Index("ix_prediction_disagreement", "model_id", "disagrees", "id"),
-        Index("ix_prediction_sample", "model_id", "in_sample", "id"),
+        Index("ix_prediction_worst", "model_id", "normalized_score", "id", "is_anomaly"),
         Index("ix_prediction_part", "model_id", "name", "id"),
+        # what is rare among millions, or looked at all day, has an index of its own
+        partial_index("queue", "model_id", "normalized_score", "id", "is_anomaly", where="label IS NULL"),
+        partial_index("reviewed", "model_id", "id", "label", where="label IS NOT NULL"),
+        partial_index("anomalous", "model_id", "id", where=("is_anomaly = 1", "is_anomaly")),
+        partial_index("rare", "model_id", "id", "p_value", where=f"p_value <= {RARE}"),
+        partial_index(
+            "rare_worst", "model_id", "normalized_score", "id", "p_value", where=f"p_value <= {RARE}"
+        ),
+        partial_index("sample", "model_id", "id", "label", where=("in_sample = 1", "in_sample")),
+        partial_index(
+            "disagreement", "model_id", "normalized_score", "id", where=("disagrees = 1", "disagrees")
+        ),
         Index("ix_prediction_created", "created"),
         Index("ix_prediction_digest", "digest"),
         {"sqlite_autoincrement": True},  # a number is never given twice, whatever was removed
@@ -163,10 +183,19 @@ class DriftRow(Base):
     changed: Mapped[datetime] = mapped_column(UtcTime)
 
 
+REVIEW_ACTIONS = ("review", "undo")
+OTHER_EVENTS = "action NOT IN ('review', 'undo')"
+"""Those that are no reviews, which there are thousands of."""
+
+
 class EventRow(Base):
     """Who did what, when; rows are only ever added."""
 
     __tablename__ = "event"
+    __table_args__ = (
+        Index("ix_event_action", "action", "id"),
+        Index("ix_event_other", "id", sqlite_where=text(OTHER_EVENTS), postgresql_where=text(OTHER_EVENTS)),
+    )
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     created: Mapped[datetime] = mapped_column(UtcTime)
     actor: Mapped[str] = mapped_column(String(MAX_NAME))
