@@ -4,6 +4,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 from scipy.stats import betabinom
 
+from ganomaly import GANomalyDetector
 from ganomaly.service.station import Station
 from ganomaly.store.events import latest_events
 from images import textures
@@ -169,3 +170,23 @@ def test_after_100_reviews_the_false_alarm_rate_on_fresh_images_is_within_the_ba
     # the tenth largest of 100 scores is the threshold; one test in a thousand would be outside by chance
     lowest, highest = betabinom(200, 10, 91).ppf([0.0005, 0.9995])
     assert lowest <= alarms <= highest
+
+
+def test_a_model_of_several_products_predicts_as_it_does_elsewhere_and_is_not_recalibrated(tmp_path) -> None:
+    across = np.ascontiguousarray((128 + textures(30, seed=50) // 4).transpose(0, 2, 1))
+    images = np.concatenate([textures(30), across])
+    products = ["bolt"] * 30 + ["nut"] * 30
+    options = {"ngf": 4, "ndf": 8, "nz": 4, "embedding": 8}
+    detector = GANomalyDetector(
+        "small", epochs=3, image_size=32, false_alarm_rate=0.2, method_options=options
+    )
+    detector.fit(images, products=products).save(tmp_path / "parts.safetensors")
+    with client_of(settings(tmp_path / "parts.safetensors", tmp_path)) as (client, station):
+        some = images[::7]
+        answers = [post(client, png(image), "parts").json() for image in some]
+        np.testing.assert_allclose([a["p_value"] for a in answers], detector.p_value(some))
+        review(client, [a["id"] for a in answers])
+        refused = client.post("/v1/models/parts/recalibrations", json={})
+        assert refused.status_code == 422
+        assert "several products" in refused.json()["error"]
+        assert len(station.models["parts"].resident.predictor.calibration.products) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
-from ganomaly.calibration import Calibration
+from ganomaly.calibration import Calibration, ProductCalibration
 from ganomaly.data.sources.files import ImageFile, ImageFiles
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.prediction import Predictor
@@ -34,6 +34,11 @@ def propose(station: Station, name: str, actor: str, wanted: RecalibrationReques
     UsageError
         If no image may calibrate, or the model cannot be updated.
     """
+    if isinstance(station.model(name).resident.predictor.calibration, ProductCalibration):
+        raise UsageError(
+            f"{name} is a model of several products, which cannot be recalibrated yet; fit it anew, or serve a "
+            "model for each product"
+        )
     drift = station.drift(name)
     with station.store.reading() as session:
         proposal = propose_recalibration(
@@ -49,6 +54,7 @@ def propose(station: Station, name: str, actor: str, wanted: RecalibrationReques
 
 def propose_new_rate(station: Station, name: str, actor: str, false_alarm_rate: float) -> Proposal:
     """Another threshold from the same calibration images, not stored yet."""
+    station.model(name)
     with station.store.reading() as session:
         return propose_rate(session, find_model(session, name), actor, false_alarm_rate)
 

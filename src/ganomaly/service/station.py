@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
+from ganomaly.calibration import Calibration, ProductCalibration
 from ganomaly.config import GRAPH_ENDINGS
 from ganomaly.errors import GANomalyError, UsageError
 from ganomaly.prediction import load_predictor
@@ -196,7 +197,13 @@ class Station:
         if row.file != resident.file:
             predictor = load_predictor(self.store.files.model(row.file))
             resident = replace(resident, predictor=predictor, file=row.file)
-        return resident.with_calibration(row.number, calibration_of(row))
+        calibration: Calibration = calibration_of(row)
+        if isinstance(resident.predictor.calibration, ProductCalibration):
+            # that of each product is in the model file; a version can have another rate
+            calibration = replace(
+                resident.predictor.calibration, false_alarm_rate=calibration.false_alarm_rate
+            )
+        return resident.with_calibration(row.number, calibration)
 
     def _follow_versions(self) -> None:
         """Take versions that another server on this store activated."""
