@@ -185,6 +185,7 @@ def test_a_model_of_several_products_predicts_as_it_does_elsewhere_and_is_not_re
         some = images[::7]
         answers = [post(client, png(image), "parts").json() for image in some]
         np.testing.assert_allclose([a["p_value"] for a in answers], detector.p_value(some))
+        assert [a["product"] for a in answers] == ["bolt"] * 5 + ["nut"] * 4
         review(client, [a["id"] for a in answers])
         refused = client.post("/v1/models/parts/recalibrations", json={})
         assert refused.status_code == 422

@@ -48,6 +48,7 @@ class PredictionAnswer(BaseModel):
     overlay_url: str | None
     created: datetime
     source: str
+    product: str | None
     width: int
     height: int
     in_sample: bool
@@ -73,6 +74,7 @@ class PredictionAnswer(BaseModel):
             overlay_url=f"{url}/overlay" if row.has_image and row.has_map else None,
             created=row.created,
             source=row.source,
+            product=row.product,
             width=row.width,
             height=row.height,
             in_sample=row.in_sample,

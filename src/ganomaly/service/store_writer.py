@@ -147,6 +147,7 @@ class StoreWriter:
             "digest": digest,
             "media_type": media_type,
             "n_bytes": len(upload.content),
+            "product": prediction.product,
             "height": prediction.height,
             "width": prediction.width,
             "score": prediction.score,

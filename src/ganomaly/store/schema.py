@@ -132,6 +132,8 @@ class PredictionRow(Base):
     """SHA-256 of the encoded image, in hexadecimal."""
     media_type: Mapped[str] = mapped_column(String(MAX_LABEL))
     n_bytes: Mapped[int] = mapped_column(BigInteger)
+    product: Mapped[str | None] = mapped_column(String(MAX_NAME))
+    """That the model took the image for, where it knows several."""
     height: Mapped[int] = mapped_column(Integer)
     width: Mapped[int] = mapped_column(Integer)
     score: Mapped[float] = mapped_column(Float(53))
