@@ -24,7 +24,7 @@ from ganomaly.calibration import Calibration
 from ganomaly.service.model_page import newest_scores
 from ganomaly.service.pages import STRIP, Wanted
 from ganomaly.store import Store, open_store
-from ganomaly.store.drift_state import last_review_event, reviewed_since, scores_after
+from ganomaly.store.drift_state import last_review_event, past_has_changed, scores_after
 from ganomaly.store.events import latest_events
 from ganomaly.store.predictions import (
     Filter,
@@ -214,7 +214,7 @@ def other_queries(n: int) -> dict[str, Query]:
         "writer: known key": lambda session: find_by_key(session, 1, "key 77777"),
         "writer: count of the version": lambda session: count_of_version(session, 1, 1, 200),
         "drift: last review": last_review_event,
-        "drift: reviewed since": lambda session: reviewed_since(
+        "drift: reviewed since": lambda session: past_has_changed(
             session, last_review_event(session) - 100, n, 1, 1
         ),
         "drift: newest 1,000": lambda session: list(scores_after(session, 1, 1, n - 1000, datetime.now(UTC))),

@@ -98,3 +98,26 @@ def test_anomalies_that_reviews_explain_are_no_drift(store: Store) -> None:
 def test_the_newest_predictions_wait_for_those_that_another_server_writes(store: Store) -> None:
     predict(store, NORMAL[:10], minutes_ago=0)
     assert watch(store).last_prediction == 0
+
+
+def test_a_review_waits_where_reading_anew_is_too_much_now(store: Store) -> None:
+    scores = NORMAL[:200].copy()
+    scores[100:] += 30
+    numbers = predict(store, scores)
+    assert watch(store).alarm is not None
+    with store.writing() as session:
+        for number in numbers[100:]:
+            add_review(session, number, "broken", "", "ann")
+    predict(store, NORMAL[200:230], start=500)
+    waiting = watch_drift(store, 1, 1, alpha=0.01, may_rebuild=False)
+    assert waiting.alarm is not None
+    assert waiting.last_prediction > numbers[-1]
+    assert watch(store).alarm is None
+
+
+def test_a_review_as_normal_changes_nothing_that_is_remembered(store: Store) -> None:
+    numbers = predict(store, NORMAL[:50])
+    before = watch(store)
+    with store.writing() as session:
+        add_review(session, numbers[3], "normal", "", "ann")
+    assert watch(store).changed == before.changed

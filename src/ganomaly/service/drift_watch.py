@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.orm import Session
 
 from ganomaly.calibration.drift import DriftMonitor
 from ganomaly.errors import UsageError
@@ -15,7 +16,7 @@ from ganomaly.store import Store
 from ganomaly.store.drift_state import (
     drift_row,
     last_review_event,
-    reviewed_since,
+    past_has_changed,
     scores_after,
 )
 from ganomaly.store.events import add_event
@@ -33,7 +34,13 @@ LOG10 = math.log(10)
 
 
 def watch_drift(
-    store: Store, model_id: int, version: int, *, alpha: float, webhooks: tuple[str, ...] = ()
+    store: Store,
+    model_id: int,
+    version: int,
+    *,
+    alpha: float,
+    webhooks: tuple[str, ...] = (),
+    may_rebuild: bool = True,
 ) -> DriftRow:
     """Read what came since the last time; report drift where it is found for the first time.
 
@@ -47,6 +54,9 @@ def watch_drift(
         Share of undisturbed stations that may ever alarm.
     webhooks : tuple of str
         Who is told.
+    may_rebuild : bool
+        Whether a review that changed the past is heeded now, by reading everything anew, which takes seconds for a
+        million predictions; otherwise it waits for a later call.
 
     Returns
     -------
@@ -57,39 +67,46 @@ def watch_drift(
     with store.reading() as session:
         before = drift_row(session, model_id, version)
         event = last_review_event(session)
-        monitor = None
-        if before is not None and not reviewed_since(
+        start: DriftRow | None = before
+        if before is not None and past_has_changed(
             session, before.last_event, before.last_prediction, model_id, version
         ):
-            monitor = _remembered(before)
+            start, event = (None, event) if may_rebuild else (before, before.last_event)
+        row = _read_on(session, start, model_id, version, alpha, now - SETTLED)
+    if before is not None and start is before and row.last_prediction == before.last_prediction:
+        return before
+    row.last_event, row.changed = event, now
+    return _write(store, row, webhooks)
+
+
+def _read_on(
+    session: Session, start: DriftRow | None, model_id: int, version: int, alpha: float, until: datetime
+) -> DriftRow:
+    """Read all predictions until a time, from where an earlier reading ended, or from the first one."""
+    monitor = None if start is None else _remembered(start)
+    if start is None or monitor is None:
+        calibration = calibration_of(find_version(session, model_id, version))
+        monitor = DriftMonitor.from_calibration(calibration, alpha, seed=version)
         last, points, alarm = 0, [], None
-        if monitor is None or before is None:
-            calibration = calibration_of(find_version(session, model_id, version))
-            monitor = DriftMonitor.from_calibration(calibration, alpha, seed=version)
-        else:
-            last, points, alarm = before.last_prediction, list(before.points), before.alarm_prediction
-        for some in scores_after(session, model_id, version, last, now - SETTLED):
-            start = monitor.images
-            values = monitor.update([score for _, score, _ in some], [out for _, _, out in some])
-            points = _with_points(points, start, values / LOG10)
-            if alarm is None and monitor.alarm_at is not None:
-                alarm = some[monitor.alarm_at - start][0]
-            last = some[-1][0]
-    row = DriftRow(
+    else:
+        last, points, alarm = start.last_prediction, list(start.points), start.alarm_prediction
+    for some in scores_after(session, model_id, version, last, until):
+        first = monitor.images
+        values = monitor.update([score for _, score, _ in some], [out for _, _, out in some])
+        points = _with_points(points, first, values / LOG10)
+        if alarm is None and monitor.alarm_at is not None:
+            alarm = some[monitor.alarm_at - first][0]
+        last = some[-1][0]
+    return DriftRow(
         model_id=model_id,
         version=version,
         last_prediction=last,
         state=monitor.to_dict(),
         points=points,
-        last_event=event,
         alarm_prediction=alarm,
         alarm_cause=monitor.alarm_cause,
         alarm=None,
-        changed=now,
     )
-    if before is not None and (last, event) == (before.last_prediction, before.last_event):
-        return before
-    return _write(store, row, webhooks)
 
 
 def _remembered(row: DriftRow) -> DriftMonitor | None:

@@ -97,7 +97,7 @@ class Settings:
     queue: int = 64
     batch_size: int = 16
     request_seconds: float = 30.0
-    requests_per_minute: int = 6000
+    requests_per_minute: int = 60_000
     drift_alpha: float = 0.01
     webhooks: tuple[str, ...] = ()
     webhook_secret: str = ""

@@ -34,6 +34,12 @@ from ganomaly.store.versions import (
 
 MODEL_ENDINGS = (".safetensors", *GRAPH_ENDINGS)
 BACKGROUND_SECONDS = 2.0
+DRIFT_SECONDS = 20.0
+"""Between two looks for drift: each stores what the monitor remembers, up to 0.4 MB."""
+
+REBUILD_PAUSE = 30
+"""After a review has changed the past, the next such one waits for so many times as long as reading it anew took."""
+
 RETENTION_SECONDS = 3600.0
 SYSTEM = "station"
 """Who acts where no person does."""
@@ -86,10 +92,12 @@ class Station:
             )
         self._background_tasks: dict[str, Callable[[], None]] = {
             "versions": self._follow_versions,
-            "drift": self.watch_drift,
+            "drift": self._watch_drift_now_and_then,
         }
         self._ending = threading.Event()
         self._retained = -RETENTION_SECONDS
+        self._drift_watched = -DRIFT_SECONDS
+        self._rebuilds_from = 0.0
         self._background = threading.Thread(target=self._run_background, name="background", daemon=True)
         self._background.start()
 
@@ -153,15 +161,24 @@ class Station:
         """Look for drift of each model now."""
         for served in self.models.values():
             resident = served.resident
+            started = monotonic()
             row = watch_drift(
                 self.store,
                 resident.model_id,
                 resident.version,
                 alpha=self.settings.drift_alpha,
                 webhooks=self.settings.webhooks,
+                may_rebuild=started >= self._rebuilds_from,
             )
+            if started >= self._rebuilds_from:
+                self._rebuilds_from = monotonic() + REBUILD_PAUSE * (monotonic() - started)
             if row.alarm_prediction is not None:
                 self._writer.draw_again(resident.model_id, resident.version, row.alarm_prediction)
+
+    def _watch_drift_now_and_then(self) -> None:
+        if monotonic() - self._drift_watched > DRIFT_SECONDS:
+            self._drift_watched = monotonic()
+            self.watch_drift()
 
     def close(self) -> None:
         """Finish what was accepted, then end."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from ganomaly.store.reviews import is_anomalous
 from ganomaly.store.schema import NORMAL, REVIEW_ACTIONS, UNSURE, DriftRow, EventRow, PredictionRow
 
 _AT_ONCE = 50_000
@@ -53,15 +54,22 @@ def last_review_event(session: Session) -> int:
     return session.scalar(query) or 0
 
 
-def reviewed_since(session: Session, event: int, up_to: int, model_id: int, version: int) -> bool:
-    """Whether a prediction up to a number was reviewed after an event, so that the past has changed."""
-    subjects = select(EventRow.subject).where(EventRow.id > event, EventRow.action.in_(REVIEW_ACTIONS))
-    numbers = {int(subject.rpartition(" ")[2]) for subject in session.scalars(subjects)}
-    row = PredictionRow
-    query = select(row.id).where(
-        row.id.in_(number for number in numbers if number <= up_to),
-        row.model_id == model_id,
-        row.version == version,
+def past_has_changed(session: Session, event: int, up_to: int, model_id: int, version: int) -> bool:
+    """Whether a review after an event made a prediction up to a number anomalous, or took that back."""
+    row = EventRow
+    events = session.execute(
+        select(row.subject, row.details).where(row.id > event, row.action.in_(REVIEW_ACTIONS))
+    )
+    numbers = {
+        int(subject.rpartition(" ")[2])
+        for subject, details in events
+        if is_anomalous(details.get("label")) != is_anomalous(details.get("before"))
+    }
+    prediction = PredictionRow
+    query = select(prediction.id).where(
+        prediction.id.in_(number for number in numbers if number <= up_to),
+        prediction.model_id == model_id,
+        prediction.version == version,
     )
     return session.scalar(query.limit(1)) is not None
 

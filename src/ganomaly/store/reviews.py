@@ -60,8 +60,9 @@ def add_review(session: Session, prediction_id: int, label: str, note: str, revi
             prediction_id=prediction.id, label=label, note=note, reviewer=reviewer, created=datetime.now(UTC)
         )
     )
+    before = prediction.label
     _apply(prediction, label)
-    add_event(session, reviewer, "review", f"prediction {prediction.id}", label=label)
+    add_event(session, reviewer, "review", f"prediction {prediction.id}", label=label, before=before)
     return prediction
 
 
@@ -80,8 +81,9 @@ def undo_review(session: Session, prediction_id: int, reviewer: str) -> Predicti
     if not held:
         raise UsageError(f"prediction {prediction_id} has no review to take back")
     held[-1].undone, held[-1].undone_by = datetime.now(UTC), reviewer
-    _apply(prediction, held[-2].label if len(held) > 1 else None)
-    add_event(session, reviewer, "undo", f"prediction {prediction.id}", label=held[-1].label)
+    label = held[-2].label if len(held) > 1 else None
+    _apply(prediction, label)
+    add_event(session, reviewer, "undo", f"prediction {prediction.id}", label=label, before=held[-1].label)
     return prediction
 
 
@@ -122,6 +124,11 @@ def checked_label(label: str) -> str:
     if label.startswith(".") or not all(letter.isalnum() or letter in " _-." for letter in label):
         raise UsageError("a label has letters, digits, spaces, dots, - and _ only, and no dot in front")
     return label
+
+
+def is_anomalous(label: str | None) -> bool:
+    """Whether a label says that an image is anomalous."""
+    return label not in (None, NORMAL, UNSURE)
 
 
 def _apply(prediction: PredictionRow, label: str | None) -> None:
