@@ -3,8 +3,9 @@
 `mnist`: the digits 0 to 4 are products; the test digits 5 to 9 are anomalous, and of no product. `parts`: magnetic
 tiles and solar cells, each with its own defects. Models are saved in a folder, and a second run takes them from it.
 
-Three ways to predict: `known` is the model of an image's own product, which someone else has to know; `picked` is the
-separate model with the smallest A(x) / φ; `joint` is the model of all products, which picks in the same way.
+Four ways to predict. `known` and `joint known` take the separate model of the product that is tested, or its
+statistics in the model of all products: someone else has to know it. `picked` is the separate model with the smallest
+A(x) / φ; `joint` is the model of all products, which picks in the same way.
 
 Run: python benchmarks/products.py --task mnist --data DATA/mnist --models DIR [--seed 0]
      python benchmarks/products.py --task parts --data DATA/magnetic_tile --models DIR
@@ -24,9 +25,12 @@ from numpy.typing import NDArray
 from ganomaly.benchmark.elpv import find_elpv, split_elpv
 from ganomaly.config import FitOptions
 from ganomaly.data import load_labelled_arrays, open_images, open_test_images, open_training_images
+from ganomaly.methods.products import ProductMethods
 from ganomaly.metrics import image_auroc
 from ganomaly.prediction import Predictor, load_predictor
+from ganomaly.prediction.model import Model
 from ganomaly.prediction.model_file import save_model
+from ganomaly.prediction.pytorch import predict_dataset
 from ganomaly.training.fit import fit_model
 from ganomaly.training.observers import SilentObserver
 from machine import describe_machine
@@ -157,8 +161,10 @@ def report(task: Task, joint: Predictor, separate: Mapping[str, Predictor]) -> N
     if len(scores) == len(task.training):
         relative = np.stack(list(scores.values()))
         ways["picked"] = (relative.min(axis=0), np.array(list(scores))[relative.argmin(axis=0)])
+    own = of_each_product(joint, task)
     for product in task.training:
         selected = task.of(product)
+        print(json.dumps(row("joint known", product, own[product], task, selected, None)))
         if product in scores:
             print(json.dumps(row("known", product, scores[product], task, selected, None)))
         for way, (values, picks) in ways.items():
@@ -166,6 +172,24 @@ def report(task: Task, joint: Predictor, separate: Mapping[str, Predictor]) -> N
     everything = np.ones(len(task.product), dtype=bool)
     for way, (values, picks) in ways.items():
         print(json.dumps(row(way, "all", values, task, everything, picks)))
+
+
+def of_each_product(joint: Predictor, task: Task) -> dict[str, NDArray[np.float64]]:
+    """A(x) / φ with the statistics of each product."""
+    assert isinstance(joint, Model)
+    method = joint.method
+    assert isinstance(method, ProductMethods)
+    return {
+        name: np.array(
+            [
+                prediction.score
+                for prediction in predict_dataset(part, joint.preprocessing, open_images(task.testing))
+            ],
+            dtype=np.float64,
+        )
+        / float(threshold)
+        for name, part, threshold in zip(method.names, method.of_products(), method.thresholds, strict=True)
+    }
 
 
 def predicted(model: Predictor, task: Task) -> tuple[NDArray[np.float64], NDArray[np.str_], float]:
