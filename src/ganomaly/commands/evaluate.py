@@ -44,10 +44,7 @@ def evaluate(
     if ignore is not None and audit:
         raise UsageError("--audit paints defects out of whole images; leave out --ignore or --audit")
     model = load_predictor(model_path)
-    dataset = open_test_images(data)
-    if ignore is not None:
-        dataset = regions = with_ignored_regions(dataset, ignore)
-        console.say(regions.describe())
+    dataset = _opened(console, data, ignore)
     builder = (
         None if report is None else report_builder(model, f"{model_path.name} on {dataset.name}", notice)
     )
@@ -119,6 +116,15 @@ def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Ta
     for kind, figures in sorted(evaluation.per_kind.items()):
         table.add_row(f"image AUROC, {kind}", text(figures.image_auroc), str(figures.n))
     return table
+
+
+def _opened(console: Console, data: str, ignore: Path | None) -> ImageDataset:
+    dataset = open_test_images(data)
+    if ignore is None:
+        return dataset
+    regions = with_ignored_regions(dataset, ignore)
+    console.say(regions.describe())
+    return regions
 
 
 def _write_json(path: Path, evaluation: Evaluation, audited: AuditedImages | None) -> None:
