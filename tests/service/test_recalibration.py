@@ -106,7 +106,7 @@ def test_the_model_learns_too_where_it_is_asked_to(station: Opened) -> None:
     assert made.status_code == 201, made.json()
     version = made.json()["version"]
     assert version["reason"] == "update"
-    assert version["details"]["learned"] == 15
+    assert (version["details"]["added"], version["details"]["in_banks"]) == (15, 0)
     assert opened.models["textures"].resident.version == 2
     assert post(client, png(textures(1)[0])).status_code == 201
     client.put("/v1/models/textures/version", json={"version": 1})

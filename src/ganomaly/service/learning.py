@@ -89,7 +89,7 @@ def _with_update(station: Station, name: str, proposal: Proposal) -> Proposal:
         save_model(result.model, path)
         file = station.store.files.keep_model(path)
     version = proposal.version
-    details = {**(version.details or {}), "learned": result.added}
+    details = {**(version.details or {}), "added": result.added, "in_banks": result.in_banks}
     new = NewVersion(file, calibration, "update", version.created_by, version.based_on, details)
     return replace(proposal, version=new, before=before, after=after, shortfall=calibration.shortfall())
 
