@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from statistics import median
 
 import numpy as np
 
+from ganomaly.commands.process import SPINS
 from machine import describe_machine
 
 N_IMAGES = 16
@@ -106,7 +108,10 @@ def served(model: Path, folder: Path) -> Iterator[tuple[int, int]]:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
     command = [sys.executable, "-c", SERVE, str(model), str(folder / "station.db"), str(port)]
-    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stderr=log, env=as_commands()) as process,
+    ):
         try:
             wait_for(port)
             yield port, process.pid
@@ -140,7 +145,13 @@ def ask(
 def alone(model: Path, images: Path, seconds: float) -> float:
     """Images a second of the predictor alone."""
     command = [sys.executable, "-c", ALONE, str(model), str(images), str(seconds)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=as_commands())
+    return float(done.stdout)
+
+
+def as_commands() -> dict[str, str]:
+    """The environment that commands set before PyTorch is imported."""
+    return {"GOMP_SPINCOUNT": SPINS} | os.environ
 
 
 def processor_seconds() -> float:

@@ -48,7 +48,7 @@ BAR = 0.05
 DAYS = 100
 PARTS = 200_000
 MODELS = ("line 1", "line 2")
-COLUMNS = [column.name for column in PredictionRow.__table__.columns]
+COLUMNS = [column.name for column in PredictionRow.__table__.columns if column.name != "product"]
 Query = Callable[[Session], Any]
 
 
