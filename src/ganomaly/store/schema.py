@@ -107,12 +107,24 @@ class PredictionRow(Base):
         # what is rare among millions, or looked at all day, has an index of its own
         partial_index("queue", "model_id", "normalized_score", "id", "is_anomaly", where="label IS NULL"),
         partial_index("reviewed", "model_id", "id", "label", where="label IS NOT NULL"),
-        partial_index("anomalous", "model_id", "id", where=("is_anomaly = 1", "is_anomaly")),
+        partial_index(
+            "anomalous", "model_id", "id", "label", "in_sample", where=("is_anomaly = 1", "is_anomaly")
+        ),
+        partial_index(
+            "anomalous_worst",
+            "model_id",
+            "normalized_score",
+            "id",
+            "label",
+            where=("is_anomaly = 1", "is_anomaly"),
+        ),
         partial_index("rare", "model_id", "id", "p_value", where=f"p_value <= {RARE}"),
         partial_index(
             "rare_worst", "model_id", "normalized_score", "id", "p_value", where=f"p_value <= {RARE}"
         ),
-        partial_index("sample", "model_id", "id", "label", where=("in_sample = 1", "in_sample")),
+        partial_index(
+            "sample", "model_id", "id", "label", "is_anomaly", where=("in_sample = 1", "in_sample")
+        ),
         partial_index(
             "disagreement", "model_id", "normalized_score", "id", where=("disagrees = 1", "disagrees")
         ),
