@@ -158,11 +158,24 @@ class Calibration:
         with np.errstate(divide="ignore", over="ignore"):
             return np.asarray(1 / (1 + np.exp(-steepness * (np.log(score) - log_threshold))))
 
-    def shortfall(self) -> str | None:
-        """One sentence if there are too few calibration images for the chosen rate, else None."""
+    def shortfall(self, n_groups: int | None = None) -> str | None:
+        """One sentence if there are too few calibration images for the chosen rate, else None.
+
+        Parameters
+        ----------
+        n_groups : int, optional
+            How many patients the images are of, where each calibrates with one image.
+        """
         if self.enough:
             return None
         needed = images_needed(self.false_alarm_rate)
+        if n_groups is not None:
+            return (
+                f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration patients, but only "
+                f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; "
+                f"provide images of {math.ceil(needed / LARGEST_SHARE)} patients or more (at most a third "
+                "calibrates), or choose a higher rate"
+            )
         return (
             f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration images, but only "
             f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; "
