@@ -8,7 +8,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from ganomaly.defaults import (
@@ -76,6 +76,16 @@ WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 Epochs = Annotated[WholeNumber, Field(ge=1, le=10**6)]
 Seed = Annotated[WholeNumber, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(ge=1e-9, lt=1)]
+
+
+def _rising(value_range: tuple[float, float]) -> tuple[float, float]:
+    if not value_range[0] < value_range[1]:
+        raise PydanticCustomError("rising", "the first value should be less than the second")
+    return value_range
+
+
+_Value = Annotated[float, Field(ge=-1e30, le=1e30)]
+_ValueRange = Annotated[tuple[_Value, _Value], AfterValidator(_rising), Field(strict=False)]
 
 
 class Options(BaseModel):
@@ -223,6 +233,9 @@ class Preprocessing(Options):
     """The value that becomes +1; 0 becomes −1. 255 for 8-bit images; 1023 … 65535 for 16-bit ones."""
     ignored: str | None = Field(default=None, max_length=MAX_OPTION_TEXT)
     """Mask of the region whose pixels are set to 0, see `ganomaly.data.ignored_region`; None for the whole image."""
+    value_range: _ValueRange | None = None
+    """Of images with physical values, as Hounsfield units: the values that become 0 and 65535, the white level. None
+    for images of pixels alone."""
 
     @property
     def bits(self) -> int:

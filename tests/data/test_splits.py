@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganomaly.data.splits import TrainingSplit, split_normal_images
+from ganomaly.data.splits import TrainingSplit, joined_split, split_normal_images
 from ganomaly.errors import DataError
 
 
@@ -76,6 +76,20 @@ def test_groups_of_one_image_change_nothing() -> None:
     )
     assert grouped.calibration.tolist() == split(50, at_least=4, seed=3).calibration.tolist()
     assert grouped.n_groups is None
+
+
+def test_a_patient_who_calibrates_one_product_trains_none() -> None:
+    patients = np.tile(np.repeat(np.arange(12), 2), 2)  # each shows both products
+    groups = dict(enumerate(patients.tolist()))
+    parts = [
+        split_normal_images(np.arange(first, first + 24), share=0.1, at_least=4, seed=seed, groups=groups)
+        for seed, first in enumerate((0, 24))
+    ]
+    joined = joined_split(parts, groups)
+    assert set(patients[parts[0].training]) & set(patients[parts[1].calibration])
+    assert not set(patients[joined.training]) & set(patients[joined.calibration])
+    assert len(joined.calibration) == 8
+    assert joined.n_groups == 12
 
 
 def test_two_patients_are_refused() -> None:

@@ -70,10 +70,10 @@ class ProductCalibration(Calibration):
         p_values = np.stack([part.p_value(anomaly_score) for part in self.products.values()])
         return np.asarray(p_values.max(axis=0))
 
-    def shortfall(self) -> str | None:
+    def shortfall(self, n_groups: int | None = None) -> str | None:
         """One sentence about the first product with too few calibration images, else None."""
         for name, part in self.products.items():
-            shortfall = part.shortfall()
+            shortfall = part.shortfall(n_groups)
             if shortfall is not None:
                 return f"product {name}: {shortfall}"
         return None

@@ -47,7 +47,10 @@ def score(
     with open_table(out, products=products) as write_row, console.counting(len(dataset), "scoring") as count:
         predictions = model.predict(dataset, batch_size=batch_size, details=details, fixed_batches=True)
         if map_folder is not None:
-            predictions = map_folder.draw_all(predictions, dataset, model.preprocessing.white_level)
+            preprocessing = model.preprocessing
+            predictions = map_folder.draw_all(
+                predictions, dataset, preprocessing.white_level, preprocessing.value_range
+            )
         for prediction in predictions:
             count(prediction.index + 1)
             write_row(prediction)

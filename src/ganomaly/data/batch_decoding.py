@@ -14,7 +14,8 @@ from ganomaly.config import Preprocessing
 from ganomaly.data.ignored_region import with_region, without_region
 from ganomaly.data.large_images import one_large_image
 from ganomaly.data.prefetch import in_order
-from ganomaly.data.readers.encoded_image import Pixels
+from ganomaly.data.readers.encoded_image import ImageHeader, Pixels
+from ganomaly.data.readers.physical_values import ValueRange
 from ganomaly.data.resizing import resize_image
 from ganomaly.data.resources import usable_processors
 from ganomaly.data.sources.dataset import ImageDataset
@@ -52,6 +53,8 @@ class InputFormat:
         Mask of the region whose pixels are set to 0 after resizing.
     with_regions : bool
         Whether the region of each image that is ignored is one more channel, see `with_region`.
+    value_range : (float, float) or None
+        The physical values that become 0 and 65535; None for pixels. Images of the other sort are failures.
     """
 
     image_size: int
@@ -60,6 +63,7 @@ class InputFormat:
     scale: float | None = None
     ignored: str | None = None
     with_regions: bool = False
+    value_range: ValueRange | None = None
 
     @classmethod
     def of(
@@ -72,7 +76,13 @@ class InputFormat:
         scale = 1.0 if full_size and preprocessing.scale is not None else preprocessing.scale
         ignored = None if full_size else preprocessing.ignored
         return cls(
-            preprocessing.image_size, preprocessing.channels, preprocessing.bits, scale, ignored, with_regions
+            preprocessing.image_size,
+            preprocessing.channels,
+            preprocessing.bits,
+            scale,
+            ignored,
+            with_regions,
+            preprocessing.value_range,
         )
 
     @property
@@ -197,16 +207,12 @@ def _decode_one(
 ) -> None:
     with dataset.open(index) as image, one_large_image(image.header.height, image.header.width):
         header = image.header
-        if header.bits != input_format.bits:
-            article = "an" if header.bits == 8 else "a"
-            raise ImageError(
-                f"{name} is {article} {header.bits}-bit image, but the model learned from "
-                f"{input_format.bits}-bit images; convert it"
-            )
+        _check_sort(header, input_format, name)
         height, width, _ = input_format.shape(header.height, header.width)
         # with a scale decoded in full, as an exported graph gets it; for a square, libjpeg may decode at a part of
         # the size, which is faster
-        pixels = image.decode(None if input_format.scale is not None else max(height, width))
+        smallest_side = None if input_format.scale is not None else max(height, width)
+        pixels = image.decode_in(input_format.value_range, smallest_side)
         try:
             resized = resize_image(pixels, (height, width), input_format.channels)
             if input_format.with_regions:
@@ -221,3 +227,24 @@ def _decode_one(
     decoded.indices.append(index)
     decoded.images.append(resized)
     decoded.sizes.append((header.height, header.width))
+
+
+def _check_sort(header: ImageHeader, input_format: InputFormat, name: str) -> None:
+    """Raise `ImageError` if an image is not of the sort that the model learned from."""
+    value_range = input_format.value_range
+    if header.has_values and value_range is None:
+        raise ImageError(
+            f"{name} holds physical values, as Hounsfield units, but the model learned from pixels of "
+            f"{input_format.bits} bits; export it as the images of training were"
+        )
+    if value_range is not None and not header.has_values:
+        raise ImageError(
+            f"{name} holds {header.bits}-bit pixels, but the model learned from physical values of DICOM files, from "
+            f"{value_range[0]:g} to {value_range[1]:g}; give the original file"
+        )
+    if header.bits != input_format.bits:
+        article = "an" if header.bits == 8 else "a"
+        raise ImageError(
+            f"{name} is {article} {header.bits}-bit image, but the model learned from "
+            f"{input_format.bits}-bit images; convert it"
+        )

@@ -3,7 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,10 @@ class Inspection:
         Path of the first image by channels and bits.
     failures : mapping of int to str
         Index of each image that cannot be opened, and why.
+    examples_by_values : mapping of bool to str
+        Path of the first image with physical values, and of the first without.
+    groups : mapping of int to int
+        Group of each image that has one, as all images of a patient; groups are numbered as they come.
     """
 
     sizes: Mapping[tuple[int, int], int]
@@ -47,6 +51,8 @@ class Inspection:
     colours: ColourSample
     examples: Mapping[tuple[int, int], str]
     failures: Mapping[int, str]
+    examples_by_values: Mapping[bool, str] = field(default_factory=dict)
+    groups: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def openable(self) -> NDArray[np.int64]:
@@ -89,6 +95,8 @@ def inspect_images(dataset: ImageDataset) -> Inspection:
     rgb_indices = array("q")  # a list of millions would take four times as much memory
     examples: dict[tuple[int, int], str] = {}
     failures: dict[int, str] = {}
+    examples_by_values: dict[bool, str] = {}
+    groups, group_numbers = dict[int, int](), dict[bytes, int]()
     for chunk in in_order(read_headers, chunks, workers=workers, ahead=4 * workers):
         for index, header in chunk:
             if isinstance(header, str):
@@ -100,6 +108,10 @@ def inspect_images(dataset: ImageDataset) -> Inspection:
                 rgb_indices.append(index)
             if (header.channels, header.bits) not in examples:
                 examples[header.channels, header.bits] = dataset.records[index].path
+            if header.has_values not in examples_by_values:
+                examples_by_values[header.has_values] = dataset.records[index].path
+            if header.group is not None:
+                groups[index] = group_numbers.setdefault(header.group, len(group_numbers))
     if not sizes:
         raise DataError(
             f"found 0 normal images that can be read among the {len(dataset)} in {dataset.name}; "
@@ -115,6 +127,8 @@ def inspect_images(dataset: ImageDataset) -> Inspection:
         colours=colours,
         examples=examples,
         failures=failures,
+        examples_by_values=examples_by_values,
+        groups=groups,
     )
 
 
@@ -194,6 +208,23 @@ def agreed_bits(inspection: Inspection) -> int:
         return next(iter(counts))
     described = ", ".join(f"{counts[n]} of {n} bit ({_example(inspection, bits=n)})" for n in sorted(counts))
     raise DataError(f"the images differ in their bits: {described}; convert all to 8 bit or all to 16 bit")
+
+
+def have_values(inspection: Inspection) -> bool:
+    """Whether the images hold physical values, as Hounsfield units, and not pixels.
+
+    Raises
+    ------
+    DataError
+        If some do and some do not.
+    """
+    examples = inspection.examples_by_values
+    if len(examples) > 1:
+        raise DataError(
+            f"the images differ: some hold physical values ({examples[True]}) and some pixels ({examples[False]}), "
+            "and no range fits both; give images of one kind"
+        )
+    return True in examples
 
 
 def _channel_description(inspection: Inspection, channels: int) -> str:

@@ -26,6 +26,7 @@ from ganomaly.data.fingerprint import (
 )
 from ganomaly.data.inspect import Inspection, agreed_bits
 from ganomaly.data.readers.encoded_image import Pixels
+from ganomaly.data.readers.physical_values import ValueRange
 from ganomaly.data.resources import available_memory
 from ganomaly.data.sources.dataset import ImageDataset
 
@@ -118,6 +119,8 @@ class ImageLoader:
         What each image is resized to, as by `resize_image`.
     scale : float, optional
         Shrink each image by this factor instead; `image_size` is then the side of training patches.
+    value_range : (float, float), optional
+        What maps physical values to pixels, where the images have such.
     memory_limit : int, optional
         Bytes that the decoded images may take; a quarter of the memory available now if left out.
     workers : int, optional
@@ -153,13 +156,20 @@ class ImageLoader:
         channels: int,
         scale: float | None = None,
         ignored: str | None = None,
+        value_range: ValueRange | None = None,
         memory_limit: int | None = None,
         workers: int | None = None,
     ) -> None:
         self._dataset = dataset
         self._hashed = HashedOnOpening(dataset)
         self._format = input_format = InputFormat(
-            image_size, channels, agreed_bits(inspection), scale, ignored, dataset.has_ignored_regions
+            image_size,
+            channels,
+            agreed_bits(inspection),
+            scale,
+            ignored,
+            dataset.has_ignored_regions,
+            value_range,
         )
         self._workers = workers
         self.failures = dict(inspection.failures)
@@ -176,6 +186,8 @@ class ImageLoader:
         # set by `load`: squares are one array [N, S, S, C], which gives batches fast; else image by image
         self._loaded: Pixels | dict[int, Pixels] | None = None
         self._white_level = 255 if input_format.bits == 8 else None
+        if value_range is not None:  # it becomes all of 16 bits
+            self._white_level = _WHITE_LEVELS[-1]
 
     def load(self, progress: Callable[[int], None] | None = None) -> None:
         """Decode once what memory is to hold, and measure the white level of 16-bit images.

@@ -8,7 +8,7 @@ patient, so each group that calibrates does so with one image, drawn at random, 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,19 @@ def split_normal_images(
     order = np.random.default_rng([seed, n_images]).permutation(n_images)
     training, calibration = np.sort(order[n_calibration:]), np.sort(order[:n_calibration])
     return TrainingSplit(indices[training], indices[calibration])
+
+
+def joined_split(splits: Sequence[TrainingSplit], groups: Mapping[int, int]) -> TrainingSplit:
+    """The split of all products from those of each; a group that calibrates one product trains none of them."""
+    training, calibration = (
+        np.sort(np.concatenate(parts))
+        for parts in ([split.training for split in splits], [split.calibration for split in splits])
+    )
+    calibrating = {groups[index] for index in calibration.tolist() if index in groups}
+    stays = [groups.get(index, -1) not in calibrating for index in training.tolist()]
+    is_grouped = any(split.n_groups is not None for split in splits)
+    n_groups = len(set(groups.values())) if is_grouped else None  # a group may be of several products
+    return TrainingSplit(training[np.array(stays, dtype=bool)], calibration, n_groups)
 
 
 def _n_calibration(n: int, share: float, at_least: int) -> int:

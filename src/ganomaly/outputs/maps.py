@@ -15,6 +15,7 @@ from ganomaly.calibration import MapCalibration
 from ganomaly.config import MAP_FORMAT, MapFormat
 from ganomaly.data import ImageDataset
 from ganomaly.data.large_images import one_large_image
+from ganomaly.data.readers.physical_values import ValueRange
 from ganomaly.errors import ImageError, OutputError, UsageError
 from ganomaly.files import written_whole
 from ganomaly.output_checks import MAP, PNG_SOFTWARE, check_replaceable
@@ -108,7 +109,11 @@ class MapFolder:
         return target
 
     def draw_all(
-        self, predictions: Iterable[Prediction], dataset: ImageDataset, white_level: int
+        self,
+        predictions: Iterable[Prediction],
+        dataset: ImageDataset,
+        white_level: int,
+        value_range: ValueRange | None = None,
     ) -> Iterator[Prediction]:
         """Write map and overlay of each prediction without an error.
 
@@ -120,6 +125,8 @@ class MapFolder:
             Their images.
         white_level : int
             Of 16-bit images: the value that is white.
+        value_range : (float, float), optional
+            Of images with physical values: those that are black and white.
 
         Yields
         ------
@@ -128,12 +135,21 @@ class MapFolder:
             map.
         """
         for prediction in predictions:
-            yield prediction if prediction.error else self._drawn(prediction, dataset, white_level)
+            if prediction.error:
+                yield prediction
+            else:
+                yield self._drawn(prediction, dataset, white_level, value_range)
 
-    def _drawn(self, prediction: Prediction, dataset: ImageDataset, white_level: int) -> Prediction:
+    def _drawn(
+        self,
+        prediction: Prediction,
+        dataset: ImageDataset,
+        white_level: int,
+        value_range: ValueRange | None,
+    ) -> Prediction:
         try:
             with one_large_image(prediction.height, prediction.width):
-                image = to_8_bit(dataset.read(prediction.index), white_level)
+                image = to_8_bit(dataset.read(prediction.index, value_range=value_range), white_level)
                 self.write(prediction, image)
         except ImageError as error:
             return Prediction(prediction.index, prediction.path, f"its map cannot be drawn: {error}")

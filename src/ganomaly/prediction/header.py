@@ -83,6 +83,7 @@ class Provenance(BaseModel):
     batch_size: _Count | None = None
     training_images: _Count | None = None
     calibration_images: _Count | None = None
+    patients: _Count | None = None
     training_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     recoveries: list[_Text] = []
     data_fingerprint: _Text | None = None

@@ -104,9 +104,11 @@ def _shown(station: Station, number: int, longer_side: int) -> NDArray[np.uint8]
     path, _ = stored_image(station, number)
     row = _row(station, number)
     served = station.models.get(station.name_of(row.model_id))
-    white = 65535 if served is None else served.resident.predictor.preprocessing.white_level
+    preprocessing = None if served is None else served.resident.predictor.preprocessing
+    white = 65535 if preprocessing is None else preprocessing.white_level
+    value_range = None if preprocessing is None else preprocessing.value_range
     try:
-        pixels: Pixels = decode_image(path, name=row.name)
+        pixels: Pixels = decode_image(path, name=row.name, value_range=value_range)
     except ImageError as error:
         raise RequestError(404, f"the stored image cannot be shown: {error}") from None
     image = Image.fromarray(np.ascontiguousarray(to_rgb(to_8_bit(pixels, white))))

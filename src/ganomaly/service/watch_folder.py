@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganomaly.data.readers.decoding import SUFFIXES
+from ganomaly.data.readers.registry import image_suffixes
 from ganomaly.errors import GANomalyError, ImageError, UsageError
 from ganomaly.files import make_folder, written_whole
 from ganomaly.locks import locked_folder
@@ -158,7 +158,9 @@ class WatchFolder:
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(Path(entry.path))
-                    elif entry.name.lower().endswith(SUFFIXES) and entry.is_file(follow_symlinks=False):
+                    elif entry.name.lower().endswith(image_suffixes()) and entry.is_file(
+                        follow_symlinks=False
+                    ):
                         yield Path(entry.path), _version(os.lstat(entry.path))
                 except OSError:
                     continue  # gone by now, or about to change

@@ -110,7 +110,11 @@ def fit_model(
     of_products = None if products is None else product_indices(dataset, products)
     plan = plan_training(dataset, inspection, options, of_products)
     loader, preprocessing = read_training_images(
-        dataset, inspection, plan.preprocessing, lambda done: observer.decoded(done, len(dataset))
+        dataset,
+        inspection,
+        plan.preprocessing,
+        lambda done: observer.decoded(done, len(dataset)),
+        training=plan.split.training,
     )
     _check_readable(plan, loader)
     fingerprint = loader.fingerprint(recorded_data(checkpoint) if resume else None)
@@ -141,7 +145,7 @@ def fit_model(
     method, calibration, map_calibration = _calibrated(
         plan, result, dataset, preprocessing, options, failures
     )
-    shortfall = calibration.shortfall()
+    shortfall = calibration.shortfall(plan.split.n_groups)
     if shortfall is not None:
         observer.warn(shortfall)
     provenance = _provenance(
@@ -277,6 +281,7 @@ def _provenance(
         "training_images": readable(plan.split.training, loader),
         "calibration_images": n_calibration,
         **({} if plan.products is None else {"products": _product_counts(plan, loader)}),
+        "patients": plan.split.n_groups,
         "training_seconds": round(result.seconds, 1),
         "recoveries": list(result.messages),
         "data_fingerprint": fingerprint,

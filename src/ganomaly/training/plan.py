@@ -27,11 +27,13 @@ from ganomaly.data import (
     Inspection,
     TrainingSplit,
     check_enough_images,
+    joined_split,
     split_normal_images,
     suggested_image_size,
 )
 from ganomaly.data.fingerprint import SAMPLE_SIZE
-from ganomaly.data.inspect import agreed_bits, choose_channels
+from ganomaly.data.inspect import agreed_bits, choose_channels, have_values
+from ganomaly.data.value_range import measure_value_range
 from ganomaly.devices import choose_device
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method, Preset, find_preset
@@ -126,6 +128,9 @@ class TrainingPlan:
         bits = f"{preprocessing.bits} bit"
         if preprocessing.bits == 16:
             bits += f" (values above {preprocessing.white_level} count as that)"
+        if preprocessing.value_range is not None:
+            low, high = preprocessing.value_range
+            bits = f"values from {low:.5g} to {high:.5g} (those outside count as the ends)"
         n_train, n_calibrate = (
             readable(part, loader) for part in (self.split.training, self.split.calibration)
         )
@@ -136,10 +141,11 @@ class TrainingPlan:
             f"and times of all of them, but the content of {min(SAMPLE_SIZE, len(self.dataset)):,}."
         )
         return (
-            f"{n_train + n_calibrate} normal images in {self.dataset.name}{unreadable}, "
+            f"{readable(self.inspection.openable, loader)} normal images in {self.dataset.name}{unreadable}, "
             f"{self.channels}, {bits}, "
             f"median size {self.inspection.median_width}×{self.inspection.median_height} px; "
-            f"{n_train} train, {n_calibrate} calibrate the threshold.{streamed}{self._products_in_words()} "
+            f"{n_train} train, {n_calibrate} calibrate the threshold.{self._groups_in_words()}{streamed}"
+            f"{self._products_in_words()} "
             f"Preset {self.method.preset_name}: {self.method.preset.description}. {self._input_in_words()}; "
             f"{length_in_words(training.epochs, training.steps)} of training."
         )
@@ -150,6 +156,16 @@ class TrainingPlan:
         counts = [f"{name} ({len(indices)})" for name, indices in self.products.items()]
         more = f" and {len(counts) - _MOST_NAMED} more" if len(counts) > _MOST_NAMED else ""
         return f" {len(counts)} products: {', '.join(counts[:_MOST_NAMED])}{more}."
+
+    def _groups_in_words(self) -> str:
+        n_groups = self.split.n_groups
+        if n_groups is None:
+            return ""
+        left_out = len(self.inspection.openable) - len(self.split.training) - len(self.split.calibration)
+        return (
+            f" They are of {n_groups} patients: those that calibrate do so with one image each, and their other "
+            f"{left_out} images are not used."
+        )
 
     def _input_in_words(self) -> str:
         size, scale = self.preprocessing.image_size, self.preprocessing.scale
@@ -290,9 +306,10 @@ def plan_preprocessing(
     Raises
     ------
     DataError
-        If some images have 8 bits per sample and some 16.
+        If some images have 8 bits per sample and some 16, or some physical values.
     """
     white_level = 255 if agreed_bits(inspection) == 8 else WHITE_LEVEL_16_BIT
+    have_values(inspection)  # or pixels, but not both
     if preset.patches is None:
         size, scale = image_size or suggested_image_size(inspection), None
     else:
@@ -313,23 +330,25 @@ def plan_split(
     """Which images train and which calibrate, of each product where there are several.
 
     It follows from the headers and the seed alone: how many images are decoded in advance depends on free memory, and
-    the split must not. Images that turn out to be damaged are left out when they are decoded.
+    the split must not. Images that turn out to be damaged are left out when they are decoded. Images of one patient
+    are on one side.
     """
     needed = images_needed(options.false_alarm_rate)
+
+    def split_of(indices: NDArray[np.int64]) -> TrainingSplit:
+        return split_normal_images(
+            indices, share=options.share, at_least=needed, seed=seed, groups=inspection.groups
+        )
+
     if products is None:
-        return split_normal_images(inspection.openable, share=options.share, at_least=needed, seed=seed)
+        return split_of(inspection.openable)
     splits = []
     for name, indices in products.items():
-        openable = np.intersect1d(indices, inspection.openable)
         try:
-            splits.append(split_normal_images(openable, share=options.share, at_least=needed, seed=seed))
+            splits.append(split_of(np.intersect1d(indices, inspection.openable)))
         except DataError as error:
             raise DataError(f"product {name}: {error}") from error
-    training, calibration = (
-        np.sort(np.concatenate(parts))
-        for parts in ([split.training for split in splits], [split.calibration for split in splits])
-    )
-    return TrainingSplit(training, calibration)
+    return joined_split(splits, inspection.groups)
 
 
 def read_training_images(
@@ -337,8 +356,10 @@ def read_training_images(
     inspection: Inspection,
     preprocessing: Preprocessing,
     on_decoded: Callable[[int], None] | None = None,
+    *,
+    training: NDArray[np.int64] | None = None,
 ) -> tuple[ImageLoader, Preprocessing]:
-    """Decode what memory holds, and measure the white level of 16-bit images.
+    """Decode what memory holds, and measure the white level of 16-bit images, or the range of physical values.
 
     Parameters
     ----------
@@ -346,14 +367,19 @@ def read_training_images(
         As planned.
     on_decoded : callable, optional
         Called with the number of images decoded so far.
+    training : ndarray, optional
+        `int64[n]`, the images that train; all of them if left out.
 
     Returns
     -------
     loader : ImageLoader
         Gives training batches.
     preprocessing : Preprocessing
-        With the measured white level.
+        With the measured white level and range.
     """
+    if have_values(inspection):
+        value_range = measure_value_range(dataset, inspection.openable if training is None else training)
+        preprocessing = preprocessing.model_copy(update={"value_range": value_range})
     loader = ImageLoader(
         dataset,
         inspection,
@@ -361,6 +387,7 @@ def read_training_images(
         scale=preprocessing.scale,
         channels=preprocessing.channels,
         ignored=preprocessing.ignored,
+        value_range=preprocessing.value_range,
     )
     loader.load(on_decoded)
     return loader, preprocessing.model_copy(update={"white_level": loader.white_level})

@@ -11,7 +11,7 @@ adds does not depend on the others, and each update calibrates with the banks of
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 
 from ganomaly.calibration import Calibration, MapCalibration
 from ganomaly.config import DEVICE, Device, Preprocessing
-from ganomaly.data import ImageDataset, Subset, read_batches
+from ganomaly.data import ImageDataset, Subset, inspect_images, read_batches
 from ganomaly.data.fingerprint import content_fingerprint, has_fingerprint
 from ganomaly.data.ignored_region import split_region
 from ganomaly.devices import choose_device
@@ -100,7 +100,7 @@ def update_model(
     method = model.method
     if isinstance(method, ProductMethods):
         raise UsageError("a model of several products is not updated; fit it again with all normal images")
-    in_banks, calibrating, banks_full = divided_for_update(method, dataset)
+    in_banks, calibrating, banks_full = divided_for_update(method, dataset, _groups(model, dataset))
     failures: dict[str, str] = {}
     rows = _bank_rows(method, model.preprocessing, Subset(dataset, in_banks), device, failures, on_prediction)
     predictions = predict_dataset(
@@ -147,17 +147,39 @@ def _check_unseen(model: Model, dataset: ImageDataset) -> None:
 
 
 def divided_for_update(
-    method: Method, dataset: ImageDataset
+    method: Method, dataset: ImageDataset, groups: Mapping[int, int] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
-    """Which images of an update go into the banks, which calibrate, and whether the banks have no room."""
+    """Which images of an update go into the banks, which calibrate, and whether the banks have no room.
+
+    The images of a group, as of one patient, go with the one of the smallest number, which alone calibrates.
+    """
     numbers = np.array([_number(dataset, index) for index in range(len(dataset))], dtype=np.uint64)
+    firsts = _firsts(numbers, groups or {})
+    numbers, is_first = numbers[firsts], firsts == np.arange(len(numbers))
     goes_into_banks = numbers < BANK_SHARE * 2**64
     banks = banks_of(method)
     n = int(goes_into_banks.sum())
     is_full = any(len(bank.added) + n * bank.rows_per_image > bank.max_added for bank in banks)
     if not banks or is_full:
         goes_into_banks[:] = False
-    return np.flatnonzero(goes_into_banks), np.flatnonzero(~goes_into_banks), is_full
+    return np.flatnonzero(goes_into_banks), np.flatnonzero(~goes_into_banks & is_first), is_full
+
+
+def _firsts(numbers: NDArray[np.uint64], groups: Mapping[int, int]) -> NDArray[np.int64]:
+    """For each image the one of its group that has the smallest number; itself without a group."""
+    first: dict[int, int] = {}
+    for index, group in groups.items():
+        if group not in first or numbers[index] < numbers[first[group]]:
+            first[group] = index
+    firsts = [first[groups[index]] if index in groups else index for index in range(len(numbers))]
+    return np.array(firsts, dtype=np.int64)
+
+
+def _groups(model: Model, dataset: ImageDataset) -> Mapping[int, int]:
+    """Groups of the new images, where those of training had some; others need not be opened for it."""
+    if model.preprocessing.value_range is None and not model.provenance.get("patients"):
+        return {}
+    return inspect_images(dataset).groups
 
 
 def _number(dataset: ImageDataset, index: int) -> int:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ganomaly.data.readers import decoding
-from ganomaly.data.readers.decoding import SUFFIXES, decode_image, read_header
+from ganomaly.data.readers import registry
+from ganomaly.data.readers.decoding import decode_image, read_header
 from ganomaly.data.readers.encoded_image import (
     MAX_PIXELS,
     EncodedImage,
@@ -29,6 +29,7 @@ from ganomaly.data.readers.encoded_image import (
     ImageHeader,
     Pixels,
 )
+from ganomaly.data.readers.registry import register_reader
 from ganomaly.errors import ImageError
 
 HEIGHT, WIDTH = 20, 30
@@ -249,9 +250,10 @@ def test_a_family_of_formats_is_added_by_its_name_in_the_registry(monkeypatch: p
             return np.full((2, 2, 1), self._level, np.uint8)
 
     family = FormatFamily(("Square",), (".square",), re.compile(rb"SQ"), GraySquare)
-    monkeypatch.setattr(decoding, "FORMAT_FAMILIES", (*decoding.FORMAT_FAMILIES, family))
+    monkeypatch.setattr(registry._REGISTRY, "families", registry.format_families())  # put back after the test
+    register_reader(family)
     assert decode_image(b"SQ\x07").ravel().tolist() == [7] * 4
-    with pytest.raises(ImageError, match="in PNG, JPEG, BMP, WebP, TIFF or Square format"):
+    with pytest.raises(ImageError, match="in PNG, JPEG, BMP, WebP, TIFF, DICOM or Square format"):
         decode_image(b"text")
 
 
@@ -271,7 +273,7 @@ def test_a_text_file_named_png_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_text("These are notes.")
     with pytest.raises(
-        ImageError, match=r"^notes\.png is not an image in PNG, JPEG, BMP, WebP or TIFF format"
+        ImageError, match=r"^notes\.png is not an image in PNG, JPEG, BMP, WebP, TIFF or DICOM format"
     ):
         decode_image(path)
 
@@ -485,7 +487,7 @@ def test_any_bytes_are_decoded_or_refused_in_one_sentence(content: bytes, side: 
 
 
 def test_suffixes_are_in_lower_case_with_a_dot() -> None:
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in registry.image_suffixes())
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "BMP", "JPEG", "TIFF", "WEBP"])

@@ -7,9 +7,11 @@ The content chooses the reader, not the file's name. Pixels are what the file st
 - a palette becomes RGB, or gray if all its colours are gray, as in 8-bit gray BMP;
 - CMYK becomes RGB, without colour profiles;
 - samples of 1, 2 or 4 bits are stretched to 0 … 255;
-- 16 bits stay 16 bits. Only TIFF gives two channels, and four that are not RGBA.
+- 16 bits stay 16 bits. Only TIFF gives two channels, and four that are not RGBA;
+- physical values of DICOM, as Hounsfield units, become 16 bits by a range that belongs to the model.
 
 A file that holds several images (pages of a TIFF, an animation) is refused: taking the first would hide the others.
+Frames of a DICOM file are images of their own where a path names the file, and refused elsewhere.
 """
 
 from collections.abc import Iterator
@@ -27,22 +29,20 @@ from ganomaly.data.readers.encoded_image import (
     ImageHeader,
     Pixels,
 )
-from ganomaly.data.readers.pillow import PILLOW
-from ganomaly.data.readers.tiff import TIFF
+from ganomaly.data.readers.physical_values import PhysicalValues, ValueRange
+from ganomaly.data.readers.registry import format_families
 from ganomaly.data.special_files import special_kind
 from ganomaly.errors import ImageError
-
-FORMAT_FAMILIES = (PILLOW, TIFF)
-"""The readers there are: another family of formats is another file beside this one, and its name here."""
-
-SUFFIXES = tuple(suffix for family in FORMAT_FAMILIES for suffix in family.suffixes)
-"""Endings, in lower case, of the files that are taken from folders."""
 
 _SIGNATURE_BYTES = 256  # more than the signature of any format needs
 
 
 def decode_image(
-    source: Path | bytes, *, name: str | None = None, smallest_side: int | None = None
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    smallest_side: int | None = None,
+    value_range: ValueRange | None = None,
 ) -> Pixels:
     """Decode an image.
 
@@ -55,6 +55,9 @@ def decode_image(
     smallest_side : int, optional
         The side in pixels that the image will be resized to, so that a JPEG may be decoded at 1/2, 1/4 or 1/8 of
         its size, never below twice this side. None decodes at full size.
+    value_range : (float, float), optional
+        The physical values that become 0 and 65535, where the image has such; the largest range that its bits can
+        hold if left out.
 
     Returns
     -------
@@ -67,7 +70,17 @@ def decode_image(
         In one sentence, if it cannot be read, is damaged, too large, or of a kind that is not decoded.
     """
     with open_image(source, name=name) as image:
-        return image.decode(smallest_side)
+        return image.decode_in(value_range, smallest_side)
+
+
+def count_images(path: Path) -> int:
+    """How many images a file holds, each of which `open_image` opens by its number; 1 if it cannot be read."""
+    try:
+        with _opened(path, path.name) as file:
+            family = _format_family(file)
+            return 1 if family.count_images is None else family.count_images(file)
+    except Exception:  # whoever opens the image says what is wrong
+        return 1
 
 
 def read_header(source: Path | bytes, *, name: str | None = None) -> ImageHeader:
@@ -83,7 +96,9 @@ def read_header(source: Path | bytes, *, name: str | None = None) -> ImageHeader
 
 
 @contextmanager
-def open_image(source: Path | bytes, *, name: str | None = None) -> Iterator[EncodedImage]:
+def open_image(
+    source: Path | bytes, *, name: str | None = None, number: int | None = None
+) -> Iterator[EncodedImage]:
     """Open an image and read its header; it can be decoded until the block ends, which closes the file.
 
     Parameters
@@ -92,6 +107,8 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> Iterator[Enc
         A file, or its content.
     name : str, optional
         What errors call it; the file's name if left out.
+    number : int, optional
+        Which image of a file that holds several, from 1; None for the only one.
 
     Yields
     ------
@@ -105,22 +122,35 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> Iterator[Enc
     """
     if name is None:
         name = source.name if isinstance(source, Path) else "the image"
+        name = name if number is None else f"{name}#{number}"
     with _opened(source, name) as file:
-        yield _NamedImage(file, name)
+        yield _NamedImage(file, name, number)
 
 
 class _NamedImage(EncodedImage):
     """An image whose errors are sentences that begin with its name."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, file: IO[bytes], name: str, number: int | None) -> None:
         self._name = name
         with _errors_in_words(name):
-            self._image = _format_family(file).read_header(file)
+            family = _format_family(file)
+            if number is None or family.read_image is None:
+                self._image = family.read_header(file)
+            else:
+                self._image = family.read_image(file, number)
         self.header = self._image.header
 
     def decode(self, smallest_side: int | None = None) -> Pixels:
         with _errors_in_words(self._name):
             return self._image.decode(smallest_side)
+
+    def decode_values(self) -> PhysicalValues:
+        with _errors_in_words(self._name):
+            return self._image.decode_values()
+
+    def decode_in(self, value_range: ValueRange | None, smallest_side: int | None = None) -> Pixels:
+        with _errors_in_words(self._name):
+            return self._image.decode_in(value_range, smallest_side)
 
 
 @contextmanager
@@ -148,12 +178,13 @@ def _format_family(file: IO[bytes]) -> FormatFamily:
     """The family whose signature the file begins with."""
     start = file.read(_SIGNATURE_BYTES)
     file.seek(0)
-    for family in FORMAT_FAMILIES:
+    families = format_families()
+    for family in reversed(families):
         if family.signature.match(start):
             return family
     if not start:
         raise ImageError("is empty: it has 0 bytes")
-    *names, last = (name for family in FORMAT_FAMILIES for name in family.names)
+    *names, last = (name for family in families for name in family.names)
     raise ImageError(f"is not an image in {', '.join(names)} or {last} format, whatever its name says")
 
 

@@ -9,6 +9,7 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ganomaly.data.readers.physical_values import PhysicalValues, ValueRange
 from ganomaly.errors import ImageError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -35,12 +36,20 @@ class ImageHeader:
         Channels of the decoded image, 1 to 4.
     bits : int
         Bits per sample of the decoded image, 8 or 16.
+    has_values : bool
+        Whether the samples are physical values, which a range of the model's maps to 16 bits.
+    group : bytes or None
+        The same for images that belong together, as those of one patient, so that they do not end up on both sides
+        of a split. A hash with a key of this process: it identifies nobody, and is not stored. None for an image on
+        its own.
     """
 
     height: int
     width: int
     channels: int
     bits: int
+    has_values: bool = False
+    group: bytes | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -96,6 +105,22 @@ class EncodedImage(ABC):
             `uint8` or `uint16` `[H, W, C]`, contiguous.
         """
 
+    def decode_values(self) -> PhysicalValues:
+        """Decode the physical values of an image whose header says that it has them.
+
+        Raises
+        ------
+        ImageError
+            If it has none.
+        """
+        raise ImageError("has no physical values, only pixels")
+
+    def decode_in(self, value_range: ValueRange | None, smallest_side: int | None = None) -> Pixels:
+        """Decode the pixels; physical values are mapped by this range, or as `decode` does it if there is none."""
+        if value_range is None or not self.header.has_values:
+            return self.decode(smallest_side)
+        return self.decode_values().in_range(value_range)
+
 
 @dataclass(frozen=True)
 class FormatFamily:
@@ -111,12 +136,20 @@ class FormatFamily:
         Matches the first bytes of such files.
     read_header : callable
         Takes an open file at its start and gives the `EncodedImage`, which reads on in the file when it is decoded.
+        It raises `ImageError`, whose sentence goes on after the file's name; anything else that it raises means that
+        the file is damaged.
+    count_images : callable, optional
+        Takes an open file at its start and gives the number of images in it; each is then an image of its own.
+    read_image : callable, optional
+        As `read_header`, for one of several: takes the file and a number that counts from 1.
     """
 
     names: tuple[str, ...]
     suffixes: tuple[str, ...]
     signature: re.Pattern[bytes]
     read_header: Callable[[IO[bytes]], EncodedImage]
+    count_images: Callable[[IO[bytes]], int] | None = None
+    read_image: Callable[[IO[bytes], int], EncodedImage] | None = None
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ganomaly.data.large_images import one_large_image
 from ganomaly.data.readers.encoded_image import EncodedImage, Pixels
+from ganomaly.data.readers.physical_values import ValueRange
 
 Item = TypeVar("Item")
 
@@ -105,7 +106,9 @@ class ImageDataset(ABC):
     def identity(self, index: int) -> bytes:
         """What the fingerprints of earlier versions are made of."""
 
-    def read(self, index: int, *, smallest_side: int | None = None) -> Pixels:
+    def read(
+        self, index: int, *, smallest_side: int | None = None, value_range: ValueRange | None = None
+    ) -> Pixels:
         """Decode an image.
 
         Parameters
@@ -115,6 +118,8 @@ class ImageDataset(ABC):
         smallest_side : int, optional
             The side in pixels that the image will be resized to; a JPEG may be decoded at a part of its size, never
             below twice this side. None decodes at full size.
+        value_range : (float, float), optional
+            The physical values that become 0 and 65535, where the image has such.
 
         Returns
         -------
@@ -127,7 +132,7 @@ class ImageDataset(ABC):
             In one sentence that names the image.
         """
         with self.open(index) as image, one_large_image(image.header.height, image.header.width):
-            return image.decode(smallest_side)
+            return image.decode_in(value_range, smallest_side)
 
     def read_mask(self, index: int) -> NDArray[np.bool_] | None:
         """Read the mask of the anomalous pixels.

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.data.ignored_region import mask_of, read_ignored_region, region_of
-from ganomaly.data.readers.decoding import SUFFIXES, decode_image
+from ganomaly.data.readers.decoding import decode_image
 from ganomaly.data.readers.encoded_image import EncodedImage
+from ganomaly.data.readers.registry import image_suffixes
 from ganomaly.data.sources.dataset import ImageDataset, StoredImage
 from ganomaly.data.sources.listing import list_folder
 from ganomaly.errors import ImageError, UsageError
@@ -189,7 +190,7 @@ def _masks_in(folder: Path, dataset: ImageDataset) -> Sequence[Mask]:
 
 def _mask_of_image(name: str, masks: dict[str, Path]) -> Path | None:
     path = PurePosixPath(name)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in image_suffixes():
         return None
     whole = path.with_suffix("")
     stems = [whole]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ganomaly.data.readers.decoding import SUFFIXES
+from ganomaly.data.readers.dicom import DICOM
+from ganomaly.data.readers.registry import image_suffixes
+from ganomaly.data.special_files import special_kind
 from ganomaly.errors import UsageError
 
 MASK_FOLDER = "ground_truth"
@@ -22,7 +24,7 @@ class FolderContent:
     Attributes
     ----------
     images : list of Path
-        Files whose endings are those of images.
+        Files whose endings are those of images, and DICOM files without an ending.
     parquet : list of Path
         Parquet files.
     others : int
@@ -54,11 +56,12 @@ def list_folder(folder: Path) -> FolderContent:
                 visited.add(target)
                 to_visit.append(name)
         subfolders[:] = to_visit
+        suffixes = image_suffixes()
         for name in names:
             suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path for each of a million names is slow
             if name.startswith("."):
                 continue
-            if suffix in SUFFIXES:
+            if suffix in suffixes or (_may_be_dicom(suffix) and _is_dicom(Path(parent, name))):
                 images.append(Path(parent, name))
             elif suffix == ".parquet":
                 parquet.append(Path(parent, name))
@@ -80,6 +83,21 @@ def subfolders(folder: Path) -> list[Path]:
     except OSError as error:
         _raise_usage_error(error)
     return _in_natural_order([p for p in folders if not p.name.startswith(".") and p.name != MASK_FOLDER])
+
+
+def _may_be_dicom(suffix: str) -> bool:
+    """Whether a name has no ending, as `IM0001` and `1.2.840.10008.5`; only such files are opened to see."""
+    return suffix[1:] == "" or suffix[1:].isdigit()
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.name == "DICOMDIR" or special_kind(path) is not None:  # an index has the signature too
+        return False
+    try:
+        with path.open("rb") as file:
+            return DICOM.signature.match(file.read(256)) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def _in_natural_order(paths: list[Path]) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ganomaly.data.readers.decoding import SUFFIXES
+from ganomaly.data.readers.registry import image_suffixes
 from ganomaly.data.sources.arrays import ImageArrays
 from ganomaly.data.sources.dataset import ImageDataset, JoinedImages
 from ganomaly.data.sources.files import ImageFile, ImageFiles
@@ -146,7 +146,7 @@ def _opened_paths(paths: Sequence[Path], open_folder: _FolderOpener, choose_rows
 
 def _is_image_file(path: Path) -> bool:
     """Whether the path is a single image, or would be one if it were there."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+    return path.suffix.lower() in image_suffixes() and not path.is_dir()
 
 
 def _in_short(names: Sequence[str]) -> str:
@@ -278,7 +278,7 @@ def _check_all_may_be_normal(root: Path, folders: Iterable[Path]) -> None:
 def _nothing_in(folder: Path, content: FolderContent) -> DataError:
     others = f"; {content.others} files with other endings are there" if content.others else ""
     return DataError(
-        f"no images in {folder} and its subfolders: expected {', '.join(SUFFIXES)} and .parquet{others}"
+        f"no images in {folder} and its subfolders: expected {', '.join(image_suffixes())} and .parquet{others}"
     )
 
 
