@@ -7,7 +7,9 @@ model, see `ganomaly.data.value_range`. `MONOCHROME1` is inverted, so that all i
 Nothing that pydicom says of a damaged file is passed on, because it may quote what identifies a patient.
 """
 
+import logging
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,9 +175,23 @@ def _remedy(dicom: DicomHeader) -> str:
     return "" if package is None else f"; if other programs show it, pip install {package}"
 
 
+class _Silence(threading.local, logging.Filter):
+    """Drops what pydicom logs while this thread reads, since it quotes odd values too."""
+
+    active = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self.active
+
+
+_SILENCE = _Silence()
+logging.getLogger("pydicom").addFilter(_SILENCE)
+
+
 @contextmanager
 def _nothing_quoted(remedy: str = "") -> Iterator[None]:
     """Turn whatever pydicom raises into a sentence without its words, which may quote the patient's data."""
+    _SILENCE.active = True
     try:
         yield
     except (ImageError, MemoryError):
@@ -186,6 +202,8 @@ def _nothing_quoted(remedy: str = "") -> Iterator[None]:
         raise ImageError("is a DICOM file, which pydicom reads; pip install 'ganomaly[dicom]'") from None
     except Exception as error:  # pydicom and its decoders raise anything on damaged bytes
         raise ImageError(f"is truncated or damaged ({type(error).__name__}){remedy}") from None
+    finally:
+        _SILENCE.active = False
 
 
 def _count_frames(file: IO[bytes]) -> int:
