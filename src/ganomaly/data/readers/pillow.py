@@ -1,4 +1,7 @@
-"""PNG, JPEG, BMP and WebP, by Pillow; most PNG by `png`: Pillow would cut 16-bit colour to 8 bits."""
+"""PNG, JPEG, BMP, WebP and AVIF, by Pillow.
+
+Most PNG are decoded by `png`, and AVIF of 10 and 12 bits by imagecodecs: Pillow would cut both to 8 bits.
+"""
 
 import re
 import warnings
@@ -6,7 +9,7 @@ from typing import IO, Any
 
 import imagecodecs
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
 from ganomaly.data.large_images import LARGE_PIXELS, check_memory
 from ganomaly.data.readers import png
@@ -31,11 +34,14 @@ _FORMATS: tuple[tuple[str, bytes, type[ImageFile.ImageFile]], ...] = (
     ("JPEG", rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
     ("BMP", rb"BM", BmpImagePlugin.BmpImageFile),
     ("WebP", rb"RIFF.{4}WEBP", WebPImagePlugin.WebPImageFile),
+    ("AVIF", rb".{4}ftypavi[fs]", AvifImagePlugin.AvifImageFile),
 )
 
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "RGBX": 3, "CMYK": 3}
 _CHANNELS_OF_PNG = {0: 1, 2: 3, 4: 1, 6: 3}  # by colour type, without alpha
 _ORIENTATION = 0x0112
+_AVIF_HEADER_BYTES = 2**16
+_HIGH_BIT_DEPTH = 0x40  # in the third byte of the configuration of AV1
 
 
 class PillowImage(EncodedImage):
@@ -54,6 +60,10 @@ class PillowImage(EncodedImage):
         name, plugin = next(
             (name, plugin) for name, signature, plugin in _FORMATS if re.match(signature, start, re.DOTALL)
         )
+        if name == "AVIF" and not AvifImagePlugin.SUPPORTED:
+            raise ImageError(
+                "is AVIF, which this build of Pillow does not decode; pip install --upgrade pillow, or save it as PNG"
+            )
         self._image = plugin(file)
         frames = getattr(self._image, "n_frames", 1)
         if frames > 1:
@@ -61,8 +71,9 @@ class PillowImage(EncodedImage):
         self._orientation = _orientation(self._image)
         # bit depth and colour type are at a fixed offset in the first chunk
         self._is_png, self._is_webp = name == "PNG", name == "WebP"
-        is_16_bit = self._is_png and start[24:25] == b"\x10"
-        channels = _CHANNELS_OF_PNG[start[25]] if is_16_bit else _channels(self._image)
+        self._is_deep_avif = name == "AVIF" and _avif_is_deep(file)
+        is_16_bit = self._is_deep_avif or (self._is_png and start[24:25] == b"\x10")
+        channels = _CHANNELS_OF_PNG[start[25]] if is_16_bit and self._is_png else _channels(self._image)
         width, height = self._image.size
         if swaps_sides(self._orientation):
             height, width = width, height
@@ -80,6 +91,11 @@ class PillowImage(EncodedImage):
             check_memory(2 * self.header.n_bytes)
             self._file.seek(0)
             pixels = imagecodecs.webp_decode(self._file.read())[..., :channels]
+        elif self._is_deep_avif:
+            check_memory(4 * self.header.n_bytes)
+            self._file.seek(0)
+            samples = imagecodecs.avif_decode(self._file.read(), numthreads=1)
+            pixels = samples.reshape(*samples.shape[:2], -1)[..., :channels]
         else:
             image = self._image
             if smallest_side is not None:
@@ -89,6 +105,14 @@ class PillowImage(EncodedImage):
             pixels = _pixels(image, channels)
             image.close()  # it may take as much memory as the pixels
         return upright(np.ascontiguousarray(pixels), self._orientation)
+
+
+def _avif_is_deep(file: IO[bytes]) -> bool:
+    """Whether an AVIF has 10 or 12 bits per sample, which stay as they are in 16."""
+    file.seek(0)
+    start = file.read(_AVIF_HEADER_BYTES)
+    at = start.find(b"av1C")
+    return at >= 0 and len(start) > at + 6 and bool(start[at + 6] & _HIGH_BIT_DEPTH)
 
 
 def _channels(image: ImageFile.ImageFile) -> int:
@@ -150,7 +174,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 
 PILLOW = FormatFamily(
     names=tuple(name for name, _, _ in _FORMATS),
-    suffixes=(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp"),
+    suffixes=(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".avif"),
     signature=re.compile(b"|".join(signature for _, signature, _ in _FORMATS), re.DOTALL),
     read_header=PillowImage,
 )
