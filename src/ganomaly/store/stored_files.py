@@ -1,6 +1,7 @@
 """Images, maps and model files in a folder, each by the digest of its content or the number of its prediction."""
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,19 +9,27 @@ from pathlib import Path
 from ganomaly.errors import OutputError
 from ganomaly.files import written_whole
 
-SUFFIX_OF = {
-    "image/png": ".png", "image/jpeg": ".jpg", "image/bmp": ".bmp", "image/webp": ".webp", "image/tiff": ".tif",
-}  # fmt: skip
-"""Endings of stored images by what their bytes are; names of uploads never reach the disk."""
+OTHER = "application/octet-stream"
+_FORMATS = (
+    (rb"\x89PNG", "image/png", ".png"),
+    (rb"\xff\xd8\xff", "image/jpeg", ".jpg"),
+    (rb"BM", "image/bmp", ".bmp"),
+    (rb"RIFF....WEBP", "image/webp", ".webp"),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "image/tiff", ".tif"),
+    (rb"....ftypavi[fs]", "image/avif", ".avif"),
+    (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ", "image/jp2", ".jp2"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "image/jxl", ".jxl"),
+    (rb".{128}DICM", "application/dicom", ".dcm"),
+)
+"""What the first bytes of an image say: its media type, and the ending of its file in the store."""
 
-_SIGNATURES = (
-    (b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"BM", "image/bmp"), (b"RIFF", "image/webp"),
-)  # fmt: skip
+_SUFFIX_OF = {media_type: suffix for _, media_type, suffix in _FORMATS}
+_SIGNATURES = [(re.compile(start, re.DOTALL), media_type) for start, media_type, _ in _FORMATS]
 
 
 def media_type_of(content: bytes) -> str:
-    """What the first bytes of an image say that it is; TIFF where it is none of the others."""
-    return next((kind for start, kind in _SIGNATURES if content.startswith(start)), "image/tiff")
+    """What the first bytes of an image say that it is; its name does not matter."""
+    return next((media_type for start, media_type in _SIGNATURES if start.match(content)), OTHER)
 
 
 def digest_of(content: bytes) -> str:
@@ -41,8 +50,8 @@ class StoredFiles:
         self.folder = folder
 
     def image(self, digest: str, media_type: str) -> Path:
-        """Where the image with this digest is."""
-        return self._by_digest("images", digest, SUFFIX_OF[media_type])
+        """Where the image with this digest is; names of uploads never reach the disk."""
+        return self._by_digest("images", digest, _SUFFIX_OF.get(media_type, ".image"))
 
     def anomaly_map(self, model_id: int, version: int, digest: str) -> Path:
         """Where the map that a version of a model made of an image is."""
