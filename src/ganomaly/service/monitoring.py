@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from ganomaly.service.served_model import PredictedJob
 from ganomaly.service.station import Station
+from ganomaly.store.outbox import count_waiting
 from ganomaly.store.schema import PredictionRow
 from ganomaly.store.statistics import database_bytes
 
@@ -65,6 +66,7 @@ class Metrics:
         )
         self._database = Gauge("ganomaly_database_bytes", "Size of the database", registry=registry)
         self._disk = Gauge("ganomaly_disk_free_bytes", "Free where images are stored", registry=registry)
+        self._outbox = Gauge("ganomaly_webhooks_waiting", "Events not delivered yet", registry=registry)
         self._problems = Gauge(
             "ganomaly_background_problems", "Background tasks that fail", registry=registry
         )
@@ -83,6 +85,8 @@ class Metrics:
             self._drift_alarm.labels(name).set(drift is not None and drift.alarm is not None)
         self._database.set(database_bytes(station.store))
         self._disk.set(shutil.disk_usage(station.store.files.folder).free)
+        with station.store.reading() as session:
+            self._outbox.set(count_waiting(session))
         self._problems.set(len(station.problems))
         return generate_latest(self.registry)
 

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from ganomaly.errors import OutputError
@@ -104,10 +103,6 @@ class StoredFiles:
         except OSError as error:
             raise OutputError(f"cannot remove {path}: {error.strerror or error}") from error
         return size
-
-    def all_images(self) -> Iterator[Path]:
-        """Every stored image."""
-        return (path for path in (self.folder / "images").rglob("*.*") if path.suffix != ".part")
 
     def _by_digest(self, kind: str, digest: str, suffix: str) -> Path:
         return self.folder / kind / digest[:2] / f"{digest}{suffix}"
