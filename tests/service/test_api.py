@@ -261,7 +261,8 @@ def test_health_and_metrics(station: Opened) -> None:
     assert sum(float(line.split()[-1]) for line in counted) == 6
     for name in (
         "ganomaly_stage_seconds_bucket", "ganomaly_queue", "ganomaly_p_value_bucket", "ganomaly_database_bytes",
-        "ganomaly_drift_log10_martingale", "ganomaly_requests_total", "ganomaly_disk_free_bytes", "ganomaly_webhooks_waiting",
+        "ganomaly_drift_log10_martingale", "ganomaly_requests_total", "ganomaly_disk_free_bytes",
+        "ganomaly_webhooks_waiting",
     ):  # fmt: skip
         assert name in text
 
