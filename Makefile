@@ -28,7 +28,7 @@ N ?= 50
 SEED ?= 0
 faults: setup
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[faults]'
-	GANOMALY_FAULTS=$(N) GANOMALY_FAULTS_SEED=$(SEED) OMP_NUM_THREADS=1 $(BIN)/pytest -m faults -s tests/faults tests/service/test_faults.py
+	GANOMALY_FAULTS=$(N) GANOMALY_FAULTS_SEED=$(SEED) OMP_NUM_THREADS=1 $(BIN)/pytest -m faults -s tests/faults tests/service
 
 lint: setup
 	$(BIN)/ruff check .
