@@ -1,5 +1,6 @@
 """A running station: its store, its models in memory, and what goes on in the background."""
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,8 +10,8 @@ from time import monotonic
 
 from ganomaly.calibration import Calibration, ProductCalibration
 from ganomaly.config import GRAPH_ENDINGS
-from ganomaly.errors import GANomalyError, UsageError
-from ganomaly.prediction import load_predictor
+from ganomaly.errors import GANomalyError, UsageError, package_needed
+from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.service.drift_watch import watch_drift
 from ganomaly.service.recalibration import Proposal
 from ganomaly.service.served_model import PredictedJob, Resident, ServedModel
@@ -191,7 +192,7 @@ class Station:
 
     def _registered(self, name: str, path: Path) -> Resident:
         """The version that predicts; a model file that the store does not know is a new one."""
-        predictor = load_predictor(path)
+        predictor = _load(path)
         file = self.store.files.keep_model(path)
         with self.store.writing() as session:
             model = register_model(session, name)
@@ -212,7 +213,7 @@ class Station:
     def _resident(self, resident: Resident, row: VersionRow) -> Resident:
         """The version of a row, with the networks in memory where its file is the same."""
         if row.file != resident.file:
-            predictor = load_predictor(self.store.files.model(row.file))
+            predictor = _load(self.store.files.model(row.file))
             resident = replace(resident, predictor=predictor, file=row.file)
         calibration: Calibration = calibration_of(row)
         if isinstance(resident.predictor.calibration, ProductCalibration):
@@ -260,11 +261,28 @@ class Station:
                 observe(row, predicted)
 
     def _use_threads(self) -> None:
-        if self.settings.threads is not None:
-            with suppress(ModuleNotFoundError):
-                import torch
+        if self.settings.threads is not None and "torch" in sys.modules:  # not where graphs alone are served
+            import torch
 
-                torch.set_num_threads(self.settings.threads)
+            torch.set_num_threads(self.settings.threads)
+
+
+def _load(path: Path) -> Predictor:
+    """Load a model without workers of PyTorch for this thread.
+
+    Each thread that computes with PyTorch has workers of its own, and where a process has more of them than
+    processors, they wait for each other in a slower way. So a model has them in the thread that predicts alone.
+    """
+    if path.suffix.lower() in GRAPH_ENDINGS:
+        return load_predictor(path)
+    with package_needed(f"a model that is not exported, as {path},"):
+        import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return load_predictor(path)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def model_paths(path: Path) -> dict[str, Path]:
