@@ -38,7 +38,7 @@ def settings(models: Path, folder: Path, **changes: Any) -> Settings:
 def client_of(chosen: Settings) -> Iterator[tuple[TestClient, Station]]:
     """A client of a station in this process."""
     station = Station(chosen)
-    with TestClient(make_app(station), raise_server_exceptions=False) as client:
+    with TestClient(make_app(station), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client, station
 
 

@@ -122,6 +122,7 @@ def test_a_broken_image_is_refused_in_one_sentence_and_the_next_one_is_predicted
 def test_limits_of_size_hold_before_anything_is_decoded(model_path: Path, tmp_path: Path) -> None:
     with client_of(settings(model_path, tmp_path, max_bytes=50_000, max_pixels=10_000)) as (client, _):
         assert post(client, bytes(200_000)).status_code == 413
+        assert "at most 0.116 MB" in post(client, bytes(200_000)).json()["error"]
         # without a length that could be known before
         assert post(client, iter([bytes(40_000)] * 5)).status_code == 413
         wide = post(client, png(np.zeros((101, 100), np.uint8)))

@@ -111,7 +111,7 @@ def test_the_last_verdict_is_an_opc_ua_variable(model_path: Path, tmp_path: Path
     from asyncua.sync import Client
 
     with free_port() as port:
-        chosen = settings(model_path, tmp_path, connections=Connections(opcua=port))
+        chosen = settings(model_path, tmp_path, connections=Connections(opcua=str(port)))
         with client_of(chosen) as (client, _):
             answer = post(client, png(textures(1)[0]), params={"name": "part 5"}).json()
             with Client(f"opc.tcp://127.0.0.1:{port}/ganomaly/") as controller:

@@ -50,7 +50,7 @@ def test_another_kind_of_defect_gets_a_key_of_its_own(station: Opened) -> None:
     page = client.get(f"/predictions/{number}").text
     send(client, f"/predictions/{number}/review", page, other="deep scratch", note="left", back="/")
     page = client.get("/").text
-    assert re.search(r'value="deep scratch" class="anomalous" data-key="1"', page)
+    assert re.search(r'value="deep scratch" class="anomalous" data-key="2"', page)
     detail = client.get(f"/predictions/{number}").text
     assert "deep scratch" in detail
     assert "left" in detail

@@ -113,6 +113,16 @@ def test_the_model_learns_too_where_it_is_asked_to(station: Opened) -> None:
     assert opened.models["textures"].resident.version == 1
 
 
+def test_what_the_model_learns_from_replaces_what_calibrated_before_where_it_is_asked_to(
+    station: Opened,
+) -> None:
+    client, _ = station
+    review(client, send(client, textures(15, seed=8)))
+    made = recalibrate(client, update=True, use="replace").json()
+    assert made["version"]["calibration_images"] == 15
+    assert made["proposal"]["replaced"]
+
+
 def test_a_graph_is_recalibrated_but_not_updated(tmp_path) -> None:
     with client_of(settings(MODELS / "paper.onnx", tmp_path)) as (client, _):
         for image in textures(10, seed=8):

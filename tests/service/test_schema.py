@@ -48,7 +48,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
 
     folder: Path = tmp_path_factory.mktemp("station")
     app = make_app(Station(Settings(MODEL, store=str(folder / "station.db"), requests_per_minute=10**6)))
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://localhost") as client:
         for number in range(3):
             client.post(f"/v1/models/{NAME}/predictions", content=image(number)).raise_for_status()
         client.put("/v1/predictions/1/review", json={"label": "normal"}).raise_for_status()

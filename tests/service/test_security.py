@@ -125,6 +125,37 @@ def test_without_keys_this_machine_alone_may_everything(station) -> None:
     assert client.get("/v1/predictions", headers={"Host": "evil.example"}).status_code == 403
 
 
+def test_nobody_is_let_in_without_a_key_through_a_proxy_or_once_there_was_a_key(station) -> None:
+    client, opened = station
+    for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+        assert client.get("/v1/models", headers={name: "203.0.113.7"}).status_code == 401
+    with opened.store.writing() as session:
+        add_key(session, "ann", "admin", "test")
+        revoke_key(session, "ann", "test")
+    assert client.get("/v1/models").status_code == 401
+
+
+def test_a_station_sees_what_it_sent_alone(guarded) -> None:
+    client, _, keys = guarded
+    headers = {"Authorization": f"Bearer {keys['station']}"}
+    own = post(client, IMAGE, headers=headers).json()
+    for path in (f"/v1/predictions/{own['id']}", own["image_url"], own["map_url"], own["overlay_url"]):
+        assert client.get(path, headers=headers).status_code == 200
+        assert client.get(path.replace(f"/{own['id']}", "/1"), headers=headers).status_code == 404
+
+
+def test_a_browser_gets_a_page_and_a_program_a_sentence(guarded) -> None:
+    client, _, keys = guarded
+    page = {"Accept": "text/html"}
+    assert (
+        client.get("/models/textures", headers=page, follow_redirects=False).headers["location"] == "/sign-in"
+    )
+    key = {"Authorization": f"Bearer {keys['admin']}"}
+    missing = client.get("/predictions/99", headers=page | key)
+    assert (missing.status_code, "<h1>" in missing.text) == (404, True)
+    assert list(client.get("/v1/predictions/99", headers=page | key).json()) == ["error"]
+
+
 def test_another_address_needs_keys_to_start(model_path: Path, tmp_path: Path) -> None:
     started = ganomaly("serve", model_path, "--store", tmp_path / "a.db", "--host", "0.0.0.0", "--port", "0")
     assert started.returncode == 2

@@ -50,6 +50,16 @@ def test_a_later_export_adds_and_moves_nothing(store: Store, tmp_path: Path) -> 
     assert len(after) == 20
 
 
+def test_an_image_whose_review_was_corrected_moves(store: Store, tmp_path: Path) -> None:
+    (number,) = add(store, stored(store, 1, b"image"))
+    for label, part in (("dent", "test/dent"), ("normal", "good"), ("scratch", "test/scratch")):
+        with store.writing() as session:
+            add_review(session, number, label, "", "ann")
+        export_reviewed(store, "parts", tmp_path / "out")
+        (path,) = (tmp_path / "out").rglob("*.png")
+        assert part in str(path.parent)
+
+
 def test_an_image_that_was_sent_twice_is_there_once_with_its_latest_label(
     store: Store, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def with_image(store: Store, number: int, days_ago: float, content: bytes | None
         has_image=True,
         has_map=True,
         n_bytes=1000,
+        in_sample=False,
         **({} if content is None else {"digest": content.hex().zfill(64)}),
     )
     store.files.write(store.files.image(made["digest"], "image/png"), b"x" * 1000)
@@ -73,6 +74,12 @@ def test_an_image_that_another_prediction_shares_stays(store: Store) -> None:
     found = rows(store)
     assert not found[old].has_image
     assert is_stored(store, found[new])
+
+
+def test_the_sample_waits_for_its_review(store: Store) -> None:
+    (number,) = add(store, {**with_image(store, 1, 400), "in_sample": True})
+    forget(store, Retention(image_days=1, image_bytes=0), now=NOW)
+    assert rows(store)[number].has_image
 
 
 def test_without_limits_nothing_is_forgotten(store: Store) -> None:

@@ -2,19 +2,28 @@
 
 import os
 import signal
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganomaly.commands.console import Console
 from ganomaly.errors import OutputError, UsageError, package_needed
 from ganomaly.service.settings import Settings
+
+if TYPE_CHECKING:
+    from ganomaly.service.station import Station
 
 KEY_VARIABLE, STORE_VARIABLE, SECRET_VARIABLE = (
     "GANOMALY_API_KEY",
     "GANOMALY_STORE",
     "GANOMALY_WEBHOOK_SECRET",
 )
+
+ENVIRONMENT = "environment"
+"""Name of the key that the environment holds."""
 
 
 def serve(console: Console, settings: Settings) -> None:
@@ -26,14 +35,16 @@ def serve(console: Console, settings: Settings) -> None:
         from ganomaly.service.connections import connections_within
         from ganomaly.service.monitoring import log, log_to_stderr
         from ganomaly.service.station import Station
-        from ganomaly.store.keys import has_keys, set_key
+        from ganomaly.store.keys import has_keys, list_keys, revoke_key, set_key
     console.say(f"loading {settings.models}")
     station = Station(settings)
     try:
         secret = os.environ.get(KEY_VARIABLE)
         with station.store.writing() as session:
             if secret:
-                set_key(session, "environment", "admin", secret)
+                set_key(session, ENVIRONMENT, "admin", secret)
+            elif any(row.name == ENVIRONMENT and row.revoked is None for row in list_keys(session)):
+                revoke_key(session, ENVIRONMENT, "command line")  # it was that of an earlier start
             if not settings.is_local and not has_keys(session):
                 raise UsageError(
                     f"on {settings.host} others can reach the station, so keys are needed: make one with "
@@ -57,16 +68,29 @@ def serve(console: Console, settings: Settings) -> None:
         h11_max_incomplete_event_size=32 * 1024,
     )
     server = uvicorn.Server(config)
-    address = f"http://{settings.host}:{settings.port}/"
-    log("started", address=address, models=list(station.models), process=os.getpid())
-    console.say(f"{', '.join(station.models)} on {address}")
-    _end_on_signals(server)
-    try:
-        server.run()
-    except SystemExit:  # with a status of its own; why was logged
-        raise OutputError(
-            f"cannot listen on {address}; is another program there? Name a free --port"
-        ) from None
+    with _listening(settings.host, settings.port, station) as listening:
+        address = f"http://{settings.host}:{listening.getsockname()[1]}/"
+        log("started", address=address, models=list(station.models), process=os.getpid())
+        console.say(f"{', '.join(station.models)} on {address}; Ctrl-C ends it")
+        _end_on_signals(server)
+        server.run(sockets=[listening])
+    log("ended")
+
+
+@contextmanager
+def _listening(host: str, port: int, station: "Station") -> Iterator[socket.socket]:
+    """Listen at an address, so that what is announced is true."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            station.close()
+            raise OutputError(
+                f"cannot listen on {host}, port {port}: {error.strerror or error}; name a free --port"
+            ) from error
+        yield listening
 
 
 def _end_on_signals(server: Any) -> None:
@@ -88,11 +112,11 @@ def add_key(console: Console, store: str, files: Path | None, name: str, role: s
     opened.close()
 
 
-def list_keys(store: str, files: Path | None) -> None:
+def show_keys(store: str, files: Path | None) -> None:
     """Print all keys by name and role."""
     with package_needed("ganomaly serve"):
         from ganomaly.store import keys, open_store
-    opened = open_store(store, files)
+    opened = open_store(store, files, new=False)
     with opened.reading() as session:
         for row in keys.list_keys(session):
             state = "valid" if row.revoked is None else f"revoked {row.revoked:%Y-%m-%d}"
@@ -100,11 +124,11 @@ def list_keys(store: str, files: Path | None) -> None:
     opened.close()
 
 
-def revoke_key(console: Console, store: str, files: Path | None, name: str) -> None:
+def end_key(console: Console, store: str, files: Path | None, name: str) -> None:
     """End a key."""
     with package_needed("ganomaly serve"):
         from ganomaly.store import keys, open_store
-    opened = open_store(store, files)
+    opened = open_store(store, files, new=False)
     with opened.writing() as session:
         keys.revoke_key(session, name, "command line")
     console.say(f"{name} is revoked")

@@ -79,6 +79,12 @@ def serve(
         int, typer.Option(metavar="N", min=1, help="Images that wait for a model; more are refused.")
     ] = 64,
     max_megabytes: Annotated[float, typer.Option(metavar="N", min=0.001, help="Largest upload.")] = 64,
+    max_megapixels: Annotated[
+        float,
+        typer.Option(
+            metavar="N", min=0.001, help="Largest image; large ones take long, and others wait for them."
+        ),
+    ] = 25,
     drift_rate: Annotated[
         float, typer.Option(metavar="RATE", help="Share of undisturbed stations that may ever report drift.")
     ] = 0.01,
@@ -107,13 +113,14 @@ def serve(
         ),
     ] = None,
     mqtt: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="MQTT broker to publish verdicts to.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="MQTT broker for verdicts, or mqtts://user:password@host:port/prefix."
+        ),
     ] = None,
     opcua: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT", min=1, max=65535, help="Port for an OPC-UA server with the last verdicts."
-        ),
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where an OPC UA server with the last verdicts listens."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads that compute \\[default: all processors].")
@@ -145,6 +152,7 @@ def serve(
         sample_share=sample_share,
         queue=queue,
         max_bytes=int(max_megabytes * 1e6),
+        max_pixels=int(max_megapixels * 1e6),
         drift_alpha=drift_rate,
         webhooks=tuple(webhook or ()),
         webhook_secret=os.environ.get("GANOMALY_WEBHOOK_SECRET", ""),
@@ -180,7 +188,7 @@ def add_key(
 def list_keys(store: StoreUrl = STORE, files: Files = None, debug: Debug = False) -> None:
     """List names and roles."""
     with heavy_imports(EXTRA):
-        from ganomaly.commands.serve import list_keys as run
+        from ganomaly.commands.serve import show_keys as run
 
     run(store, files)
 
@@ -190,7 +198,7 @@ def revoke_key(name: Name, store: StoreUrl = STORE, files: Files = None, debug: 
     """End a key."""
     with heavy_imports(EXTRA):
         from ganomaly.commands.console import Console
-        from ganomaly.commands.serve import revoke_key as run
+        from ganomaly.commands.serve import end_key as run
 
     run(Console(), store, files, name)
 

@@ -10,7 +10,7 @@ from ganomaly.store.statistics import store_statistics
 
 def migrate(console: Console, url: str, files: Path | None, revision: str) -> None:
     """Bring the tables to a form."""
-    store = open_store(url, files, migrate=False)
+    store = open_store(url, files, migrate=False, new=False)
     migrate_store(store, revision)
     store.close()
     console.say(
@@ -20,7 +20,7 @@ def migrate(console: Console, url: str, files: Path | None, revision: str) -> No
 
 def stats(console: Console, url: str, files: Path | None) -> None:
     """Count what a store holds."""
-    store = open_store(url, files)
+    store = open_store(url, files, new=False)
     found = store_statistics(store)
     store.close()
     for model in found.models:
@@ -30,7 +30,7 @@ def stats(console: Console, url: str, files: Path | None) -> None:
 
 def export(console: Console, url: str, files: Path | None, model: str, out: Path) -> None:
     """Write reviewed images as a dataset."""
-    store = open_store(url, files)
+    store = open_store(url, files, new=False)
     counts = export_reviewed(store, model, out)
     store.close()
     missing = counts.pop("missing", 0)

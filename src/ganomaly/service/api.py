@@ -26,9 +26,10 @@ from ganomaly.service.learning import propose
 from ganomaly.service.security import Gate, RequestError
 from ganomaly.service.station import Station
 from ganomaly.service.uploads import check_header, read_upload
+from ganomaly.store.keys import Caller
 from ganomaly.store.predictions import Filter, Order, find_by_key, list_predictions
-from ganomaly.store.reviews import add_review, get_prediction, reviews_of, undo_review
-from ganomaly.store.schema import MAX_KEY, PredictionRow, VersionRow
+from ganomaly.store.reviews import UnknownPredictionError, add_review, get_prediction, reviews_of, undo_review
+from ganomaly.store.schema import MAX_KEY, MAX_LABEL, PredictionRow, VersionRow
 from ganomaly.store.stored_files import digest_of
 from ganomaly.store.versions import find_model, versions_of
 
@@ -73,9 +74,9 @@ def _add_predicting(router: APIRouter, station: Station, gate: Gate) -> None:
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=MAX_KEY)] = None,
     ) -> PredictionAnswer:
         """Predict one image and store the prediction: once this answers, it is stored."""
-        await asyncio.to_thread(gate, request, "station")
+        caller = await asyncio.to_thread(gate, request, "station")
         served = station.model(model)
-        upload = await read_upload(request, station.settings, name)
+        upload = await read_upload(request, station.settings, name, source_of(caller))
         if idempotency_key is not None:
             known = await asyncio.to_thread(_known, station, served.resident.model_id, idempotency_key)
             if known is not None:
@@ -83,6 +84,22 @@ def _add_predicting(router: APIRouter, station: Station, gate: Gate) -> None:
         await asyncio.to_thread(check_header, upload, station.settings)
         row = await answered(served.submit(upload), station.settings.request_seconds)
         return PredictionAnswer.of(_same_image(row, upload.content), model)
+
+
+def source_of(caller: Caller) -> str:
+    """What a prediction says of who sent its image."""
+    return f"http {caller.name}"[:MAX_LABEL]
+
+
+def check_own(caller: Caller, row: PredictionRow) -> None:
+    """Raise `UnknownPredictionError` if a station's key asks for what another one sent."""
+    if not caller.may("reviewer") and row.source != source_of(caller):
+        raise UnknownPredictionError(f"the key {caller.name} sent no image with prediction {row.id}")
+
+
+def _check_may_see(station: Station, caller: Caller, number: int) -> None:
+    with station.store.reading() as session:
+        check_own(caller, get_prediction(session, number))
 
 
 async def answered(future: "Future[PredictionRow]", seconds: float) -> PredictionRow:
@@ -152,28 +169,29 @@ def _add_reading(router: APIRouter, station: Station, gate: Gate) -> None:
     @router.get("/predictions/{id}")
     def prediction(request: Request, number: PredictionId) -> PredictionAnswer:
         """One prediction, with its reviews."""
-        gate(request, "station")
+        caller = gate(request, "station")
         with station.store.reading() as session:
             row = get_prediction(session, number)
+            check_own(caller, row)
             return PredictionAnswer.of(row, station.name_of(row.model_id), reviews_of(session, number))
 
     @router.get("/predictions/{id}/image", response_class=FileResponse)
     def image(request: Request, number: PredictionId) -> Response:
         """The image as it was sent."""
-        gate(request, "station")
+        _check_may_see(station, gate(request, "station"), number)
         path, media_type = stored_image(station, number)
         return FileResponse(path, media_type=media_type)
 
     @router.get("/predictions/{id}/map", response_class=FileResponse)
     def anomaly_map(request: Request, number: PredictionId) -> Response:
         """The anomaly map: 16-bit gray PNG at the network's size, half of white is the threshold."""
-        gate(request, "station")
+        _check_may_see(station, gate(request, "station"), number)
         return FileResponse(stored_map(station, number), media_type="image/png")
 
     @router.get("/predictions/{id}/overlay", response_class=Response)
     def overlay(request: Request, number: PredictionId) -> Response:
         """The image with its anomaly map in colours, as JPEG of at most 1,024 px."""
-        gate(request, "station")
+        _check_may_see(station, gate(request, "station"), number)
         return Response(overlay_jpeg(station, number), media_type="image/jpeg")
 
 

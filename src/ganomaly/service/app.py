@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -18,7 +18,7 @@ from ganomaly.service.api import api_routes, error_response
 from ganomaly.service.limits import Limits
 from ganomaly.service.line import Line
 from ganomaly.service.monitoring import LOG, Metrics
-from ganomaly.service.pages import add_pages
+from ganomaly.service.pages import PageRenderer, add_pages
 from ganomaly.service.security import Gate, RequestError
 from ganomaly.service.served_model import QueueFullError
 from ganomaly.service.station import Station
@@ -60,7 +60,6 @@ def make_app(station: Station) -> FastAPI:
     )
     gate = Gate(station)
     metrics = Metrics(station)
-    _add_errors(app)
     app.include_router(api_routes(station, gate))
     _add_health(app, station)
 
@@ -70,7 +69,8 @@ def make_app(station: Station) -> FastAPI:
         gate(request, "station")
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    add_pages(app, station, gate)
+    render = add_pages(app, station, gate)
+    _add_errors(app, render)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Limits, settings=station.settings, metrics=metrics)
     return app
@@ -85,7 +85,7 @@ def _add_health(app: FastAPI, station: Station) -> None:
     @app.get("/health/ready", responses={503: {"model": HealthAnswer}})
     def ready(response: Response) -> HealthAnswer:
         """Whether it can predict and store."""
-        problems = dict(station.problems)
+        problems = {**station.problems, **station.slow_models()}
         try:
             with station.store.reading() as session:
                 session.connection()
@@ -114,28 +114,38 @@ def status_of(error: GANomalyError) -> tuple[int, dict[str, str]]:
             return 503, {"Retry-After": RETRY_SECONDS}
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, render: PageRenderer) -> None:
+    def answer(
+        request: Request, status: int, sentence: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if not wants_page or request.url.path.startswith("/v1/"):
+            return error_response(status, sentence, headers)
+        if status == 401:
+            return RedirectResponse("/sign-in", 303)
+        return render(request, "refused.html.j2", None, status=status, reason=sentence, back="/")
+
     @app.exception_handler(GANomalyError)
-    def refused(_: Request, error: Exception) -> JSONResponse:
+    def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, GANomalyError)
         status, headers = status_of(error)
         if status == 503:
             LOG.warning("%s", error)
-        return error_response(status, str(error), headers)
+        return answer(request, status, str(error), headers)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: Exception) -> JSONResponse:
+    def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first: dict[str, Any] = dict(error.errors()[0])
         where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return error_response(422, f"{where}: {first['msg'].lower()}")
+        return answer(request, 422, f"{where}: {first['msg'].lower()}")
 
     @app.exception_handler(HTTPException)
-    def http_error(_: Request, error: Exception) -> JSONResponse:
+    def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return error_response(error.status_code, str(error.detail), dict(error.headers or {}))
+        return answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    def unexpected(_: Request, error: Exception) -> JSONResponse:
+    def unexpected(request: Request, error: Exception) -> Response:
         LOG.error("unexpected error", exc_info=error)
-        return error_response(500, f"unexpected {type(error).__name__}; the log has more")
+        return answer(request, 500, f"unexpected {type(error).__name__}; the log has more")

@@ -136,7 +136,7 @@ def _write(store: Store, row: DriftRow, webhooks: tuple[str, ...]) -> DriftRow:
                 "cause": row.alarm_cause,
                 "created": row.changed.isoformat(),
             }
-            key = f"drift {model.name} {row.version} {row.alarm_prediction}"
+            key = f"drift {model.name} {model.created.isoformat()} {row.version} {row.alarm_prediction}"
             add_to_outbox(session, webhooks, model.name, key, payload)
         if row.alarm is None and was_alarmed is not None:
             add_event(session, "drift watch", "drift explained by reviews", subject)

@@ -1,15 +1,17 @@
 """What the button "recalibrate" does: a proposal from the reviewed sample, compared before it is taken."""
 
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 
 from ganomaly.calibration import Calibration, ProductCalibration
 from ganomaly.data.sources.files import ImageFile, ImageFiles
-from ganomaly.errors import UsageError, package_needed
+from ganomaly.errors import TrainingError, UsageError, package_needed
 from ganomaly.prediction import Predictor
 from ganomaly.service.answers import RecalibrationRequest
 from ganomaly.service.recalibration import (
@@ -17,6 +19,7 @@ from ganomaly.service.recalibration import (
     Proposal,
     propose_rate,
     propose_recalibration,
+    shortfall_of,
 )
 from ganomaly.service.station import Station
 from ganomaly.store.schema import NORMAL, UNSURE, PredictionRow
@@ -91,7 +94,13 @@ def _with_update(station: Station, name: str, proposal: Proposal) -> Proposal:
     version = proposal.version
     details = {**(version.details or {}), "added": result.added, "in_banks": result.in_banks}
     new = NewVersion(file, calibration, "update", version.created_by, version.based_on, details)
-    return replace(proposal, version=new, before=before, after=after, shortfall=calibration.shortfall())
+    return replace(proposal, version=new, before=before, after=after, shortfall=shortfall_of(calibration))
+
+
+def _without(scores: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores without others that are among them, each as often as it is there."""
+    left = Counter(scores.tolist()) - Counter(others.tolist())
+    return np.array(sorted(left.elements()), dtype=np.float64)
 
 
 def _compared_anew(
@@ -99,7 +108,13 @@ def _compared_anew(
 ) -> tuple[Counts, Counts, Calibration]:
     """Verdicts of both on reviewed images, which both predict now."""
     old, new = predictors
-    calibration = replace(new.calibration, false_alarm_rate=proposal.version.calibration.false_alarm_rate)
+    scores = new.calibration.scores
+    if (proposal.version.details or {}).get("replaced"):
+        scores = _without(scores, old.calibration.scores)
+    try:
+        calibration = Calibration(scores, proposal.version.calibration.false_alarm_rate)
+    except TrainingError as error:
+        raise UsageError(f"too few images calibrate after an update: {error}") from error
     row = PredictionRow
     with station.store.reading() as session:
         query = select(row).where(

@@ -128,10 +128,11 @@ class _LimitError(RequestError, HTTPException):  # type: ignore[misc]  # they me
     def __init__(self, status: int, sentence: str) -> None:
         HTTPException.__init__(self, status, sentence)
         RequestError.__init__(self, status, sentence, {"Connection": "close"})
+        self.detail = sentence
 
     def __str__(self) -> str:
         return str(self.detail)
 
 
 def _too_large(limit: int) -> _LimitError:
-    return _LimitError(413, f"a request has at most {limit / 2**20:.3g} MiB")
+    return _LimitError(413, f"a request has at most {limit / 1e6:.3g} MB")

@@ -1,9 +1,11 @@
 """Connects a station to its line: folder and camera in, webhooks, MQTT and OPC UA out."""
 
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.service.answers import PredictionAnswer
@@ -63,7 +65,7 @@ class Line:
         for url in settings.webhooks:
             check_url(url)
         try:
-            self._receivers += _receivers(connections, list(station.models))
+            self._receivers += _receivers(connections, list(station.models), str(settings.port))
             for name, run in self._feeds(connections):
                 thread = threading.Thread(target=self._feed, args=(name, run), name=name, daemon=True)
                 self._threads.append(thread)
@@ -192,13 +194,25 @@ def send_webhooks(store: Store, secret: str, stop: threading.Event) -> None:
 
 
 class _Mqtt:
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, station: str) -> None:
         from ganomaly.service.mqtt import MqttPublisher
 
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal():
-            raise UsageError(f"--mqtt {address} is not HOST:PORT, such as broker:1883")
-        self._publisher = MqttPublisher(host, int(port))
+        url = urlsplit(address if "://" in address else f"mqtt://{address}")
+        try:
+            port = url.port
+        except ValueError:
+            port = None
+        if url.scheme not in ("mqtt", "mqtts") or not url.hostname or port is None:
+            raise UsageError("--mqtt is HOST:PORT, or a URL such as mqtts://user:password@broker:8883/prefix")
+        self._publisher = MqttPublisher(
+            url.hostname,
+            port,
+            prefix=url.path.strip("/") or "ganomaly",
+            client_id=f"ganomaly-{socket.gethostname()}-{station}",
+            user=url.username,
+            password=url.password,
+            tls=url.scheme == "mqtts",
+        )
         self._known: dict[str, Any] = {}
 
     def predicted(self, model: str, prediction: Mapping[str, Any]) -> None:
@@ -214,10 +228,13 @@ class _Mqtt:
 
 
 class _OpcUa:
-    def __init__(self, port: int, models: list[str]) -> None:
+    def __init__(self, address: str, models: list[str]) -> None:
         from ganomaly.service.opcua import OpcUaServer
 
-        self._server = OpcUaServer(port=port)
+        host, _, port = address.rpartition(":")
+        if not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise UsageError(f"--opcua {address} is not PORT or HOST:PORT, such as 0.0.0.0:4840")
+        self._server = OpcUaServer(host or "127.0.0.1", int(port))
         for model in models:
             self._server.add_model(model)
 
@@ -231,10 +248,10 @@ class _OpcUa:
         self._server.close()
 
 
-def _receivers(connections: Connections, models: list[str]) -> list[Receiver]:
+def _receivers(connections: Connections, models: list[str], station: str) -> list[Receiver]:
     receivers: list[Receiver] = []
     if connections.mqtt is not None:
-        receivers.append(_Mqtt(connections.mqtt))
+        receivers.append(_Mqtt(connections.mqtt, station))
     if connections.opcua is not None:
         receivers.append(_OpcUa(connections.opcua, models))
     return receivers

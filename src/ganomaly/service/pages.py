@@ -36,7 +36,7 @@ STRIP = 13
 LIVE = 24
 KEYS_OF_KINDS = "123456789"
 FIRST_KINDS = ("defect",)
-"""Kinds that are offered before a review named another."""
+"""Kinds that always have the first keys; others follow in the order in which they were first named."""
 
 VIEWS = {
     "queue": "To review",
@@ -74,7 +74,7 @@ class Wanted(BaseModel, frozen=True):
     @property
     def order(self) -> Order:
         """Worst first; the sample as it came, so that no gap is left before an image."""
-        return {"all": "newest", "sample": "oldest"}.get(self.view, "worst")  # type: ignore[return-value]
+        return {"all": "newest", "sample": "oldest"}.get(self.view, "worst")  # type: ignore[return-value]  # one of the orders
 
     def filter(self, model_id: int | None) -> Filter:
         """The same for the store.
@@ -145,7 +145,7 @@ class PageRenderer:
             token_field=TOKEN_FIELD,
             version=__version__,
             models=list(self.station.models),
-            problems=self.station.problems,
+            problems={**self.station.problems, **self.station.slow_models()},
             views=VIEWS,
             **values,
         )
@@ -158,8 +158,8 @@ class PageRenderer:
 Token = Annotated[str | None, Form(alias=TOKEN_FIELD, max_length=200)]
 
 
-def add_pages(app: FastAPI, station: Station, gate: Gate) -> None:
-    """Add all pages."""
+def add_pages(app: FastAPI, station: Station, gate: Gate) -> PageRenderer:
+    """Add all pages; return what renders them."""
     render = PageRenderer(station, gate)
     router = APIRouter(include_in_schema=False)
     _add_lists(router, render)
@@ -174,6 +174,8 @@ def add_pages(app: FastAPI, station: Station, gate: Gate) -> None:
     def report_style() -> FileResponse:
         """The style of the report, which the pages share."""
         return FileResponse(report.STYLE, media_type="text/css")
+
+    return render
 
 
 def _add_lists(router: APIRouter, render: PageRenderer) -> None:
@@ -247,7 +249,7 @@ def _add_lists(router: APIRouter, render: PageRenderer) -> None:
 
 def _details(session: Any, station: Station, row: PredictionRow) -> dict[str, Any]:
     """What is shown beside an image."""
-    kinds = list(dict.fromkeys([*labels_of(session, row.model_id), *FIRST_KINDS]))
+    kinds = list(dict.fromkeys([*FIRST_KINDS, *labels_of(session, row.model_id)]))
     served = station.models.get(station.name_of(row.model_id))
     return {
         "kinds": list(zip(KEYS_OF_KINDS, kinds, strict=False)),

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ganomaly.calibration import ROUNDING, Calibration
+from ganomaly.calibration.conformal import images_needed
 from ganomaly.errors import TrainingError, UsageError
 from ganomaly.store.sample import Sample, complete_sample
 from ganomaly.store.schema import NORMAL, UNSURE, ModelRow, PredictionRow, VersionRow
@@ -153,6 +154,18 @@ def propose_rate(session: Session, model: ModelRow, actor: str, false_alarm_rate
     return _proposal(session, model, active, calibration, "false-alarm rate", actor, details, None)
 
 
+def shortfall_of(calibration: Calibration) -> str | None:
+    """A sentence if there are too few calibration images for the false-alarm rate, else None."""
+    if calibration.enough:
+        return None
+    needed = images_needed(calibration.false_alarm_rate)
+    return (
+        f"A false-alarm rate of {calibration.false_alarm_rate:.2%} needs {needed} calibration images, and there are "
+        f"{len(calibration.scores)}, so that it is {calibration.attained_rate:.2%} instead: review "
+        f"{needed - len(calibration.scores)} normal images of the sample more, or choose a higher rate"
+    )
+
+
 def same_networks(session: Session, model_id: int, file: str) -> list[int]:
     """Versions of a model with this file: their scores can be compared."""
     return [version.number for version in versions_of(session, model_id) if version.file == file]
@@ -218,5 +231,5 @@ def _proposal(
         session, model.id, versions, (active.threshold, calibration.threshold)
     )
     new = NewVersion(active.file, calibration, reason, actor, active.number, details)
-    shortfall = None if calibration.enough else calibration.shortfall()
+    shortfall = shortfall_of(calibration)
     return Proposal(new, before, after, sample, shortfall)

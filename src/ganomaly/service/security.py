@@ -13,10 +13,12 @@ from fastapi import Request
 from ganomaly.errors import GANomalyError
 from ganomaly.service.settings import LOOPBACK
 from ganomaly.service.station import Station
-from ganomaly.store.keys import Caller, Role, caller_of_key, caller_of_session, has_keys
+from ganomaly.store.keys import Caller, Role, caller_of_key, caller_of_session, ever_had_keys
 
 SESSION_COOKIE, TOKEN_COOKIE = "ganomaly_session", "ganomaly_token"
 TOKEN_HEADER, TOKEN_FIELD = "x-csrf-token", "csrf_token"
+FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+NO_KEY = "a key is needed, Authorization: Bearer KEY; `ganomaly serve keys add NAME` makes one"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LOCAL = Caller("local", "admin")
 """Who asks on a station that only this machine can reach and that has no keys."""
@@ -85,8 +87,10 @@ class Gate:
         self._station = station
         self._rate = RateLimit(station.settings.requests_per_minute)
 
-    def __call__(self, request: Request, role: Role, *, form_token: str | None = None) -> Caller:
-        """Who asks.
+    def __call__(
+        self, request: Request, role: Role, *, form_token: str | None = None, later: bool = False
+    ) -> Caller:
+        """Who asks; with `later`, the token of a form is checked once the form was read.
 
         Raises
         ------
@@ -104,17 +108,24 @@ class Gate:
                 caller = caller_of_session(session, cookie)
             else:
                 caller = None
-            if caller is None and secret is None and self._station.settings.is_local:
-                caller = None if has_keys(session) else LOCAL
+            if caller is None and secret is None and self._is_direct(request):
+                caller = None if ever_had_keys(session) else LOCAL
         self.check_rate(request, None if caller is LOCAL else caller)
         if caller is None:
-            sentence = "this key is not valid" if secret else "a key is needed: Authorization: Bearer KEY"
+            sentence = "this key is not valid" if secret else NO_KEY
             raise RequestError(401, sentence, {"WWW-Authenticate": "Bearer"})
-        if secret is None and request.method not in SAFE_METHODS:
+        if secret is None and request.method not in SAFE_METHODS and not later:
             check_same_site(request, form_token)
         if not caller.may(role):
-            raise RequestError(403, f"the key {caller.name} is one of a {caller.role}; this takes a {role}")
+            raise RequestError(
+                403, f"the key {caller.name} is one of a {caller.role}; this takes the role {role}"
+            )
         return caller
+
+    def _is_direct(self, request: Request) -> bool:
+        """Whether a request comes from this machine, and not from others through a proxy on it."""
+        forwarded = any(name in request.headers for name in FORWARDING_HEADERS)
+        return self._station.settings.is_local and not forwarded
 
     def check_rate(self, request: Request, caller: Caller | None = None) -> None:
         """Raise `RequestError` 429 if this caller, or this address, asks too often."""
@@ -124,7 +135,7 @@ class Gate:
     def _check_host(self, request: Request) -> None:
         """On a station for this machine alone, refuse names that another site may have pointed here."""
         host = (request.url.hostname or "").lower()
-        if self._station.settings.is_local and host not in (*LOOPBACK, "testserver"):
+        if self._station.settings.is_local and host not in LOOPBACK:
             raise RequestError(403, "this station answers to localhost only")
 
 

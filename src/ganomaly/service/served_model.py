@@ -122,6 +122,8 @@ class ServedModel:
         self.resident = resident
         self.reconstructs = True
         """Whether the method gives a reconstruction to show; known after the first prediction."""
+        self.busy_since: float | None = None
+        """When the batch that is predicted now was begun, on the clock of `time.monotonic`; None while it waits."""
         self._on_predicted = on_predicted
         self._batch_size = batch_size
         self._begin = begin
@@ -156,10 +158,10 @@ class ServedModel:
             ) from None
         return job.future
 
-    def close(self) -> None:
-        """Predict what waits, then end."""
+    def close(self, seconds: float) -> None:
+        """Predict what waits, then end; give up after so many seconds: what was not answered is sent again."""
         self._ending.set()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         self._begin()
@@ -178,7 +180,9 @@ class ServedModel:
             # whoever went away does not keep others waiting
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if jobs:
+                self.busy_since = monotonic()
                 self._predict(jobs)
+                self.busy_since = None
 
     def _predict(self, jobs: list[Job]) -> None:
         resident = self.resident

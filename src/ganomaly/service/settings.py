@@ -26,9 +26,9 @@ class Connections:
     feed : str or None
         The model that predicts these; the only one if left out.
     mqtt : str or None
-        Host and port of a broker.
-    opcua : int or None
-        Port of an OPC-UA server.
+        Host and port of a broker, or its URL, `mqtts://user:password@host:port/prefix`.
+    opcua : str or None
+        Port of an OPC UA server, or address and port.
     """
 
     watch: Path | None = None
@@ -36,7 +36,7 @@ class Connections:
     camera_interval: float = 1.0
     feed: str | None = None
     mqtt: str | None = None
-    opcua: int | None = None
+    opcua: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Settings:
     sample_first: int = 200
     sample_share: float = 0.02
     max_bytes: int = 64 * 2**20
-    max_pixels: int = 100_000_000
+    max_pixels: int = 25_000_000
     queue: int = 64
     batch_size: int = 16
     request_seconds: float = 30.0

@@ -121,6 +121,16 @@ class Station:
                 self._names[model_id] = session.get_one(ModelRow, model_id).name
         return self._names[model_id]
 
+    def slow_models(self) -> dict[str, str]:
+        """Models that have predicted one batch for longer than a request may take, and for how long."""
+        now, longest = monotonic(), self.settings.request_seconds
+        busy = {name: served.busy_since for name, served in self.models.items()}
+        return {
+            name: f"it has predicted the same images for {now - since:.0f} s; smaller ones take less"
+            for name, since in busy.items()
+            if since is not None and now - since > longest
+        }
+
     def in_background(self, name: str, task: Callable[[], None]) -> None:
         """Let a task run every few seconds; what it raises is one of the `problems` until it succeeds."""
         self._background_tasks[name] = task
@@ -184,8 +194,9 @@ class Station:
     def close(self) -> None:
         """Finish what was accepted, then end."""
         self._ending.set()
+        until = monotonic() + self.settings.request_seconds
         for served in self.models.values():
-            served.close()
+            served.close(max(0.1, until - monotonic()))
         self._writer.close()
         self._background.join()
         self.store.close()

@@ -187,7 +187,11 @@ class StoreWriter:
                     "created": row.created.isoformat(),
                 }
                 add_to_outbox(
-                    session, self._settings.webhooks, predicted.resident.model, f"anomaly {row.id}", payload
+                    session,
+                    self._settings.webhooks,
+                    predicted.resident.model,
+                    f"anomaly {row.id} {payload['created']}",
+                    payload,
                 )
 
 

@@ -25,6 +25,7 @@ def add_upload_page(router: APIRouter, render: "PageRenderer") -> None:
 
     @router.post("/upload")
     async def upload(request: Request) -> Response:
+        await asyncio.to_thread(render.gate, request, "station", later=True)
         form = await read_form(request, station.settings)
         await asyncio.to_thread(render.gate, request, "station", form_token=form.text(TOKEN_FIELD))
         served = station.model(form.text("model"))

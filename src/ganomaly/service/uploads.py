@@ -81,7 +81,7 @@ async def read_form(request: Request, settings: Settings) -> ImageForm:
     return ImageForm(fields, await image.read(), image.filename or "")
 
 
-async def read_upload(request: Request, settings: Settings, name: str) -> Upload:
+async def read_upload(request: Request, settings: Settings, name: str, source: str) -> Upload:
     """Read the image of a request: its body, or the field `image` of a form.
 
     Parameters
@@ -92,6 +92,8 @@ async def read_upload(request: Request, settings: Settings, name: str) -> Upload
         With the limits.
     name : str
         What the sender calls the part; the file name of a form if empty.
+    source : str
+        Who sends it.
 
     Raises
     ------
@@ -108,7 +110,7 @@ async def read_upload(request: Request, settings: Settings, name: str) -> Upload
     key = request.headers.get("idempotency-key")
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
         raise RequestError(422, f"an Idempotency-Key has 1 to {MAX_KEY} printable characters")
-    return Upload(body, clean_name(name), key or secrets.token_hex(16))
+    return Upload(body, clean_name(name), key or secrets.token_hex(16), source)
 
 
 def check_header(upload: Upload, settings: Settings) -> None:

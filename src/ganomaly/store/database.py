@@ -90,7 +90,9 @@ def insert_new(
     session.execute(statement, list(rows))
 
 
-def open_store(url: str, folder: str | Path | None = None, *, migrate: bool = True) -> Store:
+def open_store(
+    url: str, folder: str | Path | None = None, *, migrate: bool = True, new: bool = True
+) -> Store:
     """Open a store, and bring its tables to the newest form.
 
     Parameters
@@ -101,6 +103,8 @@ def open_store(url: str, folder: str | Path | None = None, *, migrate: bool = Tr
         For images, maps and models; beside the SQLite file if left out.
     migrate : bool
         Whether to bring the tables to their newest form.
+    new : bool
+        Whether a SQLite file that does not exist is made.
 
     Raises
     ------
@@ -124,6 +128,8 @@ def open_store(url: str, folder: str | Path | None = None, *, migrate: bool = Tr
         if backend != "sqlite" or not parsed.database:
             raise UsageError("a store in PostgreSQL needs --files, a folder for the images")
         folder = Path(parsed.database).with_suffix(".files")
+    if backend == "sqlite" and parsed.database:
+        check_sqlite_path(Path(parsed.database), new=new)
     folder = Path(folder)
     make_folder(folder, " for images")
     try:
@@ -195,14 +201,18 @@ _pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_ti
 _first_connection = threading.Lock()
 
 
+def check_sqlite_path(path: Path, *, new: bool) -> None:
+    """Raise `UsageError` if there can be no SQLite file at a path, or there is none and it is not to be made."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"--store {path}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--store {path}: no permission to write in {folder}")
+    if not new and not path.is_file():
+        raise UsageError(f"--store {path}: there is no such store; `ganomaly serve` makes one")
+
+
 def _sqlite(url: str) -> Engine:
-    path = make_url(url).database
-    if path and path != ":memory:":
-        folder = Path(path).absolute().parent
-        if not folder.is_dir():
-            raise UsageError(f"--store {path}: the folder {folder} does not exist; make it first")
-        if not os.access(folder, os.W_OK):
-            raise UsageError(f"--store {path}: no permission to write in {folder}")
     engine = create_engine(url, pool_size=10)
 
     # the driver begins transactions late and without asking, so that two writers could meet in a deadlock

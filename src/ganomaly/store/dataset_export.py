@@ -1,6 +1,7 @@
 """Reviewed images as a dataset in MVTec AD layout, ready for `fit`, `update` and `evaluate`."""
 
 import hashlib
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from ganomaly.store.database import Store
 from ganomaly.store.schema import NORMAL, UNSURE, PredictionRow
 from ganomaly.store.versions import find_model
 
+_OURS = re.compile(r"\d{9}_[0-9a-f]{8}")
 TEST_SHARE = 4  # one normal image in so many is for testing
 
 
@@ -20,8 +22,8 @@ def export_reviewed(store: Store, model: str, folder: Path) -> Counter[str]:
     """Copy reviewed images to `train/good`, `test/good` and `test/<kind>` in a folder.
 
     Of the normal images a quarter is for testing, chosen by their content: the same image is always in the same part,
-    so that a later export adds images and moves none. Images that a review was unsure of are left out, and an image
-    that was sent several times is there once, with its latest label.
+    so that a later export adds images, and moves those alone whose review was corrected. Images that a review was
+    unsure of are left out, and an image that was sent several times is there once, with its latest label.
 
     Parameters
     ----------
@@ -54,6 +56,10 @@ def export_reviewed(store: Store, model: str, folder: Path) -> Counter[str]:
         latest = {row.digest: row for row in session.scalars(query.order_by(PredictionRow.id))}
     if not latest:
         raise UsageError(f"no image of {model} has a review; review some first")
+    ours: dict[str, list[Path]] = {}
+    for path in folder.glob("t*/*/*"):
+        if _OURS.fullmatch(path.stem):
+            ours.setdefault(path.stem[-8:], []).append(path)
     for digest, row in latest.items():
         assert row.label is not None
         path = store.files.image(digest, row.media_type)
@@ -66,6 +72,9 @@ def export_reviewed(store: Store, model: str, folder: Path) -> Counter[str]:
         if not target.exists():
             with written_whole(target) as copy:
                 shutil.copyfile(path, copy)
+        for older in ours.get(digest[:8], []):
+            if older != target:
+                older.unlink(missing_ok=True)  # of a review that was corrected since
         counts[part] += 1
     return counts
 

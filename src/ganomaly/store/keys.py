@@ -110,6 +110,11 @@ def has_keys(session: Session) -> bool:
     return session.scalar(select(KeyRow.id).where(KeyRow.revoked.is_(None)).limit(1)) is not None
 
 
+def ever_had_keys(session: Session) -> bool:
+    """Whether there is or was a key: once there was one, nobody is let in without."""
+    return session.scalar(select(KeyRow.id).limit(1)) is not None
+
+
 def caller_of_key(session: Session, secret: str) -> Caller | None:
     """Whose key this is; None if it is not valid."""
     row = session.scalars(

@@ -93,11 +93,16 @@ def _forget_some(
 ) -> tuple[int, int, int] | None:
     """Forget the oldest ones; how many, bytes freed on disk, bytes of their images. None where there are none."""
     row = PredictionRow
-    conditions = [row.label.is_(None), row.created < before]
+    # what the sample still needs is shown to a person first
+    conditions = [row.label.is_(None), ~row.in_sample, row.created < before]
     if not whole:
         conditions.append(row.has_image | row.has_map)
     with store.writing() as session:
-        found = list(session.scalars(select(row).where(*conditions).order_by(row.created).limit(_AT_ONCE)))
+        found = list(
+            session.scalars(
+                select(row).where(*conditions).order_by(row.created).limit(_AT_ONCE).with_for_update()
+            )
+        )
         if most is not None:
             found = _oldest_that_suffice(found, most)
         if not found:
@@ -108,7 +113,10 @@ def _forget_some(
         else:
             change = update(row).values(has_image=False, has_map=False)
         # what was read is to stay as it was: by it the files are removed
-        session.execute(change.where(row.id.in_(numbers)), execution_options={"synchronize_session": False})
+        session.execute(
+            change.where(row.id.in_(numbers), row.label.is_(None)),
+            execution_options={"synchronize_session": False},
+        )
     return len(found), _remove_files(store, found), sum(each.n_bytes for each in found if each.has_image)
 
 

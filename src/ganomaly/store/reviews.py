@@ -94,19 +94,14 @@ def reviews_of(session: Session, prediction_id: int) -> list[ReviewRow]:
 
 
 def labels_of(session: Session, model_id: int, most: int = 30) -> list[str]:
-    """Kinds of defects that reviews of a model named, most frequent first."""
-    query = (
-        select(PredictionRow.label)
-        .where(
-            PredictionRow.model_id == model_id,
-            PredictionRow.label.is_not(None),
-            PredictionRow.label.not_in([NORMAL, UNSURE]),
-        )
-        .group_by(PredictionRow.label)
-        .order_by(func.count().desc(), PredictionRow.label)
-        .limit(most)
+    """Kinds of defects that reviews of a model name, in the order in which they were first named."""
+    row = PredictionRow
+    named = select(row.label).where(
+        row.model_id == model_id, row.label.is_not(None), row.label.not_in([NORMAL, UNSURE])
     )
-    return [label for label in session.scalars(query) if label is not None]
+    known = set(session.scalars(named.distinct()))
+    first = select(ReviewRow.label).group_by(ReviewRow.label).order_by(func.min(ReviewRow.id))
+    return [label for label in session.scalars(first) if label in known][:most]
 
 
 def checked_label(label: str) -> str:
@@ -119,6 +114,10 @@ def checked_label(label: str) -> str:
         written to one for each label.
     """
     label = label.strip()
+    if label.casefold() in (NORMAL, UNSURE):
+        return label.casefold()
+    if label.casefold() in ("good", "ok"):  # a folder of normal images in MVTec AD layout
+        raise UsageError(f"the label {label!r} is no kind of defect; an image without one is {NORMAL!r}")
     if not label or len(label) > MAX_LABEL:
         raise UsageError(f"a label has 1 to {MAX_LABEL} characters: normal, unsure, or the kind of defect")
     if label.startswith(".") or not all(letter.isalnum() or letter in " _-." for letter in label):
