@@ -339,6 +339,17 @@ def info(
         _console().table(description)
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show versions, processor, memory, GPU, and which extras are complete."""
+    from ganomaly.commands.doctor import doctor as run
+
+    run(_console(), as_json=as_json)
+
+
 def main() -> None:
     """Run the command line."""
     run_app(app)
