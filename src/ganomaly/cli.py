@@ -87,10 +87,14 @@ def fit(
     products: Products = False,
     option: MethodOption = None,
     resume: Annotated[bool, typer.Option(help="Resume from the checkpoint of an interrupted run.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes; write nothing.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Train a model on normal images and set its threshold."""
     with heavy_imports():
+        from ganomaly.commands.fit import describe_fit
         from ganomaly.commands.fit import fit as run
         from ganomaly.config import FitOptions, parse_method_options
         from ganomaly.data.ignored_region import read_ignored_region
@@ -110,7 +114,8 @@ def fit(
         ),
     )
     each = ignore if ignore is not None and ignore.is_dir() else None
-    exit_if_unreadable(run(_console(), data, model, options, resume=resume, ignore=each, products=products))
+    verb = describe_fit if dry_run else run
+    exit_if_unreadable(verb(_console(), data, model, options, resume=resume, ignore=each, products=products))
 
 
 @app.command()

@@ -8,12 +8,14 @@ from ganomaly.commands.console import Console
 from ganomaly.commands.process import InterruptionError
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
+from ganomaly.data import ImageLoader
 from ganomaly.data.products import FOLDERS
 from ganomaly.files import remove_file
 from ganomaly.locks import locked_file
 from ganomaly.output_checks import CHECKPOINT, check_replaceable
 from ganomaly.prediction.model_file import check_model_path, save_model
-from ganomaly.training.fit import fit_model
+from ganomaly.training.fit import fit_model, plan_fit
+from ganomaly.training.forecast import forecast_duration, threshold_in_words
 
 
 def fit(
@@ -53,6 +55,40 @@ def fit(
     )
     list_failures(console, result.failures)
     return not result.failures
+
+
+def describe_fit(
+    console: Console,
+    data: str,
+    path: Path,
+    options: FitOptions,
+    *,
+    resume: bool,
+    ignore: Path | None = None,
+    products: bool = False,
+) -> bool:
+    """Say what `fit` would do and how long it would take; return whether all headers could be read."""
+    check_model_path(path)
+    checkpoint = path.with_name(path.name + ".checkpoint")
+    check_replaceable(checkpoint, CHECKPOINT)
+    plan, regions = plan_fit(data, options, ignore=ignore, products=FOLDERS if products else None)
+    loader = ImageLoader.of(plan.dataset, plan.inspection, plan.preprocessing)
+    console.say(plan.describe(loader, plan.preprocessing, are_read=False))
+    if regions is not None:
+        console.say(regions.describe())
+    console.say(threshold_in_words(plan, options.false_alarm_rate))
+    console.say(f"It would write {path}{', and replace the file there' if path.exists() else ''}.")
+    if resume and checkpoint.exists():
+        console.say(f"It would go on from {checkpoint}, if that is of the same run.")
+    console.say("Measuring how long that takes on this machine.")
+    duration = forecast_duration(plan, loader)
+    console.say(
+        f"It would take {duration.in_words()} by a few steps on noise, while the machine is as busy as now, "
+        "and reading the images on top. Nothing was written."
+    )
+    failures = {plan.dataset.records[index].path: why for index, why in plan.inspection.failures.items()}
+    list_failures(console, failures)
+    return not failures
 
 
 @contextmanager

@@ -189,6 +189,19 @@ class ImageLoader:
         if value_range is not None:  # it becomes all of 16 bits
             self._white_level = _WHITE_LEVELS[-1]
 
+    @classmethod
+    def of(cls, dataset: ImageDataset, inspection: Inspection, preprocessing: Preprocessing) -> "ImageLoader":
+        """The loader that a preprocessing asks for."""
+        return cls(
+            dataset,
+            inspection,
+            image_size=preprocessing.image_size,
+            channels=preprocessing.channels,
+            scale=preprocessing.scale,
+            ignored=preprocessing.ignored,
+            value_range=preprocessing.value_range,
+        )
+
     def load(self, progress: Callable[[int], None] | None = None) -> None:
         """Decode once what memory is to hold, and measure the white level of 16-bit images.
 

@@ -102,16 +102,11 @@ def fit_model(
         In one sentence each, as early as it can be known.
     """
     observer = observer or SilentObserver()
-    check_options(options)
-    dataset = open_training_images(data)
-    regions = None if ignore is None else with_ignored_regions(dataset, ignore)
-    dataset = regions or dataset
-    inspection = inspect_images(dataset)
-    of_products = None if products is None else product_indices(dataset, products)
-    plan = plan_training(dataset, inspection, options, of_products)
+    plan, regions = plan_fit(data, options, ignore=ignore, products=products)
+    dataset = plan.dataset
     loader, preprocessing = read_training_images(
         dataset,
-        inspection,
+        plan.inspection,
         plan.preprocessing,
         lambda done: observer.decoded(done, len(dataset)),
         training=plan.split.training,
@@ -154,6 +149,32 @@ def fit_model(
     model = Model(method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration)
     by_path = {dataset.records[index].path: why for index, why in sorted(failures.items())}
     return FitResult(model, by_path, result)
+
+
+def plan_fit(
+    data: Any, options: FitOptions, *, ignore: Any = None, products: Any = None
+) -> tuple[TrainingPlan, ImagesWithIgnoredRegions | None]:
+    """Decide what `fit_model` will do with the same arguments, from headers alone.
+
+    Returns
+    -------
+    plan : TrainingPlan
+        Its dataset has the regions that are ignored.
+    regions : ImagesWithIgnoredRegions or None
+        The same dataset, where single images have such regions.
+
+    Raises
+    ------
+    UsageError, DataError
+        In one sentence each.
+    """
+    check_options(options)
+    dataset = open_training_images(data)
+    regions = None if ignore is None else with_ignored_regions(dataset, ignore)
+    dataset = regions or dataset
+    inspection = inspect_images(dataset)
+    of_products = None if products is None else product_indices(dataset, products)
+    return plan_training(dataset, inspection, options, of_products), regions
 
 
 def calibration_images(model: Model, data: Any) -> ImageDataset:

@@ -162,6 +162,16 @@ def train(
     )
 
 
+def run_length(training: TrainingOptions, n_images: int, patches_per_image: int) -> tuple[int, int, int]:
+    """Images or patches in a batch, steps in an epoch, and steps in all.
+
+    An epoch has as many patches as cover the images; what does not fill a batch is left out at random.
+    """
+    batch_size = min(training.batch_size, n_images * patches_per_image)
+    steps_per_epoch = n_images * patches_per_image // batch_size
+    return batch_size, steps_per_epoch, training.steps or training.epochs * steps_per_epoch
+
+
 class _Run:
     """One run of the loop, complete once constructed; `finish` trains from the state's step to the last one."""
 
@@ -184,10 +194,9 @@ class _Run:
         self.preprocessing, self.images, self.indices = preprocessing, images, indices
         self.training, self.state, self.checkpoint = training, state, checkpoint
         self.on_progress, self.on_epoch = on_progress, on_epoch
-        # an epoch has as many patches as cover the images; what does not fill a batch is left out at random
-        self.batch_size = min(training.batch_size, len(indices) * images.patches_per_image)
-        self.steps_per_epoch = len(indices) * images.patches_per_image // self.batch_size
-        self.steps = training.steps or training.epochs * self.steps_per_epoch
+        self.batch_size, self.steps_per_epoch, self.steps = run_length(
+            training, len(indices), images.patches_per_image
+        )
         self.losses: dict[str, float] = {}
         self.first_step = state.step
         self.seconds_before = state.seconds

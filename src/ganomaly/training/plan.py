@@ -115,25 +115,24 @@ class TrainingPlan:
             return None
         return {name: np.intersect1d(indices, self.split.training) for name, indices in self.products.items()}
 
-    def describe(self, loader: ImageLoader, preprocessing: Preprocessing) -> str:
+    def describe(self, loader: ImageLoader, preprocessing: Preprocessing, *, are_read: bool = True) -> str:
         """The plan in words, for the user to read before the long work starts.
 
         Parameters
         ----------
         loader, preprocessing
-            As `read_training_images` gives them.
+            As `read_training_images` gives them; before it, `are_read` is false, and white is not known yet.
         """
-        failures, training = loader.failures, self.training
-        unreadable = f" ({len(failures)} more could not be read)" if failures else ""
+        training = self.training
+        unreadable = f" ({len(loader.failures)} more could not be read)" if loader.failures else ""
         bits = f"{preprocessing.bits} bit"
         if preprocessing.bits == 16:
-            bits += f" (values above {preprocessing.white_level} count as that)"
+            white = f"values above {preprocessing.white_level} count as that"
+            bits += f" ({white if are_read else 'which value is white is measured when they are read'})"
         if preprocessing.value_range is not None:
-            low, high = preprocessing.value_range
-            bits = f"values from {low:.5g} to {high:.5g} (those outside count as the ends)"
-        n_train, n_calibrate = (
-            readable(part, loader) for part in (self.split.training, self.split.calibration)
-        )
+            ends = " to ".join(f"{value:.5g}" for value in preprocessing.value_range)
+            bits = f"values from {ends} (those outside count as the ends)"
+        n_train, n_calibrate = (readable(p, loader) for p in (self.split.training, self.split.calibration))
         streamed = (
             ""
             if loader.in_memory
@@ -380,15 +379,7 @@ def read_training_images(
     if have_values(inspection):
         value_range = measure_value_range(dataset, inspection.openable if training is None else training)
         preprocessing = preprocessing.model_copy(update={"value_range": value_range})
-    loader = ImageLoader(
-        dataset,
-        inspection,
-        image_size=preprocessing.image_size,
-        scale=preprocessing.scale,
-        channels=preprocessing.channels,
-        ignored=preprocessing.ignored,
-        value_range=preprocessing.value_range,
-    )
+    loader = ImageLoader.of(dataset, inspection, preprocessing)
     loader.load(on_decoded)
     return loader, preprocessing.model_copy(update={"white_level": loader.white_level})
 
