@@ -92,7 +92,8 @@ def forecast_duration(plan: TrainingPlan, loader: ImageLoader) -> Duration:
         on_progress=lambda _: times.append(time.perf_counter()),
     )
     ended = time.perf_counter()
-    per_step = float(np.median(np.diff(times)[len(times) // 2 - 1 :]))
+    # a short burst of other work slows some steps here, and few of a long run
+    per_step = float(np.quantile(np.diff(times)[len(times) // 2 - 1 :], 0.25))
     n_statistics = min(result.method.statistics_images, len(plan.split.training))
     n_measured = max(1, min(result.method.statistics_images, len(noise)))
     statistics = (ended - times[-1]) / area_share * n_statistics / n_measured
