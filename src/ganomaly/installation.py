@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import shutil
-import subprocess
+import subprocess  # nosec B404  # one program, whose arguments are fixed
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
@@ -106,7 +106,7 @@ def _gpu() -> dict[str, Any]:
     if not names:
         note = "none found"
     elif built_for is None:
-        note = "this PyTorch is for processors only; pytorch.org names the one for the GPU"
+        note = "this PyTorch is for processors only; its web site names the one for the GPU"
     else:
         note = f"PyTorch was built for CUDA {built_for}"
     return {"names": names, "cuda_of_pytorch": built_for, "note": note}
@@ -117,7 +117,7 @@ def _gpu_names() -> list[str]:
     if program is None:
         return []
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603  # the same
             [program, "--query-gpu=name", "--format=csv,noheader"],
             capture_output=True,
             text=True,
