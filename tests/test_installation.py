@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import ganomaly as ganomaly_package
 from ganomaly import installation
 from ganomaly.version import __version__
 from shell import ganomaly
@@ -133,7 +134,11 @@ def test_importing_the_package_imports_nothing_else_of_it() -> None:
 
 
 def test_completion_is_installed_by_one_command(tmp_path: Path) -> None:
-    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(Path(ganomaly_package.__file__).parents[1]),
+    }
     program = "import sys; sys.argv[0] = 'ganomaly'; from ganomaly.cli import main; main()"
 
     def run(*arguments: str, **more: str) -> str:
