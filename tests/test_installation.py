@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import ganomaly as ganomaly_package
 from ganomaly import installation
 from ganomaly.version import __version__
 from shell import ganomaly
@@ -131,27 +130,3 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
 def test_importing_the_package_imports_nothing_else_of_it() -> None:
     own = {name for name in modules_after("import ganomaly") if name.split(".")[0] == "ganomaly"}
     assert own == {"ganomaly", "ganomaly.errors", "ganomaly.version"}
-
-
-def test_completion_is_installed_by_one_command(tmp_path: Path) -> None:
-    environment = {
-        "HOME": str(tmp_path),
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(Path(ganomaly_package.__file__).parents[1]),
-    }
-    program = "import sys; sys.argv[0] = 'ganomaly'; from ganomaly.cli import main; main()"
-
-    def run(*arguments: str, **more: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment | more,
-        )
-        return done.stdout
-
-    assert "completion installed" in run("--install-completion", "bash")
-    assert "_GANOMALY_COMPLETE" in (tmp_path / ".bash_completions" / "ganomaly.sh").read_text()
-    completing = {"_GANOMALY_COMPLETE": "complete_bash", "COMP_CWORD": "1", "COMP_WORDS": "ganomaly do"}
-    assert run(**completing).split() == ["doctor"]
