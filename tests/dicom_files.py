@@ -1,6 +1,5 @@
 """DICOM files for tests: written here, and those that come inside the package pydicom."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 NAME, BIRTH_DATE = "Doe^Jane^Secret", "19510203"
-BUNDLED = Path(os.path.dirname(pydicom.__file__)) / "data" / "test_files"  # noqa: PTH120 - as pydicom itself has it
+BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
 def bundled(name: str) -> Path:

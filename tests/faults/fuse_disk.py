@@ -33,7 +33,7 @@ SPACE = (
 )
 
 
-class FaultyDisk(Operations):  # type: ignore[misc]  # mfusepy has no types
+class FaultyDisk(Operations):
     """The files of a folder, with a fault."""
 
     use_ns = True

@@ -21,7 +21,12 @@ from ganomaly.data.readers.decoding import decode_image
 from ganomaly.errors import ImageError
 from service.server_process import NAME, ServerProcess, image
 
-pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="signals")]
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="needs what Linux alone has: signals, /proc and its sockets"
+    ),
+]
 
 
 # --- slow clients ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from ganomaly.service import camera as camera_module
 
 av = pytest.importorskip("av")
 
-from ganomaly.service.camera import Camera, encode_frame  # noqa: E402
+from ganomaly.service.camera import Camera, encode_frame  # noqa: E402 - after the check that its package is there
 
 WIDTH, HEIGHT = 64, 48
 

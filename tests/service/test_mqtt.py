@@ -15,10 +15,10 @@ from ganomaly.errors import UsageError
 mqtt = pytest.importorskip("paho.mqtt.client")
 pytest.importorskip("amqtt")
 
-from amqtt.broker import Broker  # noqa: E402
-from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
+from amqtt.broker import Broker  # noqa: E402 - after the check that its package is there
+from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402 - after the check that its package is there
 
-from ganomaly.service.mqtt import MqttPublisher, topic_level  # noqa: E402
+from ganomaly.service.mqtt import MqttPublisher, topic_level  # noqa: E402 - after the check that its package is there
 
 PREDICTION = {
     "id": "1",

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from ganomaly.store import Store
 from ganomaly.store.retention import Retention, forget
-from ganomaly.store.reviews import add_review
+from ganomaly.store.reviews import add_review, undo_review
 from ganomaly.store.schema import PredictionRow
 from store.conftest import add, row
 
@@ -74,6 +74,16 @@ def test_an_image_that_another_prediction_shares_stays(store: Store) -> None:
     found = rows(store)
     assert not found[old].has_image
     assert is_stored(store, found[new])
+
+
+def test_a_prediction_whose_reviews_were_taken_back_is_forgotten_whole(store: Store) -> None:
+    (number,) = add(store, with_image(store, 1, 400))
+    with store.writing() as session:
+        add_review(session, number, "normal", "", "ann")
+        session.flush()
+        undo_review(session, number, "ann")
+    assert forget(store, Retention(prediction_days=30), now=NOW).predictions == 1
+    assert rows(store) == {}
 
 
 def test_the_sample_waits_for_its_review(store: Store) -> None:

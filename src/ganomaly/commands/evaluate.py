@@ -73,20 +73,21 @@ def evaluate(
     if json_path is not None:
         _write_json(json_path, evaluation, audited)
     if builder is not None and report is not None:
-        report_audit = (
-            None
-            if audited is None
-            else ReportAudit(audited.audit, report_pairs(model, dataset, audited, batch_size=batch_size))
-        )
+        pairs = None if audited is None else report_pairs(model, dataset, audited, batch_size=batch_size)
+        report_audit = None if audited is None or pairs is None else ReportAudit(audited.audit, pairs)
         builder.write(report, evaluation=evaluation, audit=report_audit)
     if figures is not None:
         labels, auroc = evaluated.is_anomalous, evaluation.image_auroc
         drawing.write(figures, evaluated.scores, labels, auroc, model.calibration)
-    written = [str(path) for path in (json_path, report, figures) if path is not None]
-    if written:
-        console.say(f"wrote {', '.join(written)}")
+    _say_what_was_written(console, json_path, report, figures)
     list_failures(console, evaluated.failures)
     return not evaluated.failures
+
+
+def _say_what_was_written(console: Console, *paths: Path | None) -> None:
+    written = [str(path) for path in paths if path is not None]
+    if written:
+        console.say(f"wrote {', '.join(written)}")
 
 
 def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Table:

@@ -15,6 +15,7 @@ from ganomaly.service.settings import Settings
 
 if TYPE_CHECKING:
     from ganomaly.service.station import Station
+    from ganomaly.store.schema import Role
 
 KEY_VARIABLE, STORE_VARIABLE, SECRET_VARIABLE = (
     "GANOMALY_API_KEY",
@@ -100,13 +101,13 @@ def _end_on_signals(server: Any) -> None:
             signal.signal(each, lambda *_: setattr(server, "should_exit", True))
 
 
-def add_key(console: Console, store: str, files: Path | None, name: str, role: str) -> None:
+def add_key(console: Console, store: str, files: Path | None, name: str, role: "Role") -> None:
     """Make a key and show it once."""
     with package_needed("ganomaly serve"):
         from ganomaly.store import keys, open_store
     opened = open_store(store, files)
     with opened.writing() as session:
-        secret = keys.add_key(session, name, role, "command line")  # type: ignore[arg-type]  # it is checked there
+        secret = keys.add_key(session, name, role, "command line")
     console.say(f"the key of {name} ({role}), which is not shown again:")
     print(secret)
     opened.close()

@@ -46,85 +46,109 @@ Keep = Literal["all", "anomalous", "sample", "none"]
 STORE = "station.db"
 
 
+ModelOrFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL_OR_DIR", help="Model, exported graph, or a folder of them.", show_default=False
+    ),
+]
+Host = Annotated[
+    str, typer.Option(metavar="H", help="Address to listen on; others than this machine's need keys.")
+]
+Port = Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="Port to listen on.")]
+Kept = Annotated[Keep, typer.Option(help="Whose images are stored; `sample` is what recalibration needs.")]
+KeepDays = Annotated[
+    float | None,
+    typer.Option(metavar="N", min=0, help="Days for which images without a review are stored."),
+]
+KeepGigabytes = Annotated[
+    float | None,
+    typer.Option(metavar="N", min=0, help="Space for images; the oldest without a review go first."),
+]
+ForgetDays = Annotated[
+    float | None,
+    typer.Option(metavar="N", min=0, help="Days after which predictions without a review are removed whole."),
+]
+SampleShare = Annotated[
+    float,
+    typer.Option(metavar="RATE", help="Share of images drawn for recalibration, whatever their score."),
+]
+QueueSize = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Images that wait for a model; more are refused.")
+]
+MaxMegabytes = Annotated[float, typer.Option(metavar="N", min=0.001, help="Largest upload.")]
+MaxMegapixels = Annotated[
+    float,
+    typer.Option(
+        metavar="N", min=0.001, help="Largest image; large ones take long, and others wait for them."
+    ),
+]
+DriftRate = Annotated[
+    float, typer.Option(metavar="RATE", help="Share of undisturbed stations that may ever report drift.")
+]
+WatchedFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder to predict new images from; they are moved to done/ or failed/ in it."
+    ),
+]
+Camera = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Camera to predict from: rtsp://…, a device, or a video file."),
+]
+CameraInterval = Annotated[
+    float, typer.Option(metavar="S", min=0.01, help="Seconds between two images of the camera.")
+]
+Feed = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Model for --watch and --camera, where there are several."),
+]
+Webhooks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="Told of anomalies and drift, signed with GANOMALY_WEBHOOK_SECRET; repeatable.",
+    ),
+]
+Mqtt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="MQTT broker for verdicts, or mqtts://user:password@host:port/prefix."
+    ),
+]
+Opcua = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Where an OPC UA server with the last verdicts listens."),
+]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Threads that compute \\[default: all processors].")
+]
+
+
 @serve_app.command(RUN)
 def serve(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL_OR_DIR", help="Model, exported graph, or a folder of them.", show_default=False
-        ),
-    ],
+    model: ModelOrFolder,
     store: StoreUrl = STORE,
     files: Files = None,
-    host: Annotated[
-        str, typer.Option(metavar="H", help="Address to listen on; others than this machine's need keys.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="Port to listen on.")] = 8000,
-    keep: Annotated[
-        Keep, typer.Option(help="Whose images are stored; `sample` is what recalibration needs.")
-    ] = "all",
-    keep_days: Annotated[
-        float | None,
-        typer.Option(metavar="N", min=0, help="Days for which images without a review are stored."),
-    ] = None,
-    keep_gigabytes: Annotated[
-        float | None,
-        typer.Option(metavar="N", min=0, help="Space for images; the oldest without a review go first."),
-    ] = None,
-    sample_share: Annotated[
-        float,
-        typer.Option(metavar="RATE", help="Share of images drawn for recalibration, whatever their score."),
-    ] = 0.02,
-    queue: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Images that wait for a model; more are refused.")
-    ] = 64,
-    max_megabytes: Annotated[float, typer.Option(metavar="N", min=0.001, help="Largest upload.")] = 64,
-    max_megapixels: Annotated[
-        float,
-        typer.Option(
-            metavar="N", min=0.001, help="Largest image; large ones take long, and others wait for them."
-        ),
-    ] = 25,
-    drift_rate: Annotated[
-        float, typer.Option(metavar="RATE", help="Share of undisturbed stations that may ever report drift.")
-    ] = 0.01,
-    watch: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder to predict new images from; they are moved to done/ or failed/ in it."
-        ),
-    ] = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Camera to predict from: rtsp://…, a device, or a video file."),
-    ] = None,
-    camera_interval: Annotated[
-        float, typer.Option(metavar="S", min=0.01, help="Seconds between two images of the camera.")
-    ] = 1.0,
-    feed: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Model for --watch and --camera, where there are several."),
-    ] = None,
-    webhook: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL",
-            help="Told of anomalies and drift, signed with GANOMALY_WEBHOOK_SECRET; repeatable.",
-        ),
-    ] = None,
-    mqtt: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="MQTT broker for verdicts, or mqtts://user:password@host:port/prefix."
-        ),
-    ] = None,
-    opcua: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Where an OPC UA server with the last verdicts listens."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads that compute \\[default: all processors].")
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    keep: Kept = "all",
+    keep_days: KeepDays = None,
+    keep_gigabytes: KeepGigabytes = None,
+    forget_days: ForgetDays = None,
+    sample_share: SampleShare = 0.02,
+    queue: QueueSize = 64,
+    max_megabytes: MaxMegabytes = 64,
+    max_megapixels: MaxMegapixels = 25,
+    drift_rate: DriftRate = 0.01,
+    watch: WatchedFolder = None,
+    camera: Camera = None,
+    camera_interval: CameraInterval = 1.0,
+    feed: Feed = None,
+    webhook: Webhooks = None,
+    mqtt: Mqtt = None,
+    opcua: Opcua = None,
+    threads: Threads = None,
     debug: Debug = False,
 ) -> None:
     """Run a station: images in by HTTP, folder or camera, verdicts out and stored, pages to review them.
@@ -148,6 +172,7 @@ def serve(
         retention=Retention(
             image_days=keep_days,
             image_bytes=None if keep_gigabytes is None else int(keep_gigabytes * 1e9),
+            prediction_days=forget_days,
         ),
         sample_share=sample_share,
         queue=queue,

@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ganomaly.data.prefetch import in_order
 from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.data.resources import usable_processors
-from ganomaly.data.sources.dataset import ImageDataset, StoredImage
+from ganomaly.data.sources.dataset import DerivedImages, ImageDataset
 
 SAMPLE_SIZE = 1000
 """Images whose content counts where images are streamed."""
@@ -78,7 +77,7 @@ def has_fingerprint(dataset: ImageDataset, recorded: str) -> bool:
     return _without_times(fingerprint_like(recorded, dataset)) == _without_times(recorded)
 
 
-class HashedOnOpening(ImageDataset):
+class HashedOnOpening(DerivedImages):
     """The same images; the content of each one that is opened is hashed on the way, while the system still holds it.
 
     Attributes
@@ -88,6 +87,7 @@ class HashedOnOpening(ImageDataset):
     """
 
     def __init__(self, dataset: ImageDataset) -> None:
+        super().__init__([dataset])
         self.name, self.records = dataset.name, dataset.records
         self._dataset = dataset
         self.digests: dict[int, bytes] = {}
@@ -97,26 +97,12 @@ class HashedOnOpening(ImageDataset):
         self.digests[index] = self._dataset.content_digest(index)
         return self._dataset.open(index)
 
-    def stored(self, index: int) -> StoredImage:
-        """Name, size and time of an image."""
-        return self._dataset.stored(index)
-
     def content_digest(self, index: int) -> bytes:
         """Hash an image that has not been opened."""
         return self.digests[index] if index in self.digests else self._dataset.content_digest(index)
 
-    def identity(self, index: int) -> bytes:
-        """What the fingerprints of earlier versions are made of."""
-        return self._dataset.identity(index)
-
-    @property
-    def has_ignored_regions(self) -> bool:
-        """Whether images may have regions that are ignored."""
-        return self._dataset.has_ignored_regions
-
-    def read_ignored_region(self, index: int) -> NDArray[np.bool_] | None:
-        """Region of an image that is ignored."""
-        return self._dataset.read_ignored_region(index)
+    def _located(self, index: int) -> tuple[ImageDataset, int]:
+        return self._dataset, index
 
 
 def _without_times(fingerprint: str) -> Sequence[str]:

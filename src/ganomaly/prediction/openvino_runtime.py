@@ -17,4 +17,4 @@ def import_openvino() -> ModuleType:
             del sys.modules[_TELEMETRY]
         else:
             sys.modules[_TELEMETRY] = installed
-    return openvino  # type: ignore[no-any-return]  # it has no types
+    return sys.modules[openvino.__name__]

@@ -24,13 +24,13 @@ from ganomaly.service.answers import (
 from ganomaly.service.images import overlay_jpeg, stored_image, stored_map
 from ganomaly.service.learning import propose
 from ganomaly.service.security import Gate, RequestError
+from ganomaly.service.served_model import Upload
 from ganomaly.service.station import Station
 from ganomaly.service.uploads import check_header, read_upload
 from ganomaly.store.keys import Caller
 from ganomaly.store.predictions import Filter, Order, find_by_key, list_predictions
 from ganomaly.store.reviews import UnknownPredictionError, add_review, get_prediction, reviews_of, undo_review
 from ganomaly.store.schema import MAX_KEY, MAX_LABEL, PredictionRow, VersionRow
-from ganomaly.store.stored_files import digest_of
 from ganomaly.store.versions import find_model, versions_of
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -60,6 +60,7 @@ def api_routes(station: Station, gate: Gate) -> APIRouter:
     router = APIRouter(prefix="/v1", responses=ERRORS)
     _add_predicting(router, station, gate)
     _add_reading(router, station, gate)
+    _add_showing(router, station, gate)
     _add_reviewing(router, station, gate)
     _add_models(router, station, gate)
     return router
@@ -80,10 +81,10 @@ def _add_predicting(router: APIRouter, station: Station, gate: Gate) -> None:
         if idempotency_key is not None:
             known = await asyncio.to_thread(_known, station, served.resident.model_id, idempotency_key)
             if known is not None:
-                return PredictionAnswer.of(_same_image(known, upload.content), model)
+                return PredictionAnswer.of(_same_image(known, upload), model)
         await asyncio.to_thread(check_header, upload, station.settings)
         row = await answered(served.submit(upload), station.settings.request_seconds)
-        return PredictionAnswer.of(_same_image(row, upload.content), model)
+        return PredictionAnswer.of(_same_image(row, upload), model)
 
 
 def source_of(caller: Caller) -> str:
@@ -97,9 +98,11 @@ def check_own(caller: Caller, row: PredictionRow) -> None:
         raise UnknownPredictionError(f"the key {caller.name} sent no image with prediction {row.id}")
 
 
-def _check_may_see(station: Station, caller: Caller, number: int) -> None:
+def _own(station: Station, caller: Caller, number: int) -> PredictionRow:
     with station.store.reading() as session:
-        check_own(caller, get_prediction(session, number))
+        row = get_prediction(session, number)
+    check_own(caller, row)
+    return row
 
 
 async def answered(future: "Future[PredictionRow]", seconds: float) -> PredictionRow:
@@ -123,8 +126,8 @@ def _known(station: Station, model_id: int, key: str) -> PredictionRow | None:
         return find_by_key(session, model_id, key)
 
 
-def _same_image(row: PredictionRow, content: bytes) -> PredictionRow:
-    if row.digest != digest_of(content):
+def _same_image(row: PredictionRow, upload: Upload) -> PredictionRow:
+    if row.digest != upload.digest:
         raise RequestError(409, f"the Idempotency-Key {row.key[:80]} belongs to another image")
     return row
 
@@ -166,6 +169,8 @@ def _add_reading(router: APIRouter, station: Station, gate: Gate) -> None:
         rows = [PredictionAnswer.of(row, station.name_of(row.model_id)) for row in page.rows]
         return PredictionsAnswer(predictions=rows, next_cursor=page.next_cursor)
 
+
+def _add_showing(router: APIRouter, station: Station, gate: Gate) -> None:
     @router.get("/predictions/{id}")
     def prediction(request: Request, number: PredictionId) -> PredictionAnswer:
         """One prediction, with its reviews."""
@@ -178,21 +183,20 @@ def _add_reading(router: APIRouter, station: Station, gate: Gate) -> None:
     @router.get("/predictions/{id}/image", response_class=FileResponse)
     def image(request: Request, number: PredictionId) -> Response:
         """The image as it was sent."""
-        _check_may_see(station, gate(request, "station"), number)
-        path, media_type = stored_image(station, number)
-        return FileResponse(path, media_type=media_type)
+        row = _own(station, gate(request, "station"), number)
+        return FileResponse(stored_image(station, row), media_type=row.media_type)
 
     @router.get("/predictions/{id}/map", response_class=FileResponse)
     def anomaly_map(request: Request, number: PredictionId) -> Response:
         """The anomaly map: 16-bit gray PNG at the network's size, half of white is the threshold."""
-        _check_may_see(station, gate(request, "station"), number)
-        return FileResponse(stored_map(station, number), media_type="image/png")
+        row = _own(station, gate(request, "station"), number)
+        return FileResponse(stored_map(station, row), media_type="image/png")
 
     @router.get("/predictions/{id}/overlay", response_class=Response)
     def overlay(request: Request, number: PredictionId) -> Response:
         """The image with its anomaly map in colours, as JPEG of at most 1,024 px."""
-        _check_may_see(station, gate(request, "station"), number)
-        return Response(overlay_jpeg(station, number), media_type="image/jpeg")
+        row = _own(station, gate(request, "station"), number)
+        return Response(overlay_jpeg(station, row), media_type="image/jpeg")
 
 
 def _add_reviewing(router: APIRouter, station: Station, gate: Gate) -> None:

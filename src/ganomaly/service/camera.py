@@ -19,8 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganomaly.errors import ImageError, UsageError
-from ganomaly.service.extras import extra_needed
+from ganomaly.errors import ImageError, UsageError, package_needed
 from ganomaly.service.submission import Submit, pause, submission_key
 
 TIMEOUT = 10.0
@@ -88,8 +87,8 @@ class Camera:
         name: str = "camera",
         timeout: float = TIMEOUT,
     ) -> None:
-        with extra_needed("a camera", "camera"):
-            import av  # noqa: F401
+        with package_needed("a camera", "camera"):
+            import av  # noqa: F401 - only to know that it is there
         if not frames_per_second > 0:
             raise UsageError(
                 f"a camera cannot submit {frames_per_second} frames per second; name a rate above 0"

@@ -15,7 +15,6 @@ from ganomaly.outputs.heat import blended_with_heat, to_8_bit, to_rgb
 from ganomaly.prediction import resize_map
 from ganomaly.service.security import RequestError
 from ganomaly.service.station import Station
-from ganomaly.store.reviews import get_prediction
 from ganomaly.store.schema import PredictionRow
 
 LONGER_SIDE = 1024
@@ -24,22 +23,21 @@ LONGER_SIDE = 1024
 JPEG_QUALITY = 85
 
 
-def stored_image(station: Station, number: int) -> tuple[Path, str]:
-    """The file of an image and its media type.
+def stored_image(station: Station, row: PredictionRow) -> Path:
+    """The file of the image of a prediction.
 
     Raises
     ------
     RequestError
         404 if it is not stored any more.
     """
-    row = _row(station, number)
     path = station.store.files.image(row.digest, row.media_type)
     if not row.has_image or not path.is_file():
-        raise RequestError(404, f"the image of prediction {number} is not stored")
-    return path, row.media_type
+        raise RequestError(404, f"the image of prediction {row.id} is not stored")
+    return path
 
 
-def stored_map(station: Station, number: int) -> Path:
+def stored_map(station: Station, row: PredictionRow) -> Path:
     """The file of a map.
 
     Raises
@@ -47,34 +45,33 @@ def stored_map(station: Station, number: int) -> Path:
     RequestError
         404 if it is not stored any more, or there never was one.
     """
-    row = _row(station, number)
     path = station.store.files.anomaly_map(row.model_id, row.version, row.digest)
     if not row.has_map or not path.is_file():
-        raise RequestError(404, f"the map of prediction {number} is not stored")
+        raise RequestError(404, f"the map of prediction {row.id} is not stored")
     return path
 
 
-def image_jpeg(station: Station, number: int, longer_side: int = LONGER_SIDE) -> bytes:
+def image_jpeg(station: Station, row: PredictionRow, longer_side: int = LONGER_SIDE) -> bytes:
     """The image as a browser shows it.
 
     Raises as `stored_image` does.
     """
-    return _jpeg(_shown(station, number, longer_side))
+    return _jpeg(_shown(station, row, longer_side))
 
 
-def overlay_jpeg(station: Station, number: int, longer_side: int = LONGER_SIDE) -> bytes:
+def overlay_jpeg(station: Station, row: PredictionRow, longer_side: int = LONGER_SIDE) -> bytes:
     """The image with its map in colours.
 
     Raises as `stored_image` and `stored_map` do.
     """
-    path = stored_map(station, number)
-    image = _shown(station, number, longer_side)
+    path = stored_map(station, row)
+    image = _shown(station, row, longer_side)
     level = decode_image(path)[..., 0].astype(np.float32) * (2 / 65535)
     level = resize_map(level, *image.shape[:2])
     return _jpeg(blended_with_heat(image, level, float(level.max())))
 
 
-def reconstruction_jpeg(station: Station, number: int) -> bytes:
+def reconstruction_jpeg(station: Station, row: PredictionRow) -> bytes:
     """x̂ of the image, computed now by the version that predicts now.
 
     Raises
@@ -82,8 +79,7 @@ def reconstruction_jpeg(station: Station, number: int) -> bytes:
     RequestError
         404 if the image is not stored, the model is not served, or its method does not reconstruct images.
     """
-    path, _ = stored_image(station, number)
-    row = _row(station, number)
+    path = stored_image(station, row)
     served = station.models.get(station.name_of(row.model_id))
     if served is None:
         raise RequestError(404, "the model of this prediction is not served any more")
@@ -95,14 +91,8 @@ def reconstruction_jpeg(station: Station, number: int) -> bytes:
     return _jpeg(to_rgb(prediction.reconstruction))
 
 
-def _row(station: Station, number: int) -> PredictionRow:
-    with station.store.reading() as session:
-        return get_prediction(session, number)
-
-
-def _shown(station: Station, number: int, longer_side: int) -> NDArray[np.uint8]:
-    path, _ = stored_image(station, number)
-    row = _row(station, number)
+def _shown(station: Station, row: PredictionRow, longer_side: int) -> NDArray[np.uint8]:
+    path = stored_image(station, row)
     served = station.models.get(station.name_of(row.model_id))
     preprocessing = None if served is None else served.resident.predictor.preprocessing
     white = 65535 if preprocessing is None else preprocessing.white_level

@@ -22,7 +22,8 @@ from ganomaly.service.recalibration import (
     shortfall_of,
 )
 from ganomaly.service.station import Station
-from ganomaly.store.schema import NORMAL, UNSURE, PredictionRow
+from ganomaly.store.reviews import is_decided
+from ganomaly.store.schema import NORMAL, PredictionRow
 from ganomaly.store.versions import NewVersion, find_model
 
 MAX_COMPARED = 500
@@ -117,25 +118,19 @@ def _compared_anew(
         raise UsageError(f"too few images calibrate after an update: {error}") from error
     row = PredictionRow
     with station.store.reading() as session:
-        query = select(row).where(
-            row.model_id == model_id, row.label.is_not(None), row.label != UNSURE, row.has_image
-        )
+        query = select(row).where(row.model_id == model_id, is_decided(), row.has_image)
         rows = list(session.scalars(query.order_by(row.id.desc()).limit(MAX_COMPARED)))
     files = station.store.files
     dataset = ImageFiles(
         [ImageFile(files.image(each.digest, each.media_type), each.name) for each in rows], "reviewed images"
     )
-    normal = np.array([each.label == NORMAL for each in rows], dtype=bool)
-    counts = []
-    for predictor, threshold in ((old, old.calibration.threshold), (new, calibration.threshold)):
-        scores = np.array([prediction.score or 0.0 for prediction in predictor.predict(dataset)])
-        called = scores > threshold
-        counts.append(
-            Counts(
-                int(called[normal].sum()),
-                int(normal.sum()),
-                int(called[~normal].sum()),
-                int((~normal).sum()),
-            )
+    predictions = [list(predictor.predict(dataset)) for predictor in (old, new)]
+    readable = [i for i in range(len(rows)) if all(each[i].score is not None for each in predictions)]
+    normal = np.array([rows[i].label == NORMAL for i in readable], dtype=bool)
+    before, after = (
+        Counts.of(np.array([each[i].score for i in readable], dtype=np.float64), normal, threshold)
+        for each, threshold in zip(
+            predictions, (old.calibration.threshold, calibration.threshold), strict=True
         )
-    return counts[0], counts[1], calibration
+    )
+    return before, after, calibration

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ganomaly.service.monitoring import Metrics, log
-from ganomaly.service.security import HEADERS, RequestError
+from ganomaly.service.security import HEADERS
 from ganomaly.service.settings import Settings
 
 Message = MutableMapping[str, Any]
@@ -77,7 +77,7 @@ class Limits:
             await self._app(scope, self._limited(receive, headers, limit), answer)
         except _LimitError as error:
             if not begun:
-                response = JSONResponse({"error": str(error)}, error.status, error.headers)
+                response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
                 await response(scope, receive, answer)
         except ClientDisconnect:
             status = CLIENT_GONE
@@ -122,16 +122,11 @@ class Limits:
         return limited
 
 
-class _LimitError(RequestError, HTTPException):  # type: ignore[misc]  # they mean the same by `headers`
-    """Too large, or too slow; FastAPI hands on what is one of its own errors, and takes others for a broken body."""
+class _LimitError(HTTPException):
+    """Too large, or too slow; FastAPI hands on this error of its own, and takes others for a broken body."""
 
     def __init__(self, status: int, sentence: str) -> None:
-        HTTPException.__init__(self, status, sentence)
-        RequestError.__init__(self, status, sentence, {"Connection": "close"})
-        self.detail = sentence
-
-    def __str__(self) -> str:
-        return str(self.detail)
+        super().__init__(status, sentence, {"Connection": "close"})
 
 
 def _too_large(limit: int) -> _LimitError:

@@ -15,7 +15,7 @@ from ganomaly.service.served_model import PredictedJob, QueueFullError, Upload
 from ganomaly.service.settings import Connections
 from ganomaly.service.station import Station
 from ganomaly.service.uploads import check_header, clean_name
-from ganomaly.service.webhooks import check_url, deliver, next_attempt
+from ganomaly.service.webhooks import deliver, next_attempt
 from ganomaly.store import Store
 from ganomaly.store.outbox import due_events
 from ganomaly.store.schema import PredictionRow
@@ -62,8 +62,6 @@ class Line:
         self._threads: list[threading.Thread] = []
         self._receivers: list[Receiver] = []
         connections, settings = station.settings.connections, station.settings
-        for url in settings.webhooks:
-            check_url(url)
         try:
             self._receivers += _receivers(connections, list(station.models), str(settings.port))
             for name, run in self._feeds(connections):

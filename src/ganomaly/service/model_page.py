@@ -13,7 +13,7 @@ from ganomaly.service.answers import RecalibrationRequest
 from ganomaly.service.charts import martingale_curve, score_histogram
 from ganomaly.service.learning import propose, propose_new_rate
 from ganomaly.service.recalibration import same_networks
-from ganomaly.service.security import TOKEN_FIELD
+from ganomaly.service.security import Token
 from ganomaly.store.events import latest_events
 from ganomaly.store.sample import complete_sample
 from ganomaly.store.schema import NORMAL, UNSURE, PredictionRow
@@ -30,7 +30,6 @@ RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """False-alarm rates of the slider."""
 
 EVENTS = 50
-Token = Annotated[str | None, Form(alias=TOKEN_FIELD, max_length=200)]
 
 
 def add_model_pages(router: APIRouter, render: "PageRenderer") -> None:

@@ -14,8 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ganomaly.errors import UsageError
-from ganomaly.service.extras import extra_needed
+from ganomaly.errors import UsageError, package_needed
 
 FIELDS = (
     "id",
@@ -79,7 +78,7 @@ class MqttPublisher:
         tls: bool = False,
         capacity: int = CAPACITY,
     ) -> None:
-        with extra_needed("MQTT", "line"):
+        with package_needed("MQTT", "line"):
             from paho.mqtt import client as mqtt
             from paho.mqtt.enums import CallbackAPIVersion
         if not prefix or any(character in prefix for character in "+#\0"):

@@ -13,8 +13,7 @@ from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 from typing import Any
 
-from ganomaly.errors import GANomalyError
-from ganomaly.service.extras import extra_needed
+from ganomaly.errors import GANomalyError, package_needed
 
 NAMESPACE = "urn:ganomaly"
 PORT = 4840
@@ -60,7 +59,7 @@ class OpcUaServer:
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = PORT) -> None:
-        with extra_needed("OPC UA", "line"):
+        with package_needed("OPC UA", "line"):
             from asyncua.server.server import Server
         self.endpoint = f"opc.tcp://{host}:{port}/ganomaly/"
         self._server = Server()

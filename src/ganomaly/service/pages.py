@@ -18,6 +18,7 @@ from ganomaly.service.security import (
     TOKEN_FIELD,
     Gate,
     RequestError,
+    Token,
     check_same_site,
     new_token,
     set_cookie,
@@ -74,7 +75,8 @@ class Wanted(BaseModel, frozen=True):
     @property
     def order(self) -> Order:
         """Worst first; the sample as it came, so that no gap is left before an image."""
-        return {"all": "newest", "sample": "oldest"}.get(self.view, "worst")  # type: ignore[return-value]  # one of the orders
+        orders: dict[str, Order] = {"all": "newest", "sample": "oldest"}
+        return orders.get(self.view, "worst")
 
     def filter(self, model_id: int | None) -> Filter:
         """The same for the store.
@@ -155,14 +157,12 @@ class PageRenderer:
         return response
 
 
-Token = Annotated[str | None, Form(alias=TOKEN_FIELD, max_length=200)]
-
-
 def add_pages(app: FastAPI, station: Station, gate: Gate) -> PageRenderer:
     """Add all pages; return what renders them."""
     render = PageRenderer(station, gate)
     router = APIRouter(include_in_schema=False)
     _add_lists(router, render)
+    _add_showing(router, render)
     _add_reviewing(router, render)
     _add_images(router, render)
     _add_signing_in(router, render)
@@ -217,6 +217,10 @@ def _add_lists(router: APIRouter, render: PageRenderer) -> None:
             names={row.id: station.name_of(row.model_id) for row in page.rows},
             **details,
         )
+
+
+def _add_showing(router: APIRouter, render: PageRenderer) -> None:
+    station = render.station
 
     @router.get("/live")
     def live(request: Request, model: str = "") -> Response:
@@ -298,13 +302,16 @@ def _add_images(router: APIRouter, render: PageRenderer) -> None:
         request: Request, number: int, what: str, side: Annotated[int, Query(ge=32, le=1024)] = 1024
     ) -> Response:
         render.gate(request, "reviewer")
+        station = render.station
+        with station.store.reading() as session:
+            row = get_prediction(session, number)
         match what:
             case "image":
-                content = image_jpeg(render.station, number, side)
+                content = image_jpeg(station, row, side)
             case "overlay":
-                content = overlay_jpeg(render.station, number, side)
+                content = overlay_jpeg(station, row, side)
             case "reconstruction":
-                content = reconstruction_jpeg(render.station, number)
+                content = reconstruction_jpeg(station, row)
             case _:
                 raise RequestError(404, "there are image, overlay and reconstruction")
         return Response(content, media_type="image/jpeg")

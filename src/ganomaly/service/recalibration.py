@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ganomaly.calibration import ROUNDING, Calibration
 from ganomaly.calibration.conformal import images_needed
 from ganomaly.errors import TrainingError, UsageError
+from ganomaly.store.reviews import is_decided
 from ganomaly.store.sample import Sample, complete_sample
-from ganomaly.store.schema import NORMAL, UNSURE, ModelRow, PredictionRow, VersionRow
+from ganomaly.store.schema import NORMAL, ModelRow, PredictionRow, VersionRow
 from ganomaly.store.versions import NewVersion, calibration_of, find_version, versions_of
 
 Use = Literal["auto", "add", "replace"]
@@ -41,6 +43,17 @@ class Counts:
     normal: int
     found: int
     anomalous: int
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], normal: NDArray[np.bool_], threshold: float) -> "Counts":
+        """Count the scores `float64[n]` above a threshold; `normal`, `bool[n]`, is what reviews say."""
+        called = scores > threshold
+        return cls(
+            int(called[normal].sum()),
+            int(normal.sum()),
+            int(called[~normal].sum()),
+            int((~normal).sum()),
+        )
 
 
 @dataclass(frozen=True)
@@ -181,8 +194,7 @@ def compare_on_reviewed(
         .where(
             row.model_id == model_id,
             row.version.in_(versions),
-            row.label.is_not(None),
-            row.label != UNSURE,
+            is_decided(),
         )
         .order_by(row.id.desc())
         .limit(MAX_COMPARED)
@@ -190,15 +202,7 @@ def compare_on_reviewed(
     found = session.execute(query).all()
     scores = np.array([score for score, _ in found], dtype=np.float64)
     normal = np.array([label == NORMAL for _, label in found], dtype=bool)
-    before, after = (
-        Counts(
-            int((scores[normal] > threshold).sum()),
-            int(normal.sum()),
-            int((scores[~normal] > threshold).sum()),
-            int((~normal).sum()),
-        )
-        for threshold in thresholds
-    )
+    before, after = (Counts.of(scores, normal, threshold) for threshold in thresholds)
     return before, after
 
 

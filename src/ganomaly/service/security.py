@@ -6,14 +6,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Form, Request
 
 from ganomaly.errors import GANomalyError
 from ganomaly.service.settings import LOOPBACK
 from ganomaly.service.station import Station
-from ganomaly.store.keys import Caller, Role, caller_of_key, caller_of_session, ever_had_keys
+from ganomaly.store.keys import Caller, caller_of_key, caller_of_session, ever_had_keys
+from ganomaly.store.schema import Role
 
 SESSION_COOKIE, TOKEN_COOKIE = "ganomaly_session", "ganomaly_token"
 TOKEN_HEADER, TOKEN_FIELD = "x-csrf-token", "csrf_token"
@@ -22,6 +23,9 @@ NO_KEY = "a key is needed, Authorization: Bearer KEY; `ganomaly serve keys add N
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LOCAL = Caller("local", "admin")
 """Who asks on a station that only this machine can reach and that has no keys."""
+
+Token = Annotated[str | None, Form(alias=TOKEN_FIELD, max_length=200)]
+"""The token of a page, in the forms that it sends."""
 
 HEADERS = {
     "Content-Security-Policy": (

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -12,6 +13,7 @@ from ganomaly.calibration import Calibration
 from ganomaly.data.sources.encoded import EncodedImages
 from ganomaly.errors import GANomalyError, ImageError
 from ganomaly.prediction import Prediction, Predictor
+from ganomaly.store.stored_files import digest_of
 
 WAIT_SECONDS = 0.2
 """How often an idle thread looks whether it is to end."""
@@ -41,6 +43,11 @@ class Upload:
     name: str
     key: str
     source: str = "http"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hexadecimal."""
+        return digest_of(self.content)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ganomaly.errors import UsageError
+from ganomaly.service.webhooks import check_url
 from ganomaly.store.retention import Retention
 
 Keep = Literal["all", "anomalous", "sample", "none"]
@@ -112,8 +113,7 @@ class Settings:
         if self.webhooks and not self.webhook_secret:
             raise UsageError("webhooks are signed: set GANOMALY_WEBHOOK_SECRET in the environment")
         for url in self.webhooks:
-            if not url.startswith(("http://", "https://")):
-                raise UsageError(f"--webhook {url} is not a URL with http:// or https://")
+            check_url(url)
 
     @property
     def is_local(self) -> bool:

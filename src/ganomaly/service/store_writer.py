@@ -22,7 +22,7 @@ from ganomaly.store import Store, StoreError
 from ganomaly.store.outbox import add_to_outbox
 from ganomaly.store.predictions import add_predictions, count_of_version
 from ganomaly.store.schema import MAX_NAME, PredictionRow
-from ganomaly.store.stored_files import digest_of, media_type_of
+from ganomaly.store.stored_files import media_type_of
 
 AT_ONCE = 64
 """Predictions in one transaction at most."""
@@ -124,7 +124,7 @@ class StoreWriter:
     def _with_files(self, predicted: PredictedJob, in_sample: bool) -> dict[str, Any]:
         """Write the files of a prediction; return its row."""
         upload, resident, prediction = predicted.job.upload, predicted.resident, predicted.prediction
-        digest, media_type = digest_of(upload.content), media_type_of(upload.content)
+        digest, media_type = upload.digest, media_type_of(upload.content)
         keeps = self._settings.keep
         kept = keeps == "all" or (
             keeps != "none" and (in_sample or (keeps == "anomalous" and bool(prediction.is_anomaly)))

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from ganomaly.errors import UsageError
 from ganomaly.files import make_folder, written_whole
 from ganomaly.store.database import Store
-from ganomaly.store.schema import NORMAL, UNSURE, PredictionRow
+from ganomaly.store.reviews import is_decided
+from ganomaly.store.schema import NORMAL, PredictionRow
 from ganomaly.store.versions import find_model
 
 _OURS = re.compile(r"\d{9}_[0-9a-f]{8}")
@@ -50,8 +51,7 @@ def export_reviewed(store: Store, model: str, folder: Path) -> Counter[str]:
     with store.reading() as session:
         query = select(PredictionRow).where(
             PredictionRow.model_id == find_model(session, model).id,
-            PredictionRow.label.is_not(None),
-            PredictionRow.label != UNSURE,
+            is_decided(),
         )
         latest = {row.digest: row for row in session.scalars(query.order_by(PredictionRow.id))}
     if not latest:

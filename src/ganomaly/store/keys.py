@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, get_args
+from typing import get_args
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from ganomaly.errors import UsageError
 from ganomaly.store.database import insert_new
 from ganomaly.store.events import add_event
-from ganomaly.store.schema import MAX_NAME, KeyRow, SessionRow
+from ganomaly.store.schema import MAX_NAME, KeyRow, Role, SessionRow
 
-Role = Literal["station", "reviewer", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may: send images; look and review; change models and keys."""
 
@@ -117,17 +116,13 @@ def ever_had_keys(session: Session) -> bool:
 
 def caller_of_key(session: Session, secret: str) -> Caller | None:
     """Whose key this is; None if it is not valid."""
-    row = session.scalars(
-        select(KeyRow).where(KeyRow.digest == _digest(secret), KeyRow.revoked.is_(None))
-    ).one_or_none()
-    return None if row is None else Caller(row.name, row.role)  # type: ignore[arg-type]  # only ROLES are stored
+    row = _valid_key(session, secret)
+    return None if row is None else Caller(row.name, row.role)
 
 
 def begin_session(session: Session, secret: str) -> str | None:
     """Sign a browser in with a key; return the value of its cookie, None if the key is not valid."""
-    row = session.scalars(
-        select(KeyRow).where(KeyRow.digest == _digest(secret), KeyRow.revoked.is_(None))
-    ).one_or_none()
+    row = _valid_key(session, secret)
     if row is None:
         return None
     now = datetime.now(UTC)
@@ -149,12 +144,17 @@ def caller_of_session(session: Session, cookie: str) -> Caller | None:
             KeyRow.revoked.is_(None),
         )
     ).one_or_none()
-    return None if row is None else Caller(row.name, row.role)  # type: ignore[arg-type]  # only ROLES are stored
+    return None if row is None else Caller(row.name, row.role)
 
 
 def end_session(session: Session, cookie: str) -> None:
     """Sign a browser out."""
     session.execute(delete(SessionRow).where(SessionRow.digest == _digest(cookie)))
+
+
+def _valid_key(session: Session, secret: str) -> KeyRow | None:
+    query = select(KeyRow).where(KeyRow.digest == _digest(secret), KeyRow.revoked.is_(None))
+    return session.scalars(query).one_or_none()
 
 
 def _digest(secret: str) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ganomaly.store.database import Store
 from ganomaly.store.events import add_event
-from ganomaly.store.schema import PredictionRow
+from ganomaly.store.schema import PredictionRow, ReviewRow
 
 _AT_ONCE = 500
 """Predictions that are forgotten in one transaction, so that others do not wait for long."""
@@ -109,6 +109,9 @@ def _forget_some(
             return None
         numbers = [each.id for each in found]
         if whole:
+            session.execute(
+                delete(ReviewRow).where(ReviewRow.prediction_id.in_(numbers))
+            )  # taken back, all of them
             change: Any = delete(row)
         else:
             change = update(row).values(has_image=False, has_map=False)

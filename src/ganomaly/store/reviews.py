@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from ganomaly.errors import UsageError
@@ -123,6 +123,12 @@ def checked_label(label: str) -> str:
     if label.startswith(".") or not all(letter.isalnum() or letter in " _-." for letter in label):
         raise UsageError("a label has letters, digits, spaces, dots, - and _ only, and no dot in front")
     return label
+
+
+def is_decided() -> ColumnElement[bool]:
+    """Whether the review of a prediction says that its image is normal or anomalous, in SQL."""
+    label = PredictionRow.label
+    return label.is_not(None) & (label != UNSURE)
 
 
 def is_anomalous(label: str | None) -> bool:

@@ -1,7 +1,7 @@
 """The tables: models and their versions, predictions, reviews, drift, keys and events that wait to be sent."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     JSON,
@@ -27,6 +27,9 @@ UNSURE = "unsure"
 """The label of a review that could not decide: the image counts neither as normal nor as anomalous."""
 
 MAX_LABEL, MAX_NAME, MAX_NOTE, MAX_KEY = 64, 255, 2000, 200
+
+Role = Literal["station", "reviewer", "admin"]
+"""What a key may do."""
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself for its own integers only
 
@@ -225,7 +228,7 @@ class KeyRow(Base):
     __tablename__ = "api_key"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(MAX_NAME), unique=True)
-    role: Mapped[str] = mapped_column(String(MAX_LABEL))
+    role: Mapped[Role] = mapped_column(String(MAX_LABEL))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     created: Mapped[datetime] = mapped_column(UtcTime)
     revoked: Mapped[datetime | None] = mapped_column(UtcTime)

@@ -224,7 +224,7 @@ def test_without_pydicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     def no_pydicom(name: str, *rest: object) -> object:
         if name.split(".", maxsplit=1)[0] == "pydicom":
             raise ModuleNotFoundError(f"No module named {name!r}", name="pydicom")
-        return real_import(name, *rest)  # type: ignore[arg-type]
+        return real_import(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", no_pydicom)
     assert refusal(bundled("CT_small.dcm")).endswith("pip install 'ganomaly[dicom]'")

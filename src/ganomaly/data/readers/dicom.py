@@ -155,7 +155,7 @@ def _check_decoder(dicom: DicomHeader) -> None:
 
     try:
         decoder = get_decoder(dicom.transfer_syntax)
-    except NotImplementedError:
+    except NotImplementedError:  # so pydicom says that it knows no such transfer syntax
         raise ImageError("has a transfer syntax that is not read; save it without compression") from None
     if not decoder.is_available:
         name = dicom.transfer_syntax.name.partition(" (")[0]

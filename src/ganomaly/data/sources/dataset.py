@@ -201,7 +201,64 @@ class LazySequence(Sequence[Item], Generic[Item]):
         return self._item(range(self._length)[index])  # a range handles negative and wrong indices
 
 
-class JoinedImages(ImageDataset):
+class DerivedImages(ImageDataset):
+    """Images of other datasets; everything is asked of the one that an image is in, unless a subclass says otherwise.
+
+    Parameters
+    ----------
+    parts : sequence of ImageDataset
+        The other datasets.
+    """
+
+    def __init__(self, parts: Sequence[ImageDataset]) -> None:
+        self._parts = parts
+
+    @abstractmethod
+    def _located(self, index: int) -> tuple[ImageDataset, int]:
+        """The dataset that holds an image, and the index of the image there."""
+
+    def open(self, index: int) -> AbstractContextManager[EncodedImage]:
+        """Open an image where it is."""
+        dataset, position = self._located(index)
+        return dataset.open(position)
+
+    def stored(self, index: int) -> StoredImage:
+        """Name, size and time of an image where it is."""
+        dataset, position = self._located(index)
+        return dataset.stored(position)
+
+    def content_digest(self, index: int) -> bytes:
+        """Hash an image where it is."""
+        dataset, position = self._located(index)
+        return dataset.content_digest(position)
+
+    def identity(self, index: int) -> bytes:
+        """Identity of an image where it is."""
+        dataset, position = self._located(index)
+        return dataset.identity(position)
+
+    def read_mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Mask of an image where it is."""
+        dataset, position = self._located(index)
+        return dataset.read_mask(position)
+
+    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
+        """Open an image without its defect where it is."""
+        dataset, position = self._located(index)
+        return dataset.open_without_defect(position)
+
+    @property
+    def has_ignored_regions(self) -> bool:
+        """Whether images may have regions that are ignored."""
+        return any(part.has_ignored_regions for part in self._parts)
+
+    def read_ignored_region(self, index: int) -> NDArray[np.bool_] | None:
+        """Region of an image that is ignored where it is."""
+        dataset, position = self._located(index)
+        return dataset.read_ignored_region(position)
+
+
+class JoinedImages(DerivedImages):
     """Several datasets, one after the other.
 
     Parameters
@@ -213,52 +270,21 @@ class JoinedImages(ImageDataset):
     """
 
     def __init__(self, parts: Sequence[ImageDataset], name: str) -> None:
+        super().__init__(parts)
         self.name = name
-        self._parts = parts
         self._starts = [0, *accumulate(len(part) for part in parts)]
         self.records = LazySequence(self._starts[-1], self._record)
-
-    def open(self, index: int) -> AbstractContextManager[EncodedImage]:
-        """Open an image of the part it belongs to."""
-        part, index_in_part = self._located(index)
-        return part.open(index_in_part)
-
-    def stored(self, index: int) -> StoredImage:
-        """Name, size and time of the image in its part."""
-        part, index_in_part = self._located(index)
-        return part.stored(index_in_part)
-
-    def content_digest(self, index: int) -> bytes:
-        """Hash the image in its part."""
-        part, index_in_part = self._located(index)
-        return part.content_digest(index_in_part)
-
-    def identity(self, index: int) -> bytes:
-        """Identity of the image in its part."""
-        part, index_in_part = self._located(index)
-        return part.identity(index_in_part)
-
-    def read_mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Mask of the image in its part."""
-        part, index_in_part = self._located(index)
-        return part.read_mask(index_in_part)
-
-    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
-        """Open the image without its defect in its part."""
-        part, index_in_part = self._located(index)
-        return part.open_without_defect(index_in_part)
 
     def _record(self, index: int) -> ImageRecord:
         part, index_in_part = self._located(index)
         return part.records[index_in_part]
 
     def _located(self, index: int) -> tuple[ImageDataset, int]:
-        """The part that holds an image, and the index of the image there."""
         number = bisect_right(self._starts, index) - 1
         return self._parts[number], index - self._starts[number]
 
 
-class Subset(ImageDataset):
+class Subset(DerivedImages):
     """Some images of a dataset, in the order of the indices.
 
     Parameters
@@ -270,39 +296,10 @@ class Subset(ImageDataset):
     """
 
     def __init__(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> None:
+        super().__init__([dataset])
         self.name = dataset.name
         self._dataset, self._indices = dataset, [int(index) for index in indices]
         self.records = LazySequence(len(indices), lambda index: dataset.records[self._indices[index]])
 
-    def open(self, index: int) -> AbstractContextManager[EncodedImage]:
-        """Open an image of the dataset."""
-        return self._dataset.open(self._indices[index])
-
-    def stored(self, index: int) -> StoredImage:
-        """Name, size and time of the image in the dataset."""
-        return self._dataset.stored(self._indices[index])
-
-    def content_digest(self, index: int) -> bytes:
-        """Hash the image in the dataset."""
-        return self._dataset.content_digest(self._indices[index])
-
-    def identity(self, index: int) -> bytes:
-        """Identity of the image in the dataset."""
-        return self._dataset.identity(self._indices[index])
-
-    def read_mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Mask of the image in the dataset."""
-        return self._dataset.read_mask(self._indices[index])
-
-    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
-        """Open the image without its defect in the dataset."""
-        return self._dataset.open_without_defect(self._indices[index])
-
-    @property
-    def has_ignored_regions(self) -> bool:
-        """Whether images of the dataset may have regions that are ignored."""
-        return self._dataset.has_ignored_regions
-
-    def read_ignored_region(self, index: int) -> NDArray[np.bool_] | None:
-        """Region of the image in the dataset."""
-        return self._dataset.read_ignored_region(self._indices[index])
+    def _located(self, index: int) -> tuple[ImageDataset, int]:
+        return self._dataset, self._indices[index]

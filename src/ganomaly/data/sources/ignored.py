@@ -1,7 +1,6 @@
 """Images with regions of their own that are ignored: a mask for each, or one for all of them."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 
 from ganomaly.data.ignored_region import mask_of, read_ignored_region, region_of
 from ganomaly.data.readers.decoding import decode_image
-from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.data.readers.registry import image_suffixes
-from ganomaly.data.sources.dataset import ImageDataset, StoredImage
+from ganomaly.data.sources.dataset import DerivedImages, ImageDataset
 from ganomaly.data.sources.listing import list_folder
 from ganomaly.errors import ImageError, UsageError
 
@@ -23,7 +21,7 @@ Mask = Path | NDArray[np.bool_] | None
 _SPLITS = ("train", "test")  # folders that masks need not repeat, as in MVTec AD layout
 
 
-class ImagesWithIgnoredRegions(ImageDataset):
+class ImagesWithIgnoredRegions(DerivedImages):
     """The same images, each with the region of it that is ignored.
 
     Parameters
@@ -37,6 +35,7 @@ class ImagesWithIgnoredRegions(ImageDataset):
     """
 
     def __init__(self, dataset: ImageDataset, masks: Sequence[Mask], source: str) -> None:
+        super().__init__([dataset])
         self.name, self.records = dataset.name, dataset.records
         self._dataset, self._masks, self._source = dataset, masks, source
 
@@ -86,29 +85,8 @@ class ImagesWithIgnoredRegions(ImageDataset):
             raise ImageError(f"its mask {mask} ignores everything; pixels that are not 0 are ignored")
         return region
 
-    def open(self, index: int) -> AbstractContextManager[EncodedImage]:
-        """Open an image of the dataset."""
-        return self._dataset.open(index)
-
-    def stored(self, index: int) -> StoredImage:
-        """Name, size and time of the image in the dataset."""
-        return self._dataset.stored(index)
-
-    def content_digest(self, index: int) -> bytes:
-        """Hash the image in the dataset."""
-        return self._dataset.content_digest(index)
-
-    def identity(self, index: int) -> bytes:
-        """Identity of the image in the dataset."""
-        return self._dataset.identity(index)
-
-    def read_mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Mask of the anomalous pixels of the image in the dataset."""
-        return self._dataset.read_mask(index)
-
-    def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
-        """Open the image without its defect in the dataset."""
-        return self._dataset.open_without_defect(index)
+    def _located(self, index: int) -> tuple[ImageDataset, int]:
+        return self._dataset, index
 
 
 class _OneRegion(ImagesWithIgnoredRegions):

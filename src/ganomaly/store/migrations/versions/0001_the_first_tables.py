@@ -47,6 +47,13 @@ It would measure that by ANALYZE only, and choose other indexes for a store that
 
 def upgrade() -> None:
     """Make the new form."""
+    _add_keys_and_events()
+    _add_models()
+    _add_predictions()
+    _add_sessions_and_reviews()
+
+
+def _add_keys_and_events() -> None:
     op.create_table(
         "api_key",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -69,6 +76,9 @@ def upgrade() -> None:
         sa.Column("details", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+
+
+def _add_models() -> None:
     op.create_table(
         "model",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -135,6 +145,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("model_id", "number"),
     )
+
+
+def _add_predictions() -> None:
     op.create_table(
         "prediction",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -182,6 +195,8 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         _set_statistics()
 
+
+def _add_sessions_and_reviews() -> None:
     op.create_table(
         "session",
         sa.Column("digest", sa.String(length=64), nullable=False),
