@@ -48,6 +48,7 @@ BAR = 0.05
 DAYS = 100
 PARTS = 200_000
 MODELS = ("line 1", "line 2")
+SERVED = frozenset(range(1, len(MODELS) + 1))
 COLUMNS = [column.name for column in PredictionRow.__table__.columns if column.name != "product"]
 Query = Callable[[Session], Any]
 
@@ -118,13 +119,13 @@ def rows(n: int) -> Iterator[tuple[Any, ...]]:
 def page_of(wanted: Wanted, model_id: int | None, cursor: str | None = None) -> Query:
     """One page of a list, as the pages show it."""
     return lambda session: list_predictions(
-        session, wanted.filter(model_id), order=wanted.order, limit=STRIP, cursor=cursor
+        session, wanted.filter(model_id, SERVED), order=wanted.order, limit=STRIP, cursor=cursor
     )
 
 
 def count_of(wanted: Wanted, model_id: int | None) -> Query:
     """How many there are, as the pages say it."""
-    return lambda session: count_predictions(session, wanted.filter(model_id))
+    return lambda session: count_predictions(session, wanted.filter(model_id, SERVED))
 
 
 def deep_cursor(store: Store, filter_: Filter, order: Order) -> str | None:
@@ -165,7 +166,7 @@ def list_queries(store: Store) -> dict[str, Query]:
                 found[name] = page_of(wanted, model_id)
                 found[f"{name}: count"] = count_of(wanted, model_id)
             wanted = Wanted(view=view)
-            cursor = deep_cursor(store, wanted.filter(model_id), wanted.order)
+            cursor = deep_cursor(store, wanted.filter(model_id, SERVED), wanted.order)
             if cursor is not None:
                 found[f"{view}, {of_model}: deep in the list"] = page_of(wanted, model_id, cursor)
     return found

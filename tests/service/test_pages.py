@@ -56,6 +56,30 @@ def test_another_kind_of_defect_gets_a_key_of_its_own(station: Opened) -> None:
     assert "left" in detail
 
 
+def test_a_note_goes_with_every_label_and_enter_in_it_says_nothing_by_itself(station: Opened) -> None:
+    client, _ = station
+    (number, *_) = fill(client)
+    page = client.get(f"/predictions/{number}").text
+    (form,) = re.findall(r'<form class="review".*?</form>', page, re.DOTALL)
+    assert re.search(r"<button[^>]*>", form).group() == '<button name="label" value="">'  # what Enter presses
+    assert 'name="note"' in form
+    assert send(client, f"/predictions/{number}/review", page, label="", note="dusty").status_code == 422
+    send(client, f"/predictions/{number}/review", page, label="normal", note="dusty")
+    assert "dusty" in client.get(f"/predictions/{number}").text
+
+
+def test_what_waits_for_a_review_is_of_models_that_are_served(station: Opened) -> None:
+    client, opened = station
+    fill(client)
+    served = dict(opened.models)
+    opened.models.clear()
+    try:
+        assert "Nothing to review here" in client.get("/").text
+        assert 'class="review"' in client.get("/?view=all").text
+    finally:
+        opened.models.update(served)
+
+
 def test_the_sample_is_reviewed_in_its_order(station: Opened) -> None:
     client, _ = station
     numbers = fill(client)

@@ -89,6 +89,8 @@ def test_filters_agree_with_the_same_done_by_hand(store: Store) -> None:
             Filter(name="part 3"): lambda p: p.name == "part 3",
             Filter(since=everything[0].created): lambda p: p.created >= everything[0].created,
             Filter(model_id=2): lambda p: False,
+            Filter(among=frozenset()): lambda p: False,
+            Filter(among=frozenset({1, 7})): lambda p: True,
             Filter(is_anomaly=True, reviewed=False, in_sample=True): lambda p: (
                 p.is_anomaly and p.label is None and p.in_sample
             ),

@@ -1,6 +1,6 @@
 """The review pages: server-rendered, usable without JavaScript and quicker with it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -78,8 +78,15 @@ class Wanted(BaseModel, frozen=True):
         orders: dict[str, Order] = {"all": "newest", "sample": "oldest"}
         return orders.get(self.view, "worst")
 
-    def filter(self, model_id: int | None) -> Filter:
+    def filter(self, model_id: int | None, served: frozenset[int]) -> Filter:
         """The same for the store.
+
+        Parameters
+        ----------
+        model_id : int or None
+            The model that is named, if one is.
+        served : frozenset of int
+            Models of this station; what waits for a review is of these, because nothing comes of other reviews.
 
         Raises
         ------
@@ -96,16 +103,18 @@ class Wanted(BaseModel, frozen=True):
             raise RequestError(
                 422, "a day is written 2026-01-31, and a p-value is a number from 0 to 1"
             ) from None
+        waits = self.view in ("queue", "sample")
         return Filter(
             model_id,
             {"anomalous": True, "normal": False}.get(self.verdict),
-            reviewed=False if self.view in ("queue", "sample") else None,
+            reviewed=False if waits else None,
             in_sample=True if self.view == "sample" else None,
             disagrees=True if self.view == "disagreements" else None,
             since=since,
             until=until,
             max_p_value=largest,
             name=self.name or None,
+            among=served if waits else None,
         )
 
     def address(self, **changes: str) -> str:
@@ -193,7 +202,8 @@ def _add_lists(router: APIRouter, render: PageRenderer) -> None:
             raise RequestError(404, f"there is no list {wanted.view[:80]}")
         with station.store.reading() as session:
             model_id = station.model(wanted.model).resident.model_id if wanted.model else None
-            found = wanted.filter(model_id)
+            served = frozenset(each.resident.model_id for each in station.models.values())
+            found = wanted.filter(model_id, served)
             page = list_predictions(
                 session, found, order=wanted.order, limit=STRIP, cursor=wanted.cursor or None
             )
@@ -364,7 +374,8 @@ def _with_after(address: str, number: int) -> str:
 
 
 def _when(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """In the time zone of the station, as the filter by day."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def _number(value: float) -> str:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
@@ -19,6 +20,7 @@ from ganomaly.service.settings import Settings
 from ganomaly.service.store_writer import StoreWriter
 from ganomaly.store import open_store
 from ganomaly.store.drift_state import drift_row
+from ganomaly.store.outbox import forget_delivered
 from ganomaly.store.retention import forget
 from ganomaly.store.schema import DriftRow, ModelRow, PredictionRow, VersionRow
 from ganomaly.store.versions import (
@@ -256,6 +258,8 @@ class Station:
 
     def _forget(self) -> None:
         forget(self.store, self.settings.retention)
+        with self.store.writing() as session:
+            forget_delivered(session, datetime.now(UTC))
 
     def _try(self, name: str, task: Callable[[], None]) -> None:
         try:

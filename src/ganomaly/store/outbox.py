@@ -1,14 +1,17 @@
 """Events that wait to be sent to webhooks: written with what they tell of, so that none is lost."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from ganomaly.store.database import insert_new
 from ganomaly.store.schema import OutboxRow
+
+REMEMBERED = timedelta(days=30)
+"""So long a delivered event is remembered, so that what tells of it again does not send it again."""
 
 
 def add_to_outbox(
@@ -67,3 +70,11 @@ def count_waiting(session: Session) -> int:
     """Events that were not delivered yet."""
     query = select(func.count()).select_from(OutboxRow).where(OutboxRow.delivered.is_(None))
     return session.scalar(query) or 0
+
+
+def forget_delivered(session: Session, now: datetime) -> None:
+    """Remove events that were delivered, or given up, some time ago."""
+    session.execute(
+        delete(OutboxRow).where(OutboxRow.delivered < now - REMEMBERED),
+        execution_options={"synchronize_session": False},
+    )

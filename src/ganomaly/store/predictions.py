@@ -50,6 +50,8 @@ class Filter:
         Whether it was drawn for recalibration.
     name : str or None
         Of one part.
+    among : frozenset of int or None
+        Of one of these models.
     """
 
     model_id: int | None = None
@@ -62,6 +64,7 @@ class Filter:
     disagrees: bool | None = None
     in_sample: bool | None = None
     name: str | None = None
+    among: frozenset[int] | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The same in SQL."""
@@ -205,7 +208,7 @@ def _for_each_model(session: Session, wanted: Filter) -> list[list[ColumnElement
         return []
     if wanted.model_id is not None:
         return [wanted.conditions() + bounds]
-    models = session.scalars(select(ModelRow.id))
+    models = session.scalars(select(ModelRow.id)) if wanted.among is None else sorted(wanted.among)
     return [replace(wanted, model_id=number).conditions() + bounds for number in models]
 
 
