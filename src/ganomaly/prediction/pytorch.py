@@ -97,7 +97,7 @@ def predict_dataset(
     one_at_a_time = target.type != "cpu" or preprocessing.scale is not None
     n_batches = 1 if one_at_a_time else math.ceil(len(dataset) / batch_size)
     # no inference mode here: the caller may do other work between two predictions
-    with _in_eval_mode(method.to(target)), _divided_threads(n_batches) as concurrency:
+    with _in_eval_mode(_moved_to(method, target)), _divided_threads(n_batches) as concurrency:
         yield from run_prediction_loop(
             compute,
             dataset,
@@ -135,14 +135,21 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         yield
 
 
+def _moved_to(module: nn.Module, target: torch.device) -> nn.Module:
+    """Move a module unless it is there: asking each of hundreds of tensors takes a while."""
+    return module if next(module.parameters()).device == target else module.to(target)
+
+
 @contextmanager
 def _in_eval_mode(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
+    if not module.training:  # then nothing in it is, since the whole of it was switched
+        yield
+        return
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        module.train()
 
 
 @contextmanager
