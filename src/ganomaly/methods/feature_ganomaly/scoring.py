@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -106,6 +105,8 @@ class SignalScoring(nn.Module):
 
 def _separation(normal: Tensor, defective: Tensor) -> Tensor:
     """2·AUROC − 1 for each column of `float[n, K]` and `float[m, K]`, 0 at least: `float[K]`."""
+    from scipy.stats import mannwhitneyu  # takes long to load, and predictions do without
+
     n_pairs = len(normal) * len(defective)
     u = mannwhitneyu(defective.cpu().numpy(), normal.cpu().numpy(), method="asymptotic").statistic
     return torch.from_numpy(2 * np.atleast_1d(u) / n_pairs - 1).float().clamp_min(0)

@@ -68,8 +68,10 @@ class EfficientNetLiteBackbone(Backbone):
         deepest = list(available).index(list(self.levels)[-1])
         network = _network_without_weights(name, n_blocks=deepest + 1)
         if weights is None:
+            # not zeros_like: of a tensor without memory it would load PyTorch's compiler, a third of a second
             weights = {
-                key: torch.zeros_like(tensor, device="cpu") for key, tensor in network.state_dict().items()
+                key: torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+                for key, tensor in network.state_dict().items()
             }
         network.load_state_dict({key: weights[key] for key in network.state_dict()}, assign=True)
         self.network = network.eval()
