@@ -1,6 +1,7 @@
 """What several tests share: small images, a small trained model, and the real data where they are."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # how long an example takes depends on what else the machine does; no test is timed
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# what fits measure of this machine is not the user's
+os.environ.setdefault("GANOMALY_CACHE", tempfile.mkdtemp(prefix="ganomaly-cache-"))
 
 CHROMIUM = Path("/usr/bin/chromium")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -77,12 +77,17 @@ def _version(package: str) -> str | None:
 # --- machine ---------------------------------------------------------------------------------------------
 
 
+def processor_name() -> str:
+    """As the system says it."""
+    return _cpu_information().get("model name") or platform.processor() or platform.machine()
+
+
 def _processor() -> dict[str, Any]:
     information = _cpu_information()
     flags = information.get("flags", information.get("Features"))  # the second is that of ARM
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return {
-        "name": information.get("model name") or platform.processor() or platform.machine(),
+        "name": processor_name(),
         "cores_usable": usable_processors(),
         "threads": int(threads) if threads.isdigit() else usable_processors(),
         **{name: None if flags is None else flag in flags.split() for name, flag in _INSTRUCTIONS.items()},

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ganomaly.config import Precision
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
 from ganomaly.tensor_files import check_readable, write_safetensors
@@ -131,3 +132,14 @@ def _channels_last_moments(optimizers: Mapping[str, Optimizer]) -> None:
                 if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim() == 4:
                     laid_out = torch.empty_like(parameter, memory_format=torch.preserve_format)
                     values[name] = laid_out.copy_(value)
+
+
+def recorded_precision(path: Path) -> Precision | None:
+    """The precision of the run that a checkpoint is of; None where there is none, or none that can be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            identity = json.loads((file.metadata() or {})["identity"])
+        precision = json.loads(identity["training"])["precision"]
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+        return None  # `load` says what is wrong
+    return precision if precision in ("fp32", "bf16") else None

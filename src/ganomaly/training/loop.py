@@ -26,9 +26,10 @@ from ganomaly.methods import Method, Step
 from ganomaly.methods.products import with_own_statistics
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
-from ganomaly.training.checkpoint import Checkpoint, RunState
+from ganomaly.training.checkpoint import Checkpoint, RunState, recorded_precision
 from ganomaly.training.memory import check_fits_memory
 from ganomaly.training.observers import TrainingProgress
+from ganomaly.training.precision import WORTH_MEASURING, faster_precision
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +120,14 @@ def train(
         belongs to another run.
     """
     device = choose_device(training.device)
-    precision = choose_precision(training.precision, device)
     batch_size = min(training.batch_size, len(indices))
     check_fits_memory(method_type, options, preprocessing, batch_size=batch_size, device=device)
+    precision = None if checkpoint is None or not resume else recorded_precision(checkpoint)
+    if training.precision != "auto" or precision is None:
+        precision = choose_precision(training.precision, device)
+        n_steps = run_length(training, len(indices), images.patches_per_image)[2]
+        if training.precision == "auto" and device.type == "cpu" and n_steps >= WORTH_MEASURING:
+            precision = faster_precision(method_type, options, preprocessing, batch_size=batch_size, say=say)
     method = method_type(options, preprocessing, Generator().manual_seed(training.seed))
     method = in_channels_last(method.to(device))
     optimizers = method.optimizers()
