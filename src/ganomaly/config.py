@@ -174,7 +174,7 @@ class TrainingOptions(Options):
     device: Device = DEVICE
     """`auto` takes a GPU where there is one."""
     precision: Precision = PRECISION
-    """`auto` takes bf16 where the device computes in it, unless a long training would be slower in it; fp32 elsewhere.
+    """`auto` takes bf16 where the device computes in it, unless a long training is slower in it; fp32 elsewhere.
     Predictions are always fp32."""
     checkpoint_seconds: float = Field(default=20.0, ge=0, le=1e9)
     """At least this long between two checkpoints; 0 writes one after each step."""
