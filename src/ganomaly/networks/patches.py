@@ -4,6 +4,8 @@ The blocks are DCGAN's, as in `dcgan`, but the encoder stops at an eighth of the
 input are multiples of `STRIDE`.
 """
 
+from functools import partial
+
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -60,24 +62,30 @@ class PatchPyramid(nn.Module):
     channels : int
         Of the image.
     width : int
-        Channels after the first layer.
+        Half of the channels at a quarter of the image's size.
+    half_width : int, optional
+        Channels at half of the image's size, where each costs most; `width` by default.
+    kernel_size : int
+        Of the layers that halve the maps further, 4 or 2. With 2 no pixel counts twice, at a quarter of the cost.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(
+        self, channels: int, width: int, half_width: int | None = None, *, kernel_size: int = 4
+    ) -> None:
         super().__init__()
-        self.to_half = nn.Sequential(block(channels, width, halve=True), block(width, width))
-        self.to_quarter = nn.Sequential(block(width, 2 * width, halve=True), block(2 * width, 2 * width))
-        self.to_eighth = nn.Sequential(block(2 * width, 4 * width, halve=True), block(4 * width, 4 * width))
-        self.to_sixteenth = nn.Sequential(
-            block(4 * width, 4 * width, halve=True), block(4 * width, 4 * width)
-        )
+        half_width = half_width or width
+        halving = partial(block, halve=True, kernel_size=kernel_size)
+        self.to_half = nn.Sequential(block(channels, half_width, halve=True), block(half_width, half_width))
+        self.to_quarter = nn.Sequential(halving(half_width, 2 * width), block(2 * width, 2 * width))
+        self.to_eighth = nn.Sequential(halving(2 * width, 4 * width), block(4 * width, 4 * width))
+        self.to_sixteenth = nn.Sequential(halving(4 * width, 4 * width), block(4 * width, 4 * width))
         # the way back up, as in a feature pyramid network (Lin et al., CVPR 2017)
         self.from_sixteenth = nn.Conv2d(4 * width, 2 * width, kernel_size=1)
         self.from_eighth = nn.Conv2d(4 * width, 2 * width, kernel_size=1)
         self.from_quarter = nn.Conv2d(2 * width, 2 * width, kernel_size=1)
-        self.merge_quarter = block(2 * width, width)
-        self.merge_half = block(width, width)
-        self.segmentation_head = nn.Conv2d(width, 1, kernel_size=1)
+        self.merge_quarter = block(2 * width, half_width)
+        self.merge_half = block(half_width, half_width)
+        self.segmentation_head = nn.Conv2d(half_width, 1, kernel_size=1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features at 1/2, 1/4, 1/8 and 1/16 of the image's size."""
@@ -97,7 +105,14 @@ class PatchPyramid(nn.Module):
 
 
 class PatchSegmentation(PatchPyramid):
-    """Where does an image show defects? From `float[N, C, H, W]` to logits `float[N, 1, H/2, W/2]`."""
+    """Where does an image show defects? From `float[N, C, H, W]` to logits `float[N, 1, H/2, W/2]`.
+
+    Half as many channels at half of the image's size and kernels of 2 halve the time, and see no less
+    (`docs/experiments.md`).
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, width // 2, kernel_size=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment."""
@@ -136,11 +151,11 @@ def initialise_patch_weights(module: nn.Module, generator: Generator) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def block(channels_in: int, channels_out: int, *, halve: bool = False) -> nn.Sequential:
-    """Convolution, batch norm and leaky ReLU, at the same or at half the size."""
-    kernel_size, stride = (4, 2) if halve else (3, 1)
+def block(channels_in: int, channels_out: int, *, halve: bool = False, kernel_size: int = 4) -> nn.Sequential:
+    """Convolution, batch norm and leaky ReLU, at the same size or, with an even kernel, at half."""
+    kernel_size, stride = (kernel_size, 2) if halve else (3, 1)
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel_size, stride, padding=1, bias=False),
+        nn.Conv2d(channels_in, channels_out, kernel_size, stride, padding=(kernel_size - 1) // 2, bias=False),
         nn.BatchNorm2d(channels_out),
         nn.LeakyReLU(SLOPE, inplace=True),
     )

@@ -47,7 +47,7 @@ class FeatureGANomalyOptions(ScheduledOptions):
     ngf: Width = 128
     """Channels of encoders and decoder."""
     ndf: Width = 32
-    """Channels of the segmentation's first layer; the discriminator has twice as many."""
+    """Half of the segmentation's channels at a quarter of the image's size; the discriminator has twice as many."""
     adversarial_weight: Weight = 1.0
     """Weight of the feature matching in the generator's loss."""
     contextual_weight: Weight = 20.0

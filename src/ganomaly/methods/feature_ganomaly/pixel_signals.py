@@ -31,7 +31,7 @@ class PixelSignals(nn.Module):
     Parameters
     ----------
     width : int
-        Channels of the segmentation network's first layer.
+        Half of the segmentation network's channels at a quarter of the image's size.
     """
 
     def __init__(self, width: int) -> None:
