@@ -1,8 +1,6 @@
-"""Make the two images of the README from what `make demo` leaves, and from simulated whole bags.
+"""Make the two images of the README from what `make demo` leaves.
 
-python docs/figures/make.py        in the root of the repository, after `make demo`
-
-It needs Chromium, and takes several minutes: it fits a model to the bags.
+python docs/figures/make.py        in the root of the repository, after `make demo`; it needs Chromium
 """
 
 import csv
@@ -15,12 +13,12 @@ import matplotlib.pyplot as plt
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
+from ganomaly.data.baggage import THREAT_KINDS
 
 FIGURES = Path(__file__).parent
 DEMO = Path("demo")
-BAGS = DEMO / "bags"
-MODEL = DEMO / "bags.safetensors"
+BAGS = DEMO / "baggage"
+MODEL = DEMO / "baggage.safetensors"
 MAPS = DEMO / "maps"
 TABLE = DEMO / "bags.csv"
 KINDS = ("good", *THREAT_KINDS)
@@ -31,12 +29,6 @@ def main() -> None:
     """Make both."""
     # palettes of 256 colours make the files half as large
     save(screenshot(DEMO / "report.html").quantize(256, kmeans=4), FIGURES / "report.png")
-    if not BAGS.exists():
-        write_simulated_baggage(
-            BAGS, kind="bags", n_train=500, n_test_normal=60, n_test_per_threat=20, seed=0
-        )
-    if not MODEL.exists():
-        ganomaly("fit", BAGS, "--model", MODEL, "--false-alarm-rate", "0.05")
     ganomaly("score", MODEL, BAGS / "test", "--out", TABLE, "--maps", MAPS)
     bags = images_and_maps()
     palette = bags.quantize(256, method=Image.Quantize.FASTOCTREE)  # has the colours of small areas too

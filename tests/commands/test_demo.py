@@ -11,13 +11,15 @@ from ganomaly.config import FitOptions
 
 @pytest.fixture
 def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "N_TRAIN", 40)
-    monkeypatch.setattr(demo, "N_TEST_NORMAL", 6)
-    monkeypatch.setattr(demo, "N_TEST_PER_THREAT", 4)
+    monkeypatch.setattr(demo, "N_TRAIN", 24)
+    monkeypatch.setattr(demo, "N_TEST_NORMAL", 4)
+    monkeypatch.setattr(demo, "N_TEST_PER_THREAT", 2)
     monkeypatch.setattr(
         demo,
         "OPTIONS",
-        FitOptions(epochs=1, image_size=32, false_alarm_rate=0.1, method_options={"ngf": 4, "ndf": 4}),
+        FitOptions(
+            preset="paper", epochs=1, image_size=32, false_alarm_rate=0.1, method_options={"ngf": 4, "ndf": 4}
+        ),
     )
 
 
@@ -27,6 +29,6 @@ def test_the_demo_makes_images_a_model_figures_and_a_report(small_demo, tmp_path
     assert made == {"baggage", "baggage.safetensors", "evaluation.json", "report.html", "figures"}
     figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())
     assert figures["per_kind"].keys() == {"gun", "gun_parts", "knife"}
-    assert (figures["n_normal"], figures["n_anomalous"]) == (6, 12)
+    assert (figures["n_normal"], figures["n_anomalous"]) == (4, 6)
     assert "simulated" in capsys.readouterr().err
     assert "simulated" in (tmp_path / "demo" / "report.html").read_text()

@@ -17,10 +17,10 @@ NOTICE = (
 )
 MODEL_FILE, METRICS_FILE, REPORT_FILE = "baggage.safetensors", "evaluation.json", "report.html"
 FIGURE_FOLDER = "figures"
-N_TRAIN = 1200
+N_TRAIN = 500
 N_TEST_NORMAL = 200
 N_TEST_PER_THREAT = 60
-OPTIONS = FitOptions(preset="paper", epochs=8, image_size=64, false_alarm_rate=0.05)
+OPTIONS = FitOptions(false_alarm_rate=0.05)  # else what `fit` does by default
 
 
 def demo(console: Console, out: Path) -> bool:
@@ -44,7 +44,7 @@ def _run(console: Console, out: Path) -> bool:
     with console.counting(n_images, "simulating X-ray baggage") as count:
         write_simulated_baggage(
             data,
-            kind="patches",
+            kind="bags",
             n_train=N_TRAIN,
             n_test_normal=N_TEST_NORMAL,
             n_test_per_threat=N_TEST_PER_THREAT,
