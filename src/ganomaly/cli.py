@@ -26,6 +26,7 @@ from ganomaly.commands.arguments import (
     FalseAlarmRate,
     Ignore,
     ImageSize,
+    Loggers,
     MethodOption,
     Methods,
     Precision,
@@ -86,6 +87,7 @@ def fit(
     ignore: Ignore = None,
     products: Products = False,
     option: MethodOption = None,
+    log: Loggers = None,
     resume: Annotated[bool, typer.Option(help="Resume from the checkpoint of an interrupted run.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes; write nothing.")
@@ -115,7 +117,18 @@ def fit(
     )
     each = ignore if ignore is not None and ignore.is_dir() else None
     verb = describe_fit if dry_run else run
-    exit_if_unreadable(verb(_console(), data, model, options, resume=resume, ignore=each, products=products))
+    exit_if_unreadable(
+        verb(
+            _console(),
+            data,
+            model,
+            options,
+            resume=resume,
+            ignore=each,
+            products=products,
+            loggers=log or (),
+        )
+    )
 
 
 @app.command()

@@ -2,9 +2,9 @@
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from ganomaly.data.ignored_region import ignored_region, mask_from_text, read_ig
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
 from ganomaly.prediction import Prediction, Predictor, load_predictor
+
+if TYPE_CHECKING:
+    from ganomaly.loggers import TrainingLogger
 
 
 class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
@@ -108,7 +111,14 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.ignore = ignore
         self.method_options = method_options
 
-    def fit(self, images: Any, y: object = None, *, products: Any = None) -> Self:
+    def fit(
+        self,
+        images: Any,
+        y: object = None,
+        *,
+        products: Any = None,
+        loggers: "Sequence[str | TrainingLogger]" = (),
+    ) -> Self:
         """Learn from normal images.
 
         Parameters
@@ -121,6 +131,9 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             Which product each image shows, for one model of several: a label for each image, or 'folders' for the
             folders that they are in, as `train/good/<product>`. Networks are shared; statistics and threshold are
             those of each product. A score is then A(x) / φ of the product that fits the image best.
+        loggers : sequence of str or TrainingLogger, optional
+            Who is told how training goes: ``"tensorboard:DIR"``, ``"mlflow:URI"``, ``"wandb:PROJECT"``, or objects
+            with the three methods of `ganomaly.loggers.TrainingLogger`.
 
         Returns
         -------
@@ -131,8 +144,8 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         GANomalyError
             In one sentence, if the images or the options cannot be used, or training fails.
         """
-        from ganomaly.training.fit import fit_model
-        from ganomaly.training.observers import WarningObserver
+        from ganomaly.loggers import open_loggers, run_name
+        from ganomaly.loggers.in_python import fit_and_log
 
         options = FitOptions.checked(
             preset=self.preset,
@@ -147,7 +160,8 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             method_options=dict(self.method_options or {}),
         )
         each = self.ignore if self._ignores_each_image() else None
-        result = fit_model(images, options, observer=WarningObserver(), ignore=each, products=products)
+        opened = open_loggers(loggers, run_name(Path("detector")))
+        result = fit_and_log(images, options, opened, ignore=each, products=products)
         for path, why in result.failures.items():
             warnings.warn(f"left out of training: {path}: {why}", stacklevel=2)
         self.model_: Predictor = result.model

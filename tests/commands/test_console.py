@@ -28,7 +28,7 @@ def test_without_a_terminal_a_long_epoch_is_a_line_every_half_minute(
     monkeypatch.setattr(console, "time", clock)
     with Console().fitting() as display:
         for step, clock.now in enumerate((5.0, 36.0, 40.0, 50.0), start=1):
-            display.trained(TrainingProgress(step, 8, (step + 3) // 4, 2, {}, 10.0, 60.0))
+            display.trained(TrainingProgress(step, 8, (step + 3) // 4, 2, {}, 0, 10.0, 60.0))
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == [
         "epoch 1/2, step 2 of 8",
         "epoch 1/2, step 4 of 8",

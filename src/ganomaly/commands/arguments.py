@@ -60,6 +60,13 @@ Products = Annotated[
         help="One model of several products: each subfolder of the normal images, or label of parquet, is one.",
     ),
 ]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LOGGER",
+        help="Log training to tensorboard:DIR, mlflow:URI or wandb:PROJECT; repeatable.",
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

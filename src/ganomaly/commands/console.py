@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ganomaly.errors import printable
+from ganomaly.training.observers import SilentObserver
 
 if TYPE_CHECKING:
     from ganomaly.training.observers import TrainingProgress
@@ -113,7 +114,7 @@ class _Bars(Progress):
             yield Text(self.details, style="dim")
 
 
-class FittingDisplay:
+class FittingDisplay(SilentObserver):
     """A training observer that draws progress bars.
 
     Without a terminal it prints a line per epoch, and one every `SECONDS_BETWEEN_LINES` seconds in long ones.

@@ -1,6 +1,6 @@
 """`ganomaly fit`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ganomaly.data import ImageLoader
 from ganomaly.data.products import FOLDERS
 from ganomaly.files import remove_file
 from ganomaly.locks import locked_file
+from ganomaly.loggers import logged, open_loggers, run_name
 from ganomaly.output_checks import CHECKPOINT, check_replaceable
 from ganomaly.prediction.model_file import check_model_path, save_model
 from ganomaly.training.fit import fit_model, plan_fit
@@ -27,24 +28,31 @@ def fit(
     resume: bool,
     ignore: Path | None = None,
     products: bool = False,
+    loggers: Sequence[str] = (),
 ) -> bool:
     """Train on normal images and write the model; return whether all images could be read."""
     check_model_path(path)
+    opened = open_loggers(loggers, run_name(path))
     checkpoint = path.with_name(path.name + ".checkpoint")
     check_replaceable(checkpoint, CHECKPOINT)
     with locked_file(path, "ganomaly fit"):
-        with _interruption_in_words(checkpoint, resume=resume), console.fitting() as display:
+        with (
+            _interruption_in_words(checkpoint, resume=resume),
+            console.fitting() as display,
+            logged(display, opened) as logging,
+        ):
             result = fit_model(
                 data,
                 options,
-                observer=display,
+                observer=logging.observer,
                 checkpoint=checkpoint,
                 resume=resume,
                 ignore=ignore,
                 products=FOLDERS if products else None,
             )
-        save_model(result.model, path)
-        remove_file(checkpoint)
+            save_model(result.model, path)
+            logging.saved(result, path)
+            remove_file(checkpoint)  # before loggers take their time
     calibration, training = result.model.calibration, result.training
     provenance = result.model.provenance
     work = length_in_words(provenance["epochs"], provenance["steps"])
@@ -66,11 +74,13 @@ def describe_fit(
     resume: bool,
     ignore: Path | None = None,
     products: bool = False,
+    loggers: Sequence[str] = (),
 ) -> bool:
     """Say what `fit` would do and how long it would take; return whether all headers could be read."""
     check_model_path(path)
     checkpoint = path.with_name(path.name + ".checkpoint")
     check_replaceable(checkpoint, CHECKPOINT)
+    open_loggers(loggers, run_name(path))
     plan, regions = plan_fit(data, options, ignore=ignore, products=FOLDERS if products else None)
     loader = ImageLoader.of(plan.dataset, plan.inspection, plan.preprocessing)
     console.say(plan.describe(loader, plan.preprocessing, are_read=False))

@@ -45,6 +45,7 @@ from ganomaly.training.plan import (
     read_training_images,
     readable,
 )
+from ganomaly.training.samples import SampleImages
 from ganomaly.version import __version__
 
 
@@ -119,6 +120,8 @@ def fit_model(
     slow = precision_warning(plan.training.precision, choose_device(plan.training.device))
     if slow is not None:
         observer.warn(slow)
+    observer.started(_configuration(plan, loader, preprocessing, options))
+    samples = SampleImages(dataset, plan.split.calibration, preprocessing, options.device, observer)
     result = train(
         plan.method.method_type,
         plan.method.options,
@@ -129,7 +132,8 @@ def fit_model(
         checkpoint=checkpoint,
         resume=resume,
         fingerprint=_fingerprint_of_run(fingerprint, regions, plan),
-        on_progress=observer.trained,
+        on_progress=samples.trained,
+        on_epoch=samples.epoch_ended,
         say=observer.say,
         products=plan.products_to_train(),
     )
@@ -147,6 +151,7 @@ def fit_model(
         plan, loader, options, result, fingerprint, n_calibration=len(calibration.scores)
     )
     model = Model(method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration)
+    samples.training_ended(model)
     by_path = {dataset.records[index].path: why for index, why in sorted(failures.items())}
     return FitResult(model, by_path, result)
 
@@ -272,6 +277,27 @@ def _product_counts(plan: TrainingPlan, loader: ImageLoader) -> dict[str, dict[s
     return {
         name: {key: readable(np.intersect1d(indices, part), loader) for key, part in parts.items()}
         for name, indices in (plan.products or {}).items()
+    }
+
+
+def _configuration(
+    plan: TrainingPlan, loader: ImageLoader, preprocessing: Preprocessing, options: FitOptions
+) -> dict[str, Any]:
+    """What is trained, and how, by names with dots; without masks, which are long."""
+    parts = {
+        "method_options": plan.method.options.model_dump(mode="json"),
+        "preprocessing": preprocessing.model_dump(mode="json", exclude={"ignored"}),
+        "training": plan.training.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+    }
+    return {
+        "ganomaly": __version__,
+        "data": plan.dataset.name,
+        "method": plan.method.method_type.name,
+        "preset": plan.method.preset_name,
+        "false_alarm_rate": options.false_alarm_rate,
+        "training_images": readable(plan.split.training, loader),
+        "calibration_images": readable(plan.split.calibration, loader),
+        **{f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()},
     }
 
 

@@ -204,6 +204,7 @@ class _Run:
             training, len(indices), images.patches_per_image
         )
         self.losses: dict[str, float] = {}
+        self.losses_step = 0
         self.first_step = state.step
         self.seconds_before = state.seconds
         self.started = self.last_saved = time.perf_counter()
@@ -275,6 +276,8 @@ class _Run:
             self.state.step += 1
             if self.state.step % CHECK_INTERVAL == 0:
                 self._check(losses)
+            elif self.state.step == epoch * self.steps_per_epoch + last:
+                self._check_finite(losses)  # so that who is told of the last step has its losses
             self._report(epoch)
             self._save_if_due(losses)
         # batches of unreadable images alone are left out; the step follows the plan
@@ -315,6 +318,7 @@ class _Run:
         names = list(losses)
         values = torch.stack([losses[name].float() for name in names]).tolist()  # one wait for the device
         self.losses = dict(zip(names, values, strict=True))
+        self.losses_step = self.state.step
         broken = [name for name, value in self.losses.items() if not np.isfinite(value)]
         if broken:
             raise TrainingError(
@@ -343,6 +347,7 @@ class _Run:
                 epoch=epoch + 1,
                 epochs=-(-self.steps // self.steps_per_epoch),
                 losses=self.losses,
+                losses_step=self.losses_step,
                 images_per_second=done_here * self.batch_size / elapsed,
                 seconds_left=elapsed / done_here * (self.steps - self.state.step),
             )

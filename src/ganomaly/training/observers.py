@@ -1,9 +1,13 @@
 """Who is told how training goes."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ganomaly.calibration import MapCalibration
+    from ganomaly.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class TrainingProgress:
         The current epoch, from 1, and epochs in all.
     losses : mapping of str to float
         As of the last check.
+    losses_step : int
+        The step of that check; 0 before the first.
     images_per_second : float
         Since this process began to train.
     seconds_left : float
@@ -29,12 +35,25 @@ class TrainingProgress:
     epoch: int
     epochs: int
     losses: Mapping[str, float]
+    losses_step: int
     images_per_second: float
     seconds_left: float
 
 
 class Observer(Protocol):
     """Who is told how `fit_model` goes."""
+
+    @property
+    def n_samples(self) -> int:
+        """How many fixed images `sampled` is to be called with; 0 for no calls."""
+
+    def started(self, configuration: Mapping[str, Any]) -> None:
+        """Take what is trained, and how, before the first step; values are of JSON."""
+
+    def sampled(
+        self, step: int, predictions: "Sequence[Prediction]", map_calibration: "MapCalibration | None"
+    ) -> None:
+        """Take predictions, with details, of the same normal images after a step; at the end with a map's scale."""
 
     def say(self, sentence: str) -> None:
         """Take a sentence about the data or a choice."""
@@ -51,6 +70,16 @@ class Observer(Protocol):
 
 class SilentObserver:
     """Ignores everything; a base class for other observers."""
+
+    n_samples: int = 0
+
+    def started(self, configuration: Mapping[str, Any]) -> None:
+        """Ignore it."""
+
+    def sampled(
+        self, step: int, predictions: "Sequence[Prediction]", map_calibration: "MapCalibration | None"
+    ) -> None:
+        """Ignore it."""
 
     def say(self, sentence: str) -> None:
         """Ignore it."""
@@ -70,4 +99,4 @@ class WarningObserver(SilentObserver):
 
     def warn(self, sentence: str) -> None:
         """Warn the caller of `GANomalyDetector.fit`."""
-        warnings.warn(sentence, stacklevel=4)
+        warnings.warn(sentence, stacklevel=5)

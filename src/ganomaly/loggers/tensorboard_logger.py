@@ -1,0 +1,58 @@
+"""TensorBoard: one folder of event files for each run."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganomaly.errors import package_needed
+
+
+class TensorBoardLogger:
+    """Writes event files, and the model beside them, into a folder of the run.
+
+    Parameters
+    ----------
+    folder : Path
+        What `tensorboard --logdir` is given.
+    run_name : str
+        Of the folder in it.
+
+    Raises
+    ------
+    UsageError
+        If TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, run_name: str) -> None:
+        with package_needed("logging to TensorBoard", "tensorboard"):
+            import tensorboard  # noqa: F401 - the writer of PyTorch needs it, and is slow to import
+        self._folder = folder / run_name
+
+    def start(self, configuration: Mapping[str, Any]) -> None:
+        """Write the configuration as a table."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(self._folder))
+        rows = [f"| {name} | {json.dumps(value)} |" for name, value in configuration.items()]
+        self._writer.add_text("configuration", "\n".join(["| option | value |", "| --- | --- |", *rows]))
+        self._writer.flush()
+
+    def log(self, step: int, values: Mapping[str, float], images: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Write scalars and images."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        for name, image in images.items():
+            self._writer.add_image(name, image, step, dataformats="HWC")
+
+    def finish(self, figures: Mapping[str, float], model: Path | None) -> None:
+        """Write the figures, and copy the model."""
+        for name, value in figures.items():
+            self._writer.add_scalar(f"final/{name}", value)
+        self._writer.close()
+        if model is not None:
+            shutil.copyfile(model, self._folder / "model.safetensors")
