@@ -35,24 +35,23 @@ def fit(
     opened = open_loggers(loggers, run_name(path))
     checkpoint = path.with_name(path.name + ".checkpoint")
     check_replaceable(checkpoint, CHECKPOINT)
-    with locked_file(path, "ganomaly fit"):
-        with (
-            _interruption_in_words(checkpoint, resume=resume),
-            console.fitting() as display,
-            logged(display, opened) as logging,
-        ):
-            result = fit_model(
-                data,
-                options,
-                observer=logging.observer,
-                checkpoint=checkpoint,
-                resume=resume,
-                ignore=ignore,
-                products=FOLDERS if products else None,
-            )
-            save_model(result.model, path)
-            logging.saved(result, path)
-            remove_file(checkpoint)  # before loggers take their time
+    with (
+        locked_file(path, "ganomaly fit"), _interruption_in_words(checkpoint, resume=resume),
+        console.fitting() as display,
+        logged(display, opened) as logging,
+    ):
+        result = fit_model(
+            data,
+            options,
+            observer=logging.observer,
+            checkpoint=checkpoint,
+            resume=resume,
+            ignore=ignore,
+            products=FOLDERS if products else None,
+        )
+        save_model(result.model, path)
+        logging.saved(result, path)
+        remove_file(checkpoint)  # before loggers take their time
     calibration, training = result.model.calibration, result.training
     provenance = result.model.provenance
     work = length_in_words(provenance["epochs"], provenance["steps"])
