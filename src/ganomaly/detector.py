@@ -1,6 +1,5 @@
 """`GANomalyDetector`, the Python interface, by scikit-learn's conventions."""
 
-import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,17 +19,18 @@ from ganomaly.config import (
     FitOptions,
     Precision,
 )
-from ganomaly.data import ImageDataset, open_images, with_ignored_regions
+from ganomaly.data import ImageDataset, open_images, open_training_images, with_ignored_regions
 from ganomaly.data.ignored_region import ignored_region, mask_from_text, read_ignored_region
 from ganomaly.errors import ImageError, UsageError
-from ganomaly.estimator import BaseEstimator, NotFittedError, OutlierMixin
+from ganomaly.estimator import BaseEstimator, CopiesShareTheModel, NotFittedError, OutlierMixin
 from ganomaly.prediction import Prediction, Predictor, load_predictor
 
 if TYPE_CHECKING:
     from ganomaly.loggers import TrainingLogger
+    from ganomaly.outputs.notebook import Predictions
 
 
-class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
     """Find anomalous images after learning from normal ones alone.
 
     Parameters
@@ -167,6 +167,43 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.model_: Predictor = result.model
         return self
 
+    def update(self, images: Any, *, ignore: Any = None) -> Self:
+        """Learn from more normal images without training: they go into memory banks and calibration.
+
+        What `ganomaly update` does: scores only fall, and the false-alarm rate keeps its bound.
+
+        Parameters
+        ----------
+        images : path, list of paths, or ndarray
+            Normal images that the model has not seen, as for `fit`.
+        ignore : path, ndarray, or sequence of ndarray or None, optional
+            As for `anomaly_score`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        UsageError
+            If the model has seen these images, is of several products, or is an exported graph.
+        DataError
+            If none of them can be read.
+        """
+        from ganomaly.prediction.model import Model
+        from ganomaly.training.update import update_model
+
+        model = self._model
+        if not isinstance(model, Model):
+            raise UsageError("an exported graph is not updated; update the model, and export it again")
+        dataset = open_training_images(images)
+        dataset = dataset if ignore is None else with_ignored_regions(dataset, ignore)
+        result = update_model(model, dataset, device=self.device)
+        for path, why in result.failures.items():
+            warnings.warn(f"left out of the update: {path}: {why}", stacklevel=2)
+        self.model_ = result.model
+        return self
+
     def _ignores_each_image(self) -> bool:
         """Whether `ignore` holds a mask for each training image, which the model does not keep."""
         if isinstance(self.ignore, str | Path):
@@ -214,6 +251,17 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def predict(self, images: Any, *, ignore: Any = None) -> NDArray[np.int64]:
         """+1 for normal, −1 for anomalous and for what could not be read, `int64[N]`; `ignore` as `anomaly_score`."""
         return np.where(self._predict(images, "is_anomaly", ignore) == 0, 1, -1)
+
+    def predictions(self, images: Any, *, ignore: Any = None) -> "Predictions":
+        """All that the model says of each image, a sequence of `Prediction` with details.
+
+        A notebook shows the most anomalous as strips of images. Parameters are those of `anomaly_score`; what could
+        not be read has its `error`.
+        """
+        from ganomaly.outputs.notebook import Predictions
+
+        predictions = self._model.predict(_opened(images, ignore), device=self.device, details=True)
+        return Predictions(predictions, self._model.map_calibration)
 
     def p_value(self, images: Any, *, ignore: Any = None) -> NDArray[np.float64]:
         """Conformal p-value, `float64[N]` in (0, 1]; NaN for an unreadable image; `ignore` as for `anomaly_score`."""
@@ -331,28 +379,22 @@ class GANomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         detector.model_ = model
         return detector
 
-    def __copy__(self) -> Self:
-        """Copy parameters and trained model by reference."""
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that the input is images, not a table."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True  # paths
+        return tags
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Copy the parameters; the trained model is shared, because nothing changes it: `fit` makes a new one."""
-        copied = copy.copy(self)
-        for name, value in vars(self).items():
-            if name != "model_":
-                setattr(copied, name, copy.deepcopy(value, memo))
-        return copied
+    def _html_repr(self) -> str:
+        """What notebooks show: scikit-learn's diagram; below it, once fitted, threshold and calibration scores."""
+        from sklearn.utils import estimator_html_repr
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle an unfitted detector, whose parameters are harmless; refuse a fitted one."""
-        if hasattr(self, "model_"):
-            raise TypeError(
-                "a fitted GANomalyDetector is not pickled, because loading a pickle runs code; "
-                "use detector.save(path) and GANomalyDetector.load(path)"
-            )
-        return super().__reduce_ex__(protocol)
+        from ganomaly.outputs.notebook import model_html
+
+        diagram = str(estimator_html_repr(self))
+        return diagram + (model_html(self.model_) if hasattr(self, "model_") else "")
 
     @property
     def _model(self) -> Predictor:

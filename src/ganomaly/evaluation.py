@@ -1,15 +1,17 @@
 """Evaluate a model: predictions of labelled images to metrics."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ganomaly.calibration import Calibration
 from ganomaly.config import BATCH_SIZE
 from ganomaly.data import ImageDataset, ImageRecord
 from ganomaly.errors import DataError, ImageError
 from ganomaly.metrics import Evaluation, PixelTally, image_metrics
+from ganomaly.outputs.notebook import evaluation_html
 from ganomaly.prediction import Prediction, Predictor
 
 
@@ -27,12 +29,21 @@ class EvaluatedImages:
         `bool[n]`, their labels.
     failures : mapping of str to str
         Path of each image (or mask) that could not be read, and why.
+    calibration : Calibration
+        That of the model, with the threshold.
     """
 
     evaluation: Evaluation
     scores: NDArray[np.float64]
     is_anomalous: NDArray[np.bool_]
     failures: Mapping[str, str]
+    calibration: Calibration
+
+    def _repr_html_(self) -> str:
+        """The figures in a row, and the scores, for notebooks."""
+        figures = {name: value for name, value in asdict(self.evaluation).items() if name != "per_kind"}
+        normal, anomalous = self.scores[~self.is_anomalous], self.scores[self.is_anomalous]
+        return evaluation_html(figures, self.calibration, normal, anomalous)
 
 
 def evaluate_model(
@@ -83,7 +94,7 @@ def evaluate_model(
     if not scores:
         raise DataError(f"none of the {len(dataset)} images in {dataset.name} can be read; check the files")
     evaluation = image_metrics(scores, labels, model.calibration.threshold, kinds, pixels=pixels)
-    return EvaluatedImages(evaluation, np.array(scores), np.array(labels), failures)
+    return EvaluatedImages(evaluation, np.array(scores), np.array(labels), failures, model.calibration)
 
 
 def _add_pixels(

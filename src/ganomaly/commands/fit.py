@@ -36,7 +36,8 @@ def fit(
     checkpoint = path.with_name(path.name + ".checkpoint")
     check_replaceable(checkpoint, CHECKPOINT)
     with (
-        locked_file(path, "ganomaly fit"), _interruption_in_words(checkpoint, resume=resume),
+        locked_file(path, "ganomaly fit"),
+        _interruption_in_words(checkpoint, resume=resume),
         console.fitting() as display,
         logged(display, opened) as logging,
     ):
