@@ -36,6 +36,7 @@ from ganomaly.commands.arguments import (
     Report,
     Seed,
 )
+from ganomaly.commands.hub_verbs import pull, push
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
 from ganomaly.commands.station_verbs import serve_app, store_app
 from ganomaly.version import __version__
@@ -366,6 +367,10 @@ def doctor(
     from ganomaly.commands.doctor import doctor as run
 
     run(_console(), as_json=as_json)
+
+
+app.command()(push)
+app.command()(pull)
 
 
 def main() -> None:

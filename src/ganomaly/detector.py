@@ -379,6 +379,28 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
         detector.model_ = model
         return detector
 
+    @classmethod
+    def from_pretrained(cls, repository: str | Path, *, revision: str | None = None) -> Self:
+        """Load the model of a repository of the Hugging Face hub, or of a folder.
+
+        Parameters
+        ----------
+        repository : str or Path
+            `ORG/NAME`, which is fetched unless it is in the local cache, or a folder with `model.safetensors`.
+        revision : str, optional
+            A branch, tag or commit of the repository.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be had.
+        ModelFileError
+            As `load`.
+        """
+        from ganomaly.hub import pretrained_file
+
+        return cls.load(pretrained_file(repository, revision=revision))
+
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that the input is images, not a table."""
         tags = super().__sklearn_tags__()

@@ -58,7 +58,9 @@ def synthetic_defect_auroc(estimator: Any, X: Any, y: object = None) -> float:
     normal, defective = images_with_defects(open_images(X))
     scores = np.concatenate([-_score_samples(estimator, images) for images in (normal, defective)])
     labels = np.repeat([False, True], [len(normal), len(defective)])
-    return float(image_auroc(scores, labels))
+    auroc = image_auroc(scores, labels)
+    assert auroc is not None  # there are images of both classes
+    return auroc
 
 
 def images_with_defects(dataset: ImageDataset, seed: int = 0) -> tuple[list[Pixels], list[Pixels]]:
@@ -112,7 +114,7 @@ def _common_side(images: Sequence[Pixels]) -> int:
             f"the held-out images have {' and '.join(map(str, channels))} channels or different bit depths; "
             "convert them to one kind"
         )
-    side = min(LARGEST_SIDE, *(min(image.shape[:2]) for image in images))
+    side = min([LARGEST_SIDE, *(int(min(image.shape[:2])) for image in images)])
     if side < SMALLEST_SIDE:
         raise UsageError(f"the smallest held-out image has a side of {side} px; {SMALLEST_SIDE} are needed")
     return side
