@@ -38,6 +38,7 @@ from ganomaly.commands.arguments import (
 )
 from ganomaly.commands.hub_verbs import pull, push
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
+from ganomaly.commands.search_verbs import tune
 from ganomaly.commands.station_verbs import serve_app, store_app
 from ganomaly.version import __version__
 
@@ -323,6 +324,7 @@ def export(
     run(_console(), model, out, file_format, int8=int8, data=data)
 
 
+app.command()(tune)
 app.add_typer(serve_app, name="serve")
 app.add_typer(store_app, name="store")
 

@@ -28,3 +28,7 @@ BATCH_SIZE = 64
 """Images per batch of a prediction; changes memory and speed, not scores."""
 
 MAP_FORMAT: MapFormat = "png"
+
+TRIALS = 30
+TRIAL_BUDGET = 0.3
+"""Share of the whole training that a trial of a search gets."""

@@ -1,8 +1,10 @@
 """`ganomaly fit`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ganomaly.commands.console import Console
 from ganomaly.commands.process import InterruptionError
@@ -29,8 +31,12 @@ def fit(
     ignore: Path | None = None,
     products: bool = False,
     loggers: Sequence[str] = (),
+    provenance: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Train on normal images and write the model; return whether all images could be read."""
+    """Train on normal images and write the model; return whether all images could be read.
+
+    `provenance` is what the model file says of its origin in addition, as JSON values.
+    """
     check_model_path(path)
     opened = open_loggers(loggers, run_name(path))
     checkpoint = path.with_name(path.name + ".checkpoint")
@@ -50,12 +56,12 @@ def fit(
             ignore=ignore,
             products=FOLDERS if products else None,
         )
-        save_model(result.model, path)
+        model = result.model
+        save_model(replace(model, provenance={**model.provenance, **(provenance or {})}), path)
         logging.saved(result, path)
         remove_file(checkpoint)  # before loggers take their time
-    calibration, training = result.model.calibration, result.training
-    provenance = result.model.provenance
-    work = length_in_words(provenance["epochs"], provenance["steps"])
+    calibration, training = model.calibration, result.training
+    work = length_in_words(model.provenance["epochs"], model.provenance["steps"])
     console.say(
         f"trained {work} in {training.seconds:.0f} s ({training.precision}); "
         f"threshold φ = {calibration.threshold:.4g} for a false-alarm rate of {calibration.attained_rate:.2g}, "

@@ -21,6 +21,8 @@ SPINS = (
 AFTER_INTERRUPTION = {
     "benchmark": "finished rows are saved; the same command resumes with the next",
     "score": "no table or report was written; maps already written stay",
+    "tune": "trials that are done are saved; the same command goes on",
+    "fit-all": "models that are done are saved; the same command goes on",
     "demo": "files already written stay",
 }
 

@@ -23,6 +23,7 @@ from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, St
 from ganomaly.methods.losses import adversarial_loss, difference_map, l1_distance, non_saturating_loss
 from ganomaly.methods.options import AdversarialOptions, LearningRate
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.search_space import DCGAN, Range, Searched
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, initialise_weights
 
@@ -56,6 +57,11 @@ class AnoGAN(Method):
             AnoGANOptions(),
             TrainingOptions(epochs=20),
         )
+    }
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        **DCGAN,
+        "discrimination_weight": Range(0, 1, log=False),
+        "search_learning_rate": Range(0.02, 0.5),
     }
 
     options: AnoGANOptions

@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.search_space import Searched
 
 
 class Precision(Protocol):
@@ -138,6 +139,8 @@ class Method(nn.Module, ABC):
     """The method's own options."""
     presets: ClassVar[Mapping[str, Preset]]
     """Named configurations; the names are unique over all methods."""
+    search_space: ClassVar[Mapping[str, Searched]] = {}
+    """Options that `ganomaly tune` searches, and where."""
     exportable: ClassVar[bool] = True
     """Whether `predict` consists of tensor operations only, so that it can be exported as a graph."""
     statistics_images: ClassVar[int] = 0

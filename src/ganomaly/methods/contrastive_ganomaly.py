@@ -29,6 +29,7 @@ from ganomaly.methods.losses import adversarial_loss, difference_map, mean_squar
 from ganomaly.methods.neighbours import ImageMemoryBank
 from ganomaly.methods.options import DecayRate, LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.search_space import Choice, Range, Searched
 from ganomaly.methods.updates import frozen, set_learning_rate, update
 from ganomaly.methods.views import mirror_invariant, random_views
 from ganomaly.networks import Decoder, Discriminator, Encoder, draw_he_normal, initialise_weights
@@ -89,6 +90,15 @@ class ContrastiveGANomaly(Method):
         )
     }
     statistics_images: ClassVar[int] = 12_000
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        "learning_rate": Range(5e-4, 8e-3),
+        "nz": Choice((32, 64, 128)),
+        "ndf": Choice((32, 64, 96)),
+        "embedding": Choice((64, 128, 256)),
+        "contextual_weight": Range(10, 200),
+        "temperature": Range(0.1, 1),
+        "min_crop": Range(0.1, 0.8),
+    }
 
     options: ContrastiveGANomalyOptions
     channel_mean: Tensor

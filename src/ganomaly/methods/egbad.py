@@ -24,6 +24,7 @@ from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import adversarial_loss, difference_map, l1_distance
 from ganomaly.methods.options import AdversarialOptions
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.search_space import DCGAN, Choice, Range, Searched
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Encoder, JointDiscriminator, initialise_weights
 
@@ -48,6 +49,11 @@ class EGBAD(Method):
             EGBADOptions(),
             TrainingOptions(),
         )
+    }
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        **DCGAN,
+        "discriminator_weight": Range(0, 1, log=False),
+        "discriminator_score": Choice(("cross_entropy", "feature_matching")),
     }
 
     options: EGBADOptions

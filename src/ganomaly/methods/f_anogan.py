@@ -23,6 +23,7 @@ from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import difference_map, mean_square_difference, mean_square_error
 from ganomaly.methods.options import AdversarialOptions, DecayRate, LearningRate, Weight
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.search_space import DCGAN, Range, Searched
 from ganomaly.methods.updates import frozen, update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights, layer_norm
 
@@ -59,6 +60,12 @@ class FAnoGAN(Method):
             FAnoGANOptions(),
             TrainingOptions(epochs=30),
         )
+    }
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        **DCGAN,
+        "encoder_learning_rate": Range(1e-5, 5e-4),
+        "penalty_weight": Range(1, 30),
+        "feature_weight": Range(0.1, 10),
     }
 
     options: FAnoGANOptions

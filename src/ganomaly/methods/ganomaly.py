@@ -25,6 +25,7 @@ from ganomaly.methods.losses import (
     mean_square_error,
 )
 from ganomaly.methods.options import AdversarialOptions, Weight
+from ganomaly.methods.search_space import DCGAN, Choice, Range, Searched
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Discriminator, Encoder, initialise_weights
 
@@ -56,6 +57,13 @@ class GANomaly(Method):
             GANomalyOptions(),
             TrainingOptions(),
         )
+    }
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        **DCGAN,
+        "adversarial_weight": Range(0.1, 10),
+        "contextual_weight": Range(5, 200),
+        "encoder_weight": Range(0.1, 10),
+        "score": Choice(("mean_square", "l1", "reconstruction", "discriminator_features")),
     }
 
     options: GANomalyOptions

@@ -24,6 +24,7 @@ from ganomaly.methods.losses import (
     non_saturating_loss,
 )
 from ganomaly.methods.options import AdversarialOptions, Weight
+from ganomaly.methods.search_space import DCGAN, Range, Searched
 from ganomaly.methods.updates import update
 from ganomaly.networks import LatentDiscriminator, UNet, initialise_weights
 
@@ -52,6 +53,12 @@ class SkipGANomaly(Method):
             SkipGANomalyOptions(),
             TrainingOptions(),
         )
+    }
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        **DCGAN,
+        "contextual_weight": Range(5, 200),
+        "latent_weight": Range(0.1, 10),
+        "reconstruction_share": Range(0.5, 1, log=False),
     }
 
     options: SkipGANomalyOptions

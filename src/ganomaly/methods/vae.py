@@ -20,6 +20,7 @@ from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, St
 from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.options import DCGANOptions
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.search_space import DCGAN, Range, Searched
 from ganomaly.methods.updates import update
 from ganomaly.networks import Decoder, Encoder, initialise_weights
 
@@ -46,6 +47,7 @@ class VAE(Method):
             TrainingOptions(),
         )
     }
+    search_space: ClassVar[Mapping[str, Searched]] = {**DCGAN, "smallest_deviation": Range(0.02, 0.5)}
 
     options: VAEOptions
     noise: Tensor

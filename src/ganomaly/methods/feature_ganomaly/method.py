@@ -23,6 +23,7 @@ from ganomaly.methods.losses import robust_cross_entropy
 from ganomaly.methods.normalisation import InputNormalisation
 from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.search_space import BackboneLevels, Choice, InstalledBackbone, Range, Searched
 from ganomaly.methods.signals import predict_one_by_one, predict_one_by_one_outside
 from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import set_learning_rate, update
@@ -91,6 +92,16 @@ class FeatureGANomaly(Method):
         )
     }
     statistics_images: ClassVar[int] = 256
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        "backbone": InstalledBackbone(),
+        "levels": BackboneLevels(),
+        "learning_rate": Range(1e-3, 1e-2),
+        "nz": Choice((32, 64, 128)),
+        "ngf": Choice((64, 128, 192)),
+        "ndf": Choice((16, 32, 48)),
+        "contextual_weight": Range(5, 80),
+        "reconstruction_share": Range(0.0625, 0.5),
+    }
 
     options: FeatureGANomalyOptions
 

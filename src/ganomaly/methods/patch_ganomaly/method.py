@@ -19,6 +19,7 @@ from ganomaly.methods.normalisation import InputNormalisation
 from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
 from ganomaly.methods.patch_ganomaly.scoring import NetworkOutputs, PatchScoring
 from ganomaly.methods.randomness import Randomness
+from ganomaly.methods.search_space import Choice, Range, Searched
 from ganomaly.methods.signals import predict_one_by_one, predict_one_by_one_outside
 from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import frozen, frozen_statistics, set_learning_rate, update
@@ -70,6 +71,15 @@ class PatchGANomaly(Method):
         )
     }
     statistics_images: ClassVar[int] = 256
+    search_space: ClassVar[Mapping[str, Searched]] = {
+        "learning_rate": Range(1e-3, 1e-2),
+        "nz": Choice((32, 64, 128)),
+        "ngf": Choice((16, 32, 48)),
+        "ndf": Choice((16, 32, 48)),
+        "contextual_weight": Range(5, 80),
+        "segmentation_weight": Range(5, 80),
+        "reconstruction_share": Range(0.25, 1),
+    }
 
     options: PatchGANomalyOptions
 

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ganomaly.networks.backbones.base import Backbone, Level, selected_levels
-from ganomaly.networks.backbones.lite import VARIANTS, EfficientNetLiteBackbone, lite_levels, read_weights
+from ganomaly.networks.backbones.lite import (
+    VARIANTS,
+    EfficientNetLiteBackbone,
+    is_installed,
+    lite_levels,
+    read_weights,
+)
 
 DEFAULT_BACKBONE = "efficientnet-lite0"
 
@@ -21,6 +27,7 @@ __all__ = [
     "build_backbone",
     "default_levels",
     "describe_backbone",
+    "installed_backbones",
     "load_backbone",
 ]
 
@@ -79,6 +86,11 @@ def describe_backbone(name: str, levels: Iterable[str] = ()) -> dict[str, Any]:
     if name in VARIANTS:
         return {"name": name, "levels": list(selected_levels(name, levels, lite_levels(name)))}
     return load_backbone(name, levels).describe()
+
+
+def installed_backbones() -> list[str]:
+    """Names of the backbones whose weights are installed as packages."""
+    return [name for name in VARIANTS if is_installed(name)]
 
 
 def backbone_levels(name: str) -> dict[str, Level]:

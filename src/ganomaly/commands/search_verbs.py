@@ -1,0 +1,117 @@
+"""The verbs that fit many times: `ganomaly tune` and `ganomaly fit-all`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ganomaly import defaults
+from ganomaly.commands.arguments import (
+    Backbone,
+    Channels,
+    Data,
+    Debug,
+    Device,
+    Epochs,
+    FalseAlarmRate,
+    ImageSize,
+    MethodOption,
+    Precision,
+    PresetName,
+    Report,
+    Seed,
+)
+from ganomaly.commands.process import exit_if_unreadable, heavy_imports
+
+if TYPE_CHECKING:
+    from ganomaly.commands.console import Console
+
+ModelFile = Annotated[
+    Path, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
+]
+Trials = Annotated[int, typer.Option(metavar="N", min=1, help="Trials in all; the first is the preset.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="GANOMALY_TUNE_STORAGE",
+        help="Database that processes share and a later run goes on with: sqlite:///FILE or postgresql://… "
+        "\\[default: a file beside the model].",
+    ),
+]
+Budget = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        min=0.001,
+        max=1,
+        help="Share of the whole training that a trial gets; the best is fitted with all of it.",
+    ),
+]
+MaxMs = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N", min=0.001, help="Longest time for one image, in milliseconds, on this machine as it is."
+    ),
+]
+Labelled = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Search with these labelled images instead of synthetic defects; their labels leak into the model.",
+    ),
+]
+
+
+def tune(
+    data: Data,
+    model: ModelFile,
+    trials: Trials = defaults.TRIALS,
+    storage: Storage = None,
+    budget: Budget = defaults.TRIAL_BUDGET,
+    max_ms: MaxMs = None,
+    labelled: Labelled = None,
+    report: Report = None,
+    preset: PresetName = defaults.AUTO,
+    epochs: Epochs = None,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    seed: Seed = defaults.SEED,
+    device: Device = defaults.DEVICE,
+    precision: Precision = defaults.PRECISION,
+    false_alarm_rate: FalseAlarmRate = defaults.FALSE_ALARM_RATE,
+    backbone: Backbone = None,
+    option: MethodOption = None,
+    debug: Debug = False,
+) -> None:
+    """Search the options with which a preset finds defects best, from normal images alone, and fit with them.
+
+    What is set here (image size, backbone, options) is not searched. Start the command several times to search with
+    several processes; a search that was stopped goes on.
+    """
+    with heavy_imports("tune"):
+        from ganomaly.commands.tune import tune as run
+        from ganomaly.config import FitOptions, parse_method_options
+        from ganomaly.tuning import SearchOptions
+
+    options = FitOptions.checked(
+        preset=preset,
+        epochs=epochs,
+        image_size=image_size,
+        channels=channels,
+        seed=seed,
+        device=device,
+        precision=precision,
+        false_alarm_rate=false_alarm_rate,
+        method_options=parse_method_options(
+            [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]
+        ),
+    )
+    asked = SearchOptions(trials, budget, max_ms, labelled)
+    exit_if_unreadable(run(_console(), data, model, options, asked, storage=storage, report=report))
+
+
+def _console() -> "Console":
+    from ganomaly.commands.console import Console
+
+    return Console()

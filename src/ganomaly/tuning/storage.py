@@ -1,0 +1,153 @@
+"""Where trials are kept: a database that several processes share and that outlives each of them."""
+
+import os
+import socket
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from ganomaly.errors import GANomalyError, UsageError, package_needed
+
+BUSY_SECONDS = 120
+"""How long a process waits for another one that writes to the same SQLite file."""
+
+_HEARTBEAT_SECONDS, _GRACE_SECONDS = 20, 180  # a trial without a sign of life for longer has died
+_OWNER = "owner"
+
+
+class StorageError(GANomalyError):
+    """The storage of a search cannot be reached or used."""
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Open the storage, and make its tables if they are missing.
+
+    Parameters
+    ----------
+    url : str
+        `sqlite:///search.db` or `postgresql://user@host/database`.
+
+    Raises
+    ------
+    UsageError
+        If it is no such URL, or its folder is missing.
+    StorageError
+        If the database cannot be reached.
+    """
+    parsed = _parsed(url)
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    options = {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
+    with warnings.catch_warnings(), storage_errors(parsed), package_needed("this storage", "tune"):
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
+        return RDBStorage(
+            parsed.render_as_string(hide_password=False),
+            engine_kwargs=options,
+            heartbeat_interval=_HEARTBEAT_SECONDS,
+            grace_period=_GRACE_SECONDS,
+        )
+
+
+@contextmanager
+def storage_errors(url: URL | str) -> Iterator[None]:
+    """Turn the errors of a database into one sentence, without its password."""
+    try:
+        yield
+    except NoSuchModuleError as error:
+        raise UsageError(f"--storage {_shown(url)}: {error}; use sqlite:/// or postgresql://") from error
+    except (StorageInternalError, DBAPIError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        original = getattr(cause, "orig", None) or cause or error
+        reason = (str(original).strip().splitlines() or ["no reason given"])[0][:200]
+        raise StorageError(f"the storage {_shown(url)} cannot be used: {reason}") from error
+
+
+class Liveness:
+    """Says which running trials are dead: a killed process releases the lock of a file, and can say nothing else.
+
+    Another machine does not see the file. Its trials end when they have shown no sign of life for some minutes.
+
+    Parameters
+    ----------
+    folder : Path
+        For the lock of this process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = Path(os.path.realpath(folder)) / f".ganomaly-tune-{uuid.uuid4().hex[:12]}.lock"
+        self._lock = FileLock(self._path)
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Hold the lock of this process while the block runs."""
+        self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+            with suppress(OSError):
+                self._path.unlink()
+
+    def sign(self, trial: optuna.Trial) -> None:
+        """Note on a trial that this process runs it."""
+        trial.set_user_attr(_OWNER, [socket.gethostname(), str(self._path)])
+
+    def fail_dead_trials(self, study: optuna.Study) -> int:
+        """Fail the running trials of processes of this machine that have ended; return how many there were."""
+        dead = 0
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            host, path = trial.user_attrs.get(_OWNER, (None, None))
+            if host != socket.gethostname() or path == str(self._path) or not _is_released(Path(path)):
+                continue
+            with suppress(ValueError, RuntimeError):  # another process was quicker
+                study.tell(trial.number, state=TrialState.FAIL)
+                dead += 1
+        return dead
+
+
+def _is_released(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except OSError:  # its folder is gone, or is another machine's
+        return not path.exists()
+    lock.release()
+    with suppress(OSError):
+        path.unlink()
+    return True
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise UsageError(
+            "--storage takes the URL of a database, such as sqlite:///search.db or postgresql://user@host/database"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise UsageError(f"--storage can be SQLite or PostgreSQL, not {backend}")
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise UsageError("--storage names no file; write sqlite:///search.db")
+        folder = Path(parsed.database).absolute().parent
+        if not folder.is_dir():
+            raise UsageError(f"--storage {url}: the folder {folder} does not exist; make it first")
+    elif parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _shown(url: URL | str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
