@@ -38,7 +38,7 @@ from ganomaly.commands.arguments import (
 )
 from ganomaly.commands.hub_verbs import pull, push
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
-from ganomaly.commands.search_verbs import tune
+from ganomaly.commands.search_verbs import fit_all, tune
 from ganomaly.commands.station_verbs import serve_app, store_app
 from ganomaly.version import __version__
 
@@ -325,6 +325,7 @@ def export(
 
 
 app.command()(tune)
+app.command("fit-all")(fit_all)
 app.add_typer(serve_app, name="serve")
 app.add_typer(store_app, name="store")
 

@@ -182,6 +182,11 @@ def _is_our_benchmark_file(path: Path) -> bool:
     return any(head.startswith(start) or start.startswith(head) for start in starts[path.name])
 
 
+def _is_our_catalog_table(path: Path) -> bool:
+    start = b"model,product,camera,status," if path.suffix == ".csv" else b'{\n  "models": ['
+    return _head(path).startswith(start)
+
+
 def _is_our_graph(path: Path) -> bool:
     return _contains(path, b"ganomaly-graph")
 
@@ -206,6 +211,7 @@ FIGURES_JSON = OutputKind("file of figures", (".json",), _is_our_json)
 FIGURE = OutputKind("figure", (".png",), _is_our_png)
 MAP = OutputKind("map or overlay", (".png", ".npy"), _is_our_map)
 BENCHMARK_FILE = OutputKind("file of a benchmark", (".jsonl", ".csv", ".md", ".tex"), _is_our_benchmark_file)
+CATALOG_TABLE = OutputKind("table of models", (".csv", ".json"), _is_our_catalog_table)
 CHECKPOINT = OutputKind("checkpoint", (".checkpoint",), _is_our_checkpoint)
 MODEL = OutputKind("model", (".safetensors",), _is_our_model, "; `ganomaly export` writes graphs")
 ONNX_GRAPH = OutputKind("graph", (".onnx",), _is_our_graph)

@@ -111,6 +111,31 @@ def tune(
     exit_if_unreadable(run(_console(), data, model, options, asked, storage=storage, report=report))
 
 
+def fit_all(
+    catalog: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CATALOG",
+            help="YAML file of products and cameras, each with its images and options.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the models.", show_default=False)],
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Models to fit in parallel; they share the processors.")
+    ] = 1,
+    debug: Debug = False,
+) -> None:
+    """Fit the models of a catalogue: one for each product, or for each of its cameras.
+
+    A model that fails does not stop the others; models whose images and options are the same are not fitted again.
+    """
+    with heavy_imports("fit-all"):
+        from ganomaly.commands.fit_all import fit_all as run
+
+    exit_if_unreadable(run(_console(), catalog, out, jobs=jobs))
+
+
 def _console() -> "Console":
     from ganomaly.commands.console import Console
 

@@ -4,6 +4,7 @@ An option that is not listed stays at the preset's value: it hardly changes what
 Every listed range contains the value of the method's presets, so that a search can begin with a preset.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -50,7 +51,7 @@ class BackboneLevels:
 Searched = Range | Choice | InstalledBackbone | BackboneLevels
 """What an option may be searched in."""
 
-DCGAN = {
+DCGAN: Mapping[str, Searched] = {
     "nz": Choice((32, 64, 100, 200)),
     "ngf": Choice((32, 64, 96)),
     "learning_rate": Range(5e-5, 2e-3),

@@ -71,12 +71,12 @@ def _csv(part: Path, columns: Sequence[str]) -> Iterator[Callable[[Prediction], 
         def write(prediction: Prediction) -> None:
             row = _row(prediction, columns) | {"is_anomaly": words[prediction.is_anomaly]}
             texts = [name for name in ("path", "error", PRODUCT) if name in columns]
-            writer.writerow(row | {name: _without_formula(row[name]) for name in texts})
+            writer.writerow(row | {name: without_formula(row[name]) for name in texts})
 
         yield write
 
 
-def _without_formula(text: str | None) -> str | None:
+def without_formula(text: str | None) -> str | None:
     """Prefix a quote to what spreadsheets would run as a formula, and to what has that quote already.
 
     So removing one quote before `=`, `+`, `-`, `@`, a tab, a carriage return or another quote gives the text back.

@@ -18,6 +18,10 @@ from ganomaly.tensor_files import check_readable, write_safetensors
 FORMAT = "ganomaly-checkpoint-2"
 
 
+class OtherRunError(TrainingError):
+    """The checkpoint is of a run with other images or options."""
+
+
 @dataclass
 class RunState:
     """How far a run is."""
@@ -101,7 +105,7 @@ def recorded_data(path: Path | None) -> str | None:
 def _check_identity(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
     different = sorted(name for name in expected if found.get(name) != expected[name])
     if different:
-        raise TrainingError(
+        raise OtherRunError(
             f"the checkpoint {path} belongs to a run with other {' and '.join(different)}; repeat that run's "
             "command to go on with it, or start anew with --no-resume, which replaces it"
         )

@@ -112,7 +112,8 @@ def with_defect(pixels: Pixels, kind: str, seed: Sequence[int]) -> Pixels:
             best, most = drawn, seen
         if seen >= VISIBLE:
             break
-    return np.rint(best).astype(pixels.dtype)
+    rounded = np.rint(best)
+    return rounded.astype(np.uint8) if pixels.dtype == np.uint8 else rounded.astype(np.uint16)
 
 
 class _Canvas(NamedTuple):
@@ -173,7 +174,8 @@ def _dented(canvas: _Canvas) -> Values:
     angle = canvas.generator.uniform(0, 2 * math.pi)
     across = (canvas.right * math.cos(angle) + canvas.down * math.sin(angle)) / radius
     shading = across * np.exp(0.5 - 0.5 * (canvas.distance() / radius) ** 2) / 0.75
-    return canvas.values + (canvas.tone(1.5, 6) * shading)[..., None]
+    dented: Values = canvas.values + (canvas.tone(1.5, 6) * shading)[..., None]
+    return dented
 
 
 def _porous(canvas: _Canvas) -> Values:
@@ -186,7 +188,8 @@ def _porous(canvas: _Canvas) -> Values:
         distance = np.hypot(canvas.down - down, canvas.right - right)
         pore = np.clip((radius - distance) * canvas.side + 0.5, 0, 1)
         np.maximum(opacity, pore, out=opacity)
-    return canvas.values + (canvas.tone(2, 8) * opacity)[..., None]
+    pores: Values = canvas.values + (canvas.tone(2, 8) * opacity)[..., None]
+    return pores
 
 
 def _cracked(canvas: _Canvas) -> Values:
@@ -212,7 +215,8 @@ def _cracked(canvas: _Canvas) -> Values:
     shift = max(1.0, 0.003 * canvas.side)
     lit = np.clip(ndimage.shift(line, (shift, shift), order=1) - line, 0, 1)
     depth = canvas.log_uniform(2, 8) * canvas.contrast
-    return canvas.values + (0.5 * depth * lit - depth * line)[..., None]
+    cracked: Values = canvas.values + (0.5 * depth * lit - depth * line)[..., None]
+    return cracked
 
 
 DEFECTS: dict[str, Callable[[_Canvas], Values]] = {

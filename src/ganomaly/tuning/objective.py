@@ -29,8 +29,8 @@ from ganomaly.training.plan import plan_training, read_training_images
 from ganomaly.tuning.defects import DEFECTS, DefectiveImages
 
 HELD_OUT_SHARE = 0.25
-MOST_HELD_OUT = 100  # images; more make the figure a little steadier, and each trial longer
-ENOUGH_DEFECTS = 100
+MOST_HELD_OUT = 60  # images; more make the figure a little steadier, and each trial longer
+ENOUGH_DEFECTS = 60
 MOST_DEFECTS_PER_IMAGE = 4
 FIRST_RUNG = 0.25
 """Share of a trial's training after which it is measured first, so that a poor one ends there. It is a training of

@@ -96,9 +96,9 @@ def _image_sizes(preset: Preset, inspection: Inspection) -> tuple[list[int], int
     start = preset.patches.image_size
     side = math.sqrt(inspection.median_height * inspection.median_width)
     sizes = [round(share * start) for share in _PATCH_SHARES]
-    # images are never enlarged, so all sizes above theirs are the same
-    larger = [size for size in sizes if size >= side]
-    return [size for size in sizes if size < side or size == start or size == min(larger)], start
+    # images are never enlarged, so all sizes above theirs are the same, and one of them is enough
+    larger = [start] if start >= side else [size for size in sizes if size >= side][:1]
+    return sorted({*(size for size in sizes if size < side), *larger}), start
 
 
 def _distribution(option: str, searched: Searched, options: MethodOptions) -> tuple[BaseDistribution, Any]:
@@ -119,6 +119,8 @@ def _distribution(option: str, searched: Searched, options: MethodOptions) -> tu
 
 
 def _level_names(backbone: str, level_set: str) -> str:
+    if level_set == ALL_LEVELS:
+        return ""
     return ",".join(default_levels(backbone)[LEVEL_SETS[level_set]])
 
 

@@ -2,17 +2,20 @@
 
 import os
 import socket
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
@@ -22,7 +25,9 @@ BUSY_SECONDS = 120
 """How long a process waits for another one that writes to the same SQLite file."""
 
 _HEARTBEAT_SECONDS, _GRACE_SECONDS = 20, 180  # a trial without a sign of life for longer has died
-_OWNER = "owner"
+_OWNER, _LOCK = "owner", ".ganomaly-tune-"
+_OLD_SECONDS = 86_400
+_PAUSES = (0.1, 0.3, 0.9)  # seconds, after attempts to open the storage
 
 
 class StorageError(GANomalyError):
@@ -46,15 +51,26 @@ def open_storage(url: str) -> RDBStorage:
     """
     parsed = _parsed(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
-    options = {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
+    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
+    if not is_sqlite:
+        options = {"pool_pre_ping": True}
     with warnings.catch_warnings(), storage_errors(parsed), package_needed("this storage", "tune"):
         warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
-        return RDBStorage(
-            parsed.render_as_string(hide_password=False),
-            engine_kwargs=options,
-            heartbeat_interval=_HEARTBEAT_SECONDS,
-            grace_period=_GRACE_SECONDS,
-        )
+        for pause in _PAUSES:
+            # two processes that start together make the tables at the same moment, and one of them fails
+            with suppress(DBAPIError, StorageInternalError):
+                return _opened(parsed, options)
+            time.sleep(pause)
+        return _opened(parsed, options)
+
+
+def _opened(url: URL, options: dict[str, Any]) -> RDBStorage:
+    return RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine_kwargs=options,
+        heartbeat_interval=_HEARTBEAT_SECONDS,
+        grace_period=_GRACE_SECONDS,
+    )
 
 
 @contextmanager
@@ -83,12 +99,13 @@ class Liveness:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = Path(os.path.realpath(folder)) / f".ganomaly-tune-{uuid.uuid4().hex[:12]}.lock"
+        self._path = Path(os.path.realpath(folder)) / f"{_LOCK}{uuid.uuid4().hex[:12]}.lock"
         self._lock = FileLock(self._path)
 
     @contextmanager
     def alive(self) -> Iterator[None]:
         """Hold the lock of this process while the block runs."""
+        self._remove_old_locks()
         self._lock.acquire()
         try:
             yield
@@ -105,16 +122,30 @@ class Liveness:
         """Fail the running trials of processes of this machine that have ended; return how many there were."""
         dead = 0
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            host, path = trial.user_attrs.get(_OWNER, (None, None))
-            if host != socket.gethostname() or path == str(self._path) or not _is_released(Path(path)):
+            if not self._is_dead(trial):
                 continue
             with suppress(ValueError, RuntimeError):  # another process was quicker
                 study.tell(trial.number, state=TrialState.FAIL)
                 dead += 1
         return dead
 
+    def _is_dead(self, trial: FrozenTrial) -> bool:
+        if _OWNER not in trial.user_attrs:  # its process was killed before it could sign
+            started = trial.datetime_start
+            return started is not None and (datetime.now() - started).total_seconds() > _GRACE_SECONDS
+        host, path = trial.user_attrs[_OWNER]
+        return host == socket.gethostname() and path != str(self._path) and _is_released(Path(path))
+
+    def _remove_old_locks(self) -> None:
+        """Remove what processes left that were killed between two trials."""
+        for path in self._path.parent.glob(f"{_LOCK}*.lock"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                    _is_released(path)
+
 
 def _is_released(path: Path) -> bool:
+    """Whether no process holds the lock of a file; the file is removed then."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -89,24 +89,18 @@ def importance_figure(importances: Mapping[str, float]) -> Figure:
 def dependence_figure(trials: Sequence[SearchTrial], name: str) -> Figure:
     """Draw the AUROC of the complete trials over one option."""
     figure, axes = make_figure(3.4, 2.6)
-    points = [(trial.values[name], trial.value) for trial in trials if trial.state == "complete"]
-    if all(isinstance(value, int | float) for value, _ in points):
-        numbers = np.array([value for value, _ in points], dtype=float)
-        if len(numbers) and numbers.min() > 0 and numbers.max() / numbers.min() >= _LOG_FROM:
-            axes.set_xscale("log")
-        axes.plot(numbers, [value for _, value in points], "o", color=NORMAL, markersize=4, alpha=0.8)
-    else:
-        labels = sorted({str(value) for value, _ in points})
-        axes.plot(
-            [labels.index(str(value)) for value, _ in points],
-            [value for _, value in points],
-            "o",
-            color=NORMAL,
-            markersize=4,
-            alpha=0.8,
-        )
+    complete = [trial for trial in trials if trial.state == "complete"]
+    aurocs = np.array([trial.value for trial in complete], dtype=float)
+    options = [trial.values[name] for trial in complete]
+    are_numbers = all(isinstance(option, int | float) for option in options)
+    labels = sorted({str(option) for option in options})
+    positions = np.array(options if are_numbers else [labels.index(str(option)) for option in options], float)
+    axes.plot(positions, aurocs, "o", color=NORMAL, markersize=4, alpha=0.8)
+    if not are_numbers:
         axes.set_xlim(-0.5, len(labels) - 0.5)
         axes.set_xticks(range(len(labels)), labels, rotation=20, ha="right")
+    elif len(positions) and positions.min() > 0 and positions.max() / positions.min() >= _LOG_FROM:
+        axes.set_xscale("log")
     axes.set_xlabel(name.replace("_", " "))
     axes.set_ylabel("AUROC")
     return figure

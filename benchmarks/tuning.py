@@ -1,0 +1,147 @@
+"""Does a search find at least what the preset has? Tiles and cells, by defects that no trial has seen.
+
+The search sees normal training images alone. Then the preset as it is and what was found are fitted with the same
+training, and both are measured: by the labelled test images, and by new synthetic defects in normal test images.
+Each seed is a row, written as soon as it is done. A search that was stopped goes on; fits are made again.
+
+Run: python benchmarks/tuning.py --tiles DATA/magnetic_tile --out rows.jsonl [--trials 30] [--seeds 0]
+     python benchmarks/tuning.py --cells --out rows.jsonl
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ganomaly.audit import audit_model, plan_audit
+from ganomaly.benchmark.elpv import find_elpv, split_elpv
+from ganomaly.config import FitOptions
+from ganomaly.data import ImageDataset, Subset, open_test_images
+from ganomaly.defaults import TRIAL_BUDGET, TRIALS
+from ganomaly.evaluation import evaluate_model
+from ganomaly.metrics import audit_metrics
+from ganomaly.prediction import Prediction
+from ganomaly.prediction.model import Model
+from ganomaly.training.fit import fit_model
+from ganomaly.tuning import SearchOptions, search
+from ganomaly.tuning.defects import DEFECTS, DefectiveImages
+from machine import describe_machine
+
+FALSE_ALARM_RATE = 0.05
+NEW_DEFECTS = 10_007  # added to the seed of the search
+MOST_NORMAL = 150  # test images that get new synthetic defects
+
+
+def main() -> None:
+    """Search and compare for each seed that has no row yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=Path, help="magnetic tiles in MVTec AD layout")
+    parser.add_argument("--cells", action="store_true", help="the solar cells of the package elpv-dataset")
+    parser.add_argument("--preset", default="auto")
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--budget", type=float, default=TRIAL_BUDGET)
+    parser.add_argument("--epochs", type=int, help="of the whole training, instead of the preset's steps")
+    parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
+    arguments = parser.parse_args()
+    if (arguments.tiles is None) != arguments.cells:
+        parser.error("give --tiles DATA or --cells")
+    print(describe_machine())
+    asked = SearchOptions(arguments.trials, arguments.budget)
+    for seed in map(int, arguments.seeds.split(",")):
+        options = FitOptions(
+            preset=arguments.preset, epochs=arguments.epochs, seed=seed, false_alarm_rate=FALSE_ALARM_RATE
+        )
+        row = measure(arguments.tiles, options, asked, arguments.out)
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row, indent=2), flush=True)
+
+
+def measure(tiles: Path | None, options: FitOptions, asked: SearchOptions, out: Path) -> dict[str, Any]:
+    """Search, fit both, and compare."""
+    if tiles is not None:
+        data: Any = str(tiles)
+        name, test = tiles.name, open_test_images(str(tiles))
+    else:
+        training, test = split_elpv(find_elpv(), options.seed)
+        name, data = "elpv", [str(find_elpv() / record.path) for record in training.records]
+    start = time.perf_counter()
+    found = search(
+        data,
+        options,
+        asked,
+        f"sqlite:///{out.with_suffix('.db')}",
+        folder=out.parent,
+        say=print,
+        on_trial=lambda done: print(f"{done} trials, {time.perf_counter() - start:.0f} s", flush=True),
+    )
+    assert found.best is not None
+    search_seconds = time.perf_counter() - start
+    row: dict[str, Any] = {
+        "data": name,
+        "seed": options.seed,
+        "preset": found.options.preset,
+        "trials": len(found.trials),
+        "complete": sum(trial.state == "complete" for trial in found.trials),
+        "budget": asked.budget,
+        "search_seconds": round(search_seconds),
+        "found": dict(found.best.values),
+        "search_auroc": {"preset": found.trials[0].value, "found": found.best.value},
+        "milliseconds": {"preset": found.trials[0].milliseconds, "found": found.best.milliseconds},
+        "importances": dict(found.importances),
+    }
+    for label, chosen in (("as it is", options), ("found", found.options)):
+        start = time.perf_counter()
+        model = fit_model(data, chosen).model
+        row[label] = {"fit_seconds": round(time.perf_counter() - start), **figures(model, test, options.seed)}
+        print(label, row[label], flush=True)
+    return row
+
+
+def figures(model: Model, test: ImageDataset, seed: int) -> dict[str, Any]:
+    """By real defects, and by new synthetic ones in normal test images."""
+    scores: dict[int, float] = {}
+
+    def note(prediction: Prediction, _: Any) -> None:
+        if prediction.score is not None:
+            scores[prediction.index] = prediction.score
+
+    evaluation = evaluate_model(model, test, on_prediction=note).evaluation
+    plan = plan_audit(test, scores)
+    audit = audit_model(model, test, scores, plan).audit
+    return {
+        "image_auroc": evaluation.image_auroc,
+        "pixel_auroc": evaluation.pixel_auroc,
+        "false_alarm_rate": evaluation.false_alarm_rate,
+        "detection_rate": evaluation.detection_rate,
+        "defect_auroc": audit.defect_auroc,
+        "control_auroc": audit.control_auroc,
+        "synthetic_auroc": synthetic_auroc(model, test, seed + NEW_DEFECTS),
+    }
+
+
+def synthetic_auroc(model: Model, test: ImageDataset, seed: int) -> float | None:
+    """Normal test images with a synthetic defect each, against the same images without."""
+    normal = [index for index, record in enumerate(test.records) if record.is_anomalous is False]
+    images = Subset(test, np.array(normal[:MOST_NORMAL]))
+    names = list(DEFECTS)
+    kinds = [names[index % len(names)] for index in range(len(images))]
+    indices = range(len(images))
+    defective, clean = (
+        [prediction.score for prediction in model.predict(dataset)]
+        for dataset in (
+            DefectiveImages(images, indices, kinds, seed),
+            DefectiveImages(images, indices, [None] * len(images), seed),
+        )
+    )
+    read = [index for index in indices if defective[index] is not None and clean[index] is not None]
+    before, after = ([scores[index] for index in read] for scores in (defective, clean))
+    return audit_metrics(before, after, [kinds[index] for index in read], after, [], [], []).defect_auroc
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""One entry of a catalogue: fit its model, unless the model there is that of the same images and options.
+
+`fit_entry` is all that an engine needs: a function whose arguments and result go from process to process.
+"""
+
+import hashlib
+import json
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ganomaly.config import FitOptions
+from ganomaly.data import open_training_images
+from ganomaly.data.fingerprint import has_fingerprint
+from ganomaly.errors import GANomalyError, ModelFileError
+from ganomaly.files import remove_file
+from ganomaly.locks import locked_file
+from ganomaly.output_checks import CHECKPOINT, check_replaceable
+from ganomaly.prediction import describe_model
+from ganomaly.prediction.model_file import check_model_path, save_model
+from ganomaly.training.checkpoint import OtherRunError
+from ganomaly.training.fit import FitResult, fit_model
+from ganomaly.training.observers import SilentObserver
+
+Status = Literal["fitted", "unchanged", "failed"]
+CATALOG = "catalog"
+"""Where the provenance of a model says which entry it is of."""
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """A model of a catalogue.
+
+    Attributes
+    ----------
+    product : str
+        Name of the product.
+    camera : str or None
+        Name of the view, where the product has several.
+    data : str
+        Normal images, as for `fit_model`.
+    options : FitOptions
+        Of the fit.
+    """
+
+    product: str
+    camera: str | None
+    data: str
+    options: FitOptions
+
+    @property
+    def name(self) -> str:
+        """Of the model: its file is `<name>.safetensors`."""
+        return self.product if self.camera is None else f"{self.product}-{self.camera}"
+
+
+@dataclass(frozen=True)
+class EntryResult:
+    """What came out for an entry; what is not known is None.
+
+    Attributes
+    ----------
+    model : str
+        Name of the entry.
+    product, camera : str or None
+        Of the entry.
+    status : {'fitted', 'unchanged', 'failed'}
+        Whether it was fitted now, was there already, or failed.
+    preset : str or None
+        By its name.
+    training_images, calibration_images : int or None
+        Numbers of images.
+    threshold, attained_rate : float or None
+        φ, and the false-alarm rate that it has.
+    seconds : float
+        For all of it.
+    unreadable : int
+        Images that could not be read.
+    note : str or None
+        What a user should know before trusting the model.
+    error : str or None
+        Why it failed.
+    """
+
+    model: str
+    product: str
+    camera: str | None
+    status: Status
+    preset: str | None = None
+    training_images: int | None = None
+    calibration_images: int | None = None
+    threshold: float | None = None
+    attained_rate: float | None = None
+    seconds: float = 0.0
+    unreadable: int = 0
+    note: str | None = None
+    error: str | None = None
+
+
+class _Notes(SilentObserver):
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def warn(self, sentence: str) -> None:
+        """Keep it."""
+        self.sentences.append(sentence)
+
+
+def fit_entry(entry: CatalogEntry, out: Path) -> EntryResult:
+    """Fit the model of an entry; never raises for what is wrong with one entry.
+
+    Parameters
+    ----------
+    entry : CatalogEntry
+        What to fit.
+    out : Path
+        Folder of the models, which exists.
+    """
+    started = time.perf_counter()
+    try:
+        result = _result(entry, out)
+    except GANomalyError as error:
+        result = failed(entry, str(error))
+    except Exception:
+        result = failed(entry, f"unexpected {traceback.format_exc(limit=3)}")
+    return replace(result, seconds=round(time.perf_counter() - started, 1))
+
+
+def failed(entry: CatalogEntry, why: str) -> EntryResult:
+    """The result of an entry that failed."""
+    return EntryResult(entry.name, entry.product, entry.camera, "failed", error=why)
+
+
+def _result(entry: CatalogEntry, out: Path) -> EntryResult:
+    path = out / f"{entry.name}.safetensors"
+    check_model_path(path)
+    checkpoint = path.with_name(path.name + ".checkpoint")
+    check_replaceable(checkpoint, CHECKPOINT)
+    with locked_file(path, "ganomaly fit-all"):
+        there = _unchanged(entry, path)
+        if there is not None:
+            return _described(entry, there, "unchanged")
+        notes = _Notes()
+        fitted = _fitted(entry, checkpoint, notes)
+        model = fitted.model
+        identity = {"entry": entry.name, "asked": _asked(entry), "unreadable": len(fitted.failures)}
+        if notes.sentences:
+            identity["note"] = " ".join(notes.sentences)
+        save_model(replace(model, provenance={**model.provenance, CATALOG: identity}), path)
+        remove_file(checkpoint)
+    return _described(entry, describe_model(path), "fitted")
+
+
+def _fitted(entry: CatalogEntry, checkpoint: Path, notes: _Notes) -> FitResult:
+    """Go on from the checkpoint, unless that is of other images or options."""
+    try:
+        return fit_model(entry.data, entry.options, observer=notes, checkpoint=checkpoint)
+    except OtherRunError:
+        return fit_model(entry.data, entry.options, observer=notes, checkpoint=checkpoint, resume=False)
+
+
+def _unchanged(entry: CatalogEntry, path: Path) -> dict[str, Any] | None:
+    """What the model there says of itself, if it is of this entry's images and options."""
+    if not path.exists():
+        return None
+    try:
+        description = describe_model(path)
+    except ModelFileError:
+        return None
+    provenance = description["provenance"]
+    identity = provenance.get(CATALOG)
+    if not isinstance(identity, dict) or identity.get("asked") != _asked(entry):
+        return None
+    same = has_fingerprint(open_training_images(entry.data), str(provenance.get("data_fingerprint")))
+    return description if same else None
+
+
+def _asked(entry: CatalogEntry) -> str:
+    """A digest of the options; where a model is computed does not change what it is."""
+    options = entry.options.model_dump(mode="json", exclude={"device"})
+    return hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _described(entry: CatalogEntry, description: dict[str, Any], status: Status) -> EntryResult:
+    provenance, calibration = description["provenance"], description["calibration"]
+    return EntryResult(
+        entry.name,
+        entry.product,
+        entry.camera,
+        status,
+        preset=description["preset"],
+        training_images=provenance.get("training_images"),
+        calibration_images=calibration["images"],
+        threshold=calibration["threshold"],
+        attained_rate=calibration["attained_rate"],
+        unreadable=provenance[CATALOG].get("unreadable", 0),
+        note=provenance[CATALOG].get("note"),
+    )
