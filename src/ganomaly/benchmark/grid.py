@@ -5,11 +5,9 @@ import itertools
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
-from multiprocessing import get_context, parent_process
+from concurrent.futures import Future, as_completed
+from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from ganomaly.config import PRECISION, Precision
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError, UsageError
 from ganomaly.files import make_folder
+from ganomaly.workers import worker_pool
 
 CHECKPOINTS = "checkpoints"
 
@@ -106,34 +105,12 @@ def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[
             yield _attempt(cell, out, None)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with _workers(jobs) as pool:
+    with worker_pool(jobs) as pool:
         futures: list[Future[list[dict[str, Any]]]] = [
             pool.submit(_attempt, cell, out, threads) for cell in cells
         ]
         for future in as_completed(futures):
             yield future.result()
-
-
-@contextmanager
-def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    # a fresh interpreter for each: threads of the parent do not survive a fork
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed: it would write beside the run that goes on."""
-    parent = parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
 
 
 def _attempt(cell: Cell, out: Path, threads: int | None) -> list[dict[str, Any]]:
