@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ganomaly.audit import audit_model, plan_audit
 from ganomaly.benchmark.elpv import find_elpv, split_elpv
@@ -89,12 +90,12 @@ def measure(tiles: Path | None, options: FitOptions, asked: SearchOptions, out: 
         "complete": sum(trial.state == "complete" for trial in found.trials),
         "budget": asked.budget,
         "search_seconds": round(search_seconds),
-        "found": dict(found.best.values),
+        "options": dict(found.best.values),
         "search_auroc": {"preset": found.trials[0].value, "found": found.best.value},
         "milliseconds": {"preset": found.trials[0].milliseconds, "found": found.best.milliseconds},
         "importances": dict(found.importances),
     }
-    for label, chosen in (("as it is", options), ("found", found.options)):
+    for label, chosen in (("preset_fit", options), ("found_fit", found.options)):
         start = time.perf_counter()
         model = fit_model(data, chosen).model
         row[label] = {"fit_seconds": round(time.perf_counter() - start), **figures(model, test, options.seed)}
@@ -132,15 +133,17 @@ def synthetic_auroc(model: Model, test: ImageDataset, seed: int) -> float | None
     kinds = [names[index % len(names)] for index in range(len(images))]
     indices = range(len(images))
     defective, clean = (
-        [prediction.score for prediction in model.predict(dataset)]
-        for dataset in (
-            DefectiveImages(images, indices, kinds, seed),
-            DefectiveImages(images, indices, [None] * len(images), seed),
-        )
+        scores_of(model, DefectiveImages(images, indices, drawn, seed))
+        for drawn in (kinds, [None] * len(images))
     )
-    read = [index for index in indices if defective[index] is not None and clean[index] is not None]
-    before, after = ([scores[index] for index in read] for scores in (defective, clean))
-    return audit_metrics(before, after, [kinds[index] for index in read], after, [], [], []).defect_auroc
+    read = np.isfinite(defective) & np.isfinite(clean)
+    kinds_read = [kind for kind, one in zip(kinds, read, strict=True) if one]
+    return audit_metrics(defective[read], clean[read], kinds_read, clean[read], [], [], []).defect_auroc
+
+
+def scores_of(model: Model, dataset: ImageDataset) -> NDArray[np.float64]:
+    """A(x), `float64[n]`; NaN for an image that cannot be read."""
+    return np.array([np.nan if p.score is None else p.score for p in model.predict(dataset)])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ LEAK = (
     "it on others."
 )
 _TELLS_NOTHING = 0.995  # AUROC of the preset above which there is nothing to improve
+_CHANCE = 0.55  # AUROC of the best below which differences between trials are chance
 
 
 def tune(
@@ -75,8 +76,11 @@ def _compare(console: Console, result: SearchResult, best: TrialSummary) -> None
             "of many trials is lucky in part: on new defects expect a smaller difference."
         )
     if start.value is not None and start.value > _TELLS_NOTHING:
+        console.warn("the preset finds nearly all of these defects, so the search cannot tell what is better")
+    if best.value is not None and best.value < _CHANCE:
         console.warn(
-            "the preset finds nearly all synthetic defects, so the search cannot tell what is better"
+            "no trial finds these defects much better than by chance, so what was found says little; another preset "
+            "or a larger image size may see them"
         )
 
 
