@@ -21,6 +21,7 @@ from ganomaly.audit import audit_model, plan_audit
 from ganomaly.benchmark.elpv import find_elpv, split_elpv
 from ganomaly.config import FitOptions
 from ganomaly.data import ImageDataset, Subset, open_test_images
+from ganomaly.data.evaluation_defects import DEFECTS, DefectiveImages
 from ganomaly.defaults import TRIAL_BUDGET, TRIALS
 from ganomaly.evaluation import evaluate_model
 from ganomaly.metrics import audit_metrics
@@ -28,7 +29,6 @@ from ganomaly.prediction import Prediction
 from ganomaly.prediction.model import Model
 from ganomaly.training.fit import fit_model
 from ganomaly.tuning import SearchOptions, search
-from ganomaly.tuning.defects import DEFECTS, DefectiveImages
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05

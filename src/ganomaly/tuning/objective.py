@@ -20,13 +20,13 @@ from ganomaly.data import (
     inspect_images,
     split_normal_images,
 )
+from ganomaly.data.evaluation_defects import DEFECTS, DefectiveImages
 from ganomaly.errors import DataError
 from ganomaly.methods import Method
 from ganomaly.metrics import audit_metrics, image_metrics
 from ganomaly.prediction.pytorch import predict_dataset
 from ganomaly.training.loop import run_length, train
 from ganomaly.training.plan import plan_training, read_training_images
-from ganomaly.tuning.defects import DEFECTS, DefectiveImages
 
 HELD_OUT_SHARE = 0.25
 MOST_HELD_OUT = 60  # images; more make the figure a little steadier, and each trial longer

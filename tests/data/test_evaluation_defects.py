@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ganomaly.data import open_images, open_training_images
-from ganomaly.tuning.defects import DEFECTS, DefectiveImages, with_defect
+from ganomaly.data.evaluation_defects import DEFECTS, DefectiveImages, with_defect
 from images import textures, write_images
 
 each_kind = pytest.mark.parametrize("kind", DEFECTS)
