@@ -35,6 +35,7 @@ from ganomaly.commands.arguments import (
     Protocol,
     Report,
     Seed,
+    ValueRange,
 )
 from ganomaly.commands.hub_verbs import pull, push
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
@@ -88,6 +89,7 @@ def fit(
     backbone: Backbone = None,
     ignore: Ignore = None,
     products: Products = False,
+    value_range: ValueRange = None,
     option: MethodOption = None,
     log: Loggers = None,
     resume: Annotated[bool, typer.Option(help="Resume from the checkpoint of an interrupted run.")] = True,
@@ -113,6 +115,7 @@ def fit(
         precision=precision,
         false_alarm_rate=false_alarm_rate,
         ignored=None if ignore is None or ignore.is_dir() else read_ignored_region(ignore),
+        value_range=value_range,
         method_options=parse_method_options(
             [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]
         ),

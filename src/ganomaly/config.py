@@ -216,6 +216,8 @@ class FitOptions(Options):
     """Share of new normal images that may be called anomalous."""
     ignored: str | None = None
     """Mask of the region of all images that is ignored, as `ganomaly.data.ignored_region` reads it."""
+    value_range: _ValueRange | None = None
+    """Of physical values, the ones that become black and white; None measures them on the training images."""
     method_options: Mapping[str, Any] = Field(default_factory=dict)
     """Options of the method that differ from the preset's."""
 

@@ -55,6 +55,9 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
     ignore : path, ndarray, or sequence of ndarray or None, optional
         Mask of the region of all images that is ignored: an image that is not 0 there, or `bool[h, w]`. Or masks of
         the training images, one for each: a folder with masks of the same names, or `bool[N, h, w]`.
+    value_range : (float, float), optional
+        Of images with physical values (DICOM, floating point), those that become black and white; None measures them
+        on the training images.
     method_options : mapping, optional
         Options of the method that differ from the preset's, such as ``{"nz": 64, "score": "l1"}``.
 
@@ -98,6 +101,7 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
         precision: Precision = PRECISION,
         false_alarm_rate: float = FALSE_ALARM_RATE,
         ignore: Any = None,
+        value_range: tuple[float, float] | None = None,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.preset = preset
@@ -109,6 +113,7 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
         self.precision = precision
         self.false_alarm_rate = false_alarm_rate
         self.ignore = ignore
+        self.value_range = value_range
         self.method_options = method_options
 
     def fit(
@@ -157,6 +162,7 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
             precision=self.precision,
             false_alarm_rate=self.false_alarm_rate,
             ignored=self._ignored(),
+            value_range=self.value_range,
             method_options=dict(self.method_options or {}),
         )
         each = self.ignore if self._ignores_each_image() else None
@@ -374,6 +380,9 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
             ignore=None
             if model.preprocessing.ignored is None
             else mask_from_text(model.preprocessing.ignored),
+            value_range=None
+            if (asked := model.provenance.get("value_range_asked")) is None
+            else (asked[0], asked[1]),
             method_options=dict(model.method_options),
         )
         detector.model_ = model

@@ -60,6 +60,13 @@ Products = Annotated[
         help="One model of several products: each subfolder of the normal images, or label of parquet, is one.",
     ),
 ]
+ValueRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH",
+        help="Physical values (DICOM, floating point) that become black and white \\[default: measured].",
+    ),
+]
 Loggers = Annotated[
     list[str] | None,
     typer.Option(

@@ -239,7 +239,7 @@ def _check_sort(header: ImageHeader, input_format: InputFormat, name: str) -> No
         )
     if value_range is not None and not header.has_values:
         raise ImageError(
-            f"{name} holds {header.bits}-bit pixels, but the model learned from physical values of DICOM files, from "
+            f"{name} holds {header.bits}-bit pixels, but the model learned from physical values, from "
             f"{value_range[0]:g} to {value_range[1]:g}; give the original file"
         )
     if header.bits != input_format.bits:

@@ -322,6 +322,7 @@ def _provenance(
         "precision": result.precision,
         "seed": training.seed,
         "image_size_asked": options.image_size,
+        **({} if options.value_range is None else {"value_range_asked": list(options.value_range)}),
         "epochs": training.epochs if training.steps is None else None,
         "steps": training.steps,
         "batch_size": training.batch_size,

@@ -206,7 +206,13 @@ def plan_training(
     preprocessing = plan_preprocessing(
         method.preset, inspection, image_size=options.image_size, channels=choice.channels
     )
-    preprocessing = preprocessing.model_copy(update={"ignored": options.ignored})
+    if options.value_range is not None and not have_values(inspection):
+        raise UsageError(
+            "the images hold pixels, and a range is declared for physical values only; leave it out"
+        )
+    preprocessing = preprocessing.model_copy(
+        update={"ignored": options.ignored, "value_range": options.value_range}
+    )
     check_enough_images(len(inspection.openable))
     training = _training_options(options, method.preset, choice.channels)
     split = plan_split(inspection, calibration, options.seed, products)
@@ -358,7 +364,8 @@ def read_training_images(
     *,
     training: NDArray[np.int64] | None = None,
 ) -> tuple[ImageLoader, Preprocessing]:
-    """Decode what memory holds, and measure the white level of 16-bit images, or the range of physical values.
+    """Decode what memory holds, and measure the white level of 16-bit images, or the range of physical values
+    unless the user declared it.
 
     Parameters
     ----------
@@ -376,7 +383,7 @@ def read_training_images(
     preprocessing : Preprocessing
         With the measured white level and range.
     """
-    if have_values(inspection):
+    if have_values(inspection) and preprocessing.value_range is None:
         value_range = measure_value_range(dataset, inspection.openable if training is None else training)
         preprocessing = preprocessing.model_copy(update={"value_range": value_range})
     loader = ImageLoader.of(dataset, inspection, preprocessing)

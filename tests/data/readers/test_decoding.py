@@ -342,7 +342,7 @@ def test_zero_pixels_are_refused() -> None:
     refusal(forged_png(0, 20))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint32, np.int8])
+@pytest.mark.parametrize("dtype", [np.complex64, np.int16, np.uint32, np.int8])
 def test_a_tiff_of_another_type_is_refused_with_that_type(dtype: type) -> None:
     assert np.dtype(dtype).name in refusal(encoded_tiff(np.zeros((HEIGHT, WIDTH), dtype)))
 

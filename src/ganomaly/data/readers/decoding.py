@@ -8,10 +8,10 @@ The content chooses the reader, not the file's name. Pixels are what the file st
 - CMYK becomes RGB, without colour profiles;
 - samples of 1, 2 or 4 bits are stretched to 0 … 255;
 - 16 bits stay 16 bits. Only TIFF gives two channels, and four that are not RGBA;
-- physical values of DICOM, as Hounsfield units, become 16 bits by a range that belongs to the model.
+- physical values (of DICOM, OpenEXR, floating-point TIFF) become 16 bits by a range that belongs to the model.
 
-A file that holds several images (pages of a TIFF, an animation) is refused: taking the first would hide the others.
-Frames of a DICOM file are images of their own where a path names the file, and refused elsewhere.
+An animation is refused: taking the first image would hide the others. Pages of TIFF, and frames of DICOM and video,
+are images of their own where a path names the file, and refused elsewhere.
 """
 
 from collections.abc import Iterator

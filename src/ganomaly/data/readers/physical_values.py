@@ -1,4 +1,4 @@
-"""Images whose samples are physical values, as Hounsfield units, and what one fixed range makes of them.
+"""Images whose samples are physical values, as Hounsfield units or heights, and what one fixed range makes of them.
 
 The range belongs to the model and is the same for all images: a window for each image would give the same tissue
 another gray in each, and hide whatever is too bright or too dark everywhere.
@@ -14,6 +14,9 @@ from ganomaly.errors import ImageError
 ValueRange = tuple[float, float]
 """The value that becomes 0 and the one that becomes 65535; the first is less than the second."""
 
+NOMINAL_RANGE: ValueRange = (0.0, 1.0)
+"""Of floating-point images, where no model gives theirs: 0 is black, 1 is white."""
+
 WHITE = 65535
 TAIL = 0.1
 """Percent of the pixels of an image, on either side, that do not count for its limits: dead pixels, burnt-in text."""
@@ -26,7 +29,7 @@ class PhysicalValues:
     Attributes
     ----------
     values : ndarray
-        `float32[H, W, 1]`; infinite outside the field of view, where the scanner measured nothing.
+        `float32[H, W, C]`; infinite outside the field of view, where the scanner measured nothing.
     is_inverted : bool
         Whether low values are shown bright.
     """
@@ -43,7 +46,7 @@ class PhysicalValues:
         return float(low), float(high)
 
     def in_range(self, value_range: ValueRange) -> NDArray[np.uint16]:
-        """Map a range to 0 … 65535, `uint16[H, W, 1]`; what is outside becomes its ends."""
+        """Map a range to 0 … 65535, `uint16[H, W, C]`; what is outside becomes its ends."""
         low, high = value_range
         if np.isnan(self.values).any():
             raise ImageError("has pixels that are not numbers; repair it")

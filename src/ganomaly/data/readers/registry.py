@@ -6,8 +6,10 @@ from ganomaly.data.readers.dicom import DICOM
 from ganomaly.data.readers.encoded_image import FormatFamily
 from ganomaly.data.readers.jpeg_2000 import JPEG_2000
 from ganomaly.data.readers.jpeg_xl import JPEG_XL
+from ganomaly.data.readers.openexr import OPENEXR
 from ganomaly.data.readers.pillow import PILLOW
 from ganomaly.data.readers.tiff import TIFF
+from ganomaly.data.readers.video import VIDEO
 from ganomaly.errors import UsageError
 
 
@@ -16,7 +18,7 @@ class _Registry:
     families: tuple[FormatFamily, ...]
 
 
-_REGISTRY = _Registry((PILLOW, TIFF, JPEG_2000, JPEG_XL, DICOM))
+_REGISTRY = _Registry((PILLOW, TIFF, JPEG_2000, JPEG_XL, OPENEXR, DICOM, VIDEO))
 """Another family of formats of this package is another file beside this one, and its name here."""
 
 

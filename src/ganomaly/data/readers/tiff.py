@@ -1,15 +1,16 @@
-"""TIFF, 8 and 16 bit, 1 to 4 channels, compressed or not.
+"""TIFF, 8 and 16 bit or floating point, 1 to 4 channels, compressed or not; one page, or several as many images.
 
 tifffile reads what the file says of itself. The pixels are decoded by libtiff, through imagecodecs, because the LZW
 decoder that tifffile takes can read beyond its memory and end the process on a damaged file. But libtiff gives pixels
 in spite of a wrong checksum, so tifffile decodes what carries one, and what is not compressed, in less memory.
+
+Samples of floating point are physical values, see `ganomaly.data.value_range`.
 """
 
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from math import prod
 from typing import IO, Any
 
@@ -28,6 +29,8 @@ from ganomaly.data.readers.encoded_image import (
     swaps_sides,
     upright,
 )
+from ganomaly.data.readers.physical_values import NOMINAL_RANGE, PhysicalValues
+from ganomaly.data.readers.tiff_pages import has_one_page, image_pages
 from ganomaly.errors import ImageError
 
 # Without a handler Python would print tifffile's messages about odd files on the terminal
@@ -36,7 +39,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 Samples = NDArray[Any]
 
 _ORIENTATION = 274
-_MAX_PAGES = 100
 _DECODED_TO_RGB = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
 _BY_TIFFFILE = (
     COMPRESSION.NONE,
@@ -45,25 +47,31 @@ _BY_TIFFFILE = (
     COMPRESSION.LZMA,
     COMPRESSION.ZSTD,
 )
+_WHOLE_NUMBERS = ("bool", "uint8", "uint16")
+_FLOATS = ("float16", "float32", "float64")
 _ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 
 class TiffImage(EncodedImage):
-    """A TIFF of one page that has been opened and not decoded.
+    """A page of a TIFF that has been opened and not decoded.
 
     Parameters
     ----------
     file : binary file
         Read again when decoding, so it must stay open until then.
+    number : int, optional
+        Counts from 1, without thumbnails and masks. None for the only one: a file of several is refused.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], number: int | None = None) -> None:
         self._file = file
-        page = self._page = _only_page(TiffFile(file))
-        if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
-            kind = "unknown" if page.dtype is None else page.dtype.name
+        self._position, page = _page(TiffFile(file), number)
+        self._page = page
+        kind = "unknown" if page.dtype is None else page.dtype.name
+        self._has_values = kind in _FLOATS
+        if not (self._has_values or kind in _WHOLE_NUMBERS):
             raise ImageError(
-                f"has {kind} pixels; only unsigned 8- and 16-bit ones are read: convert it to those"
+                f"has {kind} pixels; unsigned ones of 8 and 16 bits and floating-point ones are read: convert it"
             )
         if page.planarconfig not in tuple(PLANARCONFIG):  # as where its tag is of a wrong type
             raise ImageError(f"is truncated or damaged (its planar configuration is {page.planarconfig!r})")
@@ -80,19 +88,34 @@ class TiffImage(EncodedImage):
         height, width = page.imagelength, page.imagewidth
         if swaps_sides(self._orientation):
             height, width = width, height
-        self.header = ImageHeader(height, width, self._colours.channels, self._colours.bits).checked()
+        self.header = ImageHeader(
+            height, width, self._colours.channels, self._colours.bits, self._has_values
+        ).checked()
 
     def decode(self, smallest_side: int | None = None) -> Pixels:
-        """Decode at full size; TIFF offers no reduced sizes."""
+        """Decode at full size; TIFF offers no reduced sizes. Physical values as if they were in `NOMINAL_RANGE`."""
+        if self._has_values:
+            return self.decode_values().in_range(NOMINAL_RANGE)
+        return upright(self._samples(), self._orientation)
+
+    def decode_values(self) -> PhysicalValues:
+        """Decode floating-point samples."""
+        if not self._has_values:
+            return super().decode_values()
+        values = upright(self._samples().astype(np.float32, copy=False), self._orientation)
+        return PhysicalValues(values, self._page.photometric == PHOTOMETRIC.MINISWHITE)
+
+    def _samples(self) -> Any:
+        """The samples in the channels and bits of the header, as they are stored, `[H, W, C]`."""
         page = self._page
-        check_memory(3 * self.header.n_bytes)
+        check_memory((6 if self._has_values else 3) * self.header.n_bytes)
         samples: Samples
         if page.compression in _BY_TIFFFILE:
             samples = page.asarray(maxworkers=1)
             samples = samples.view(np.uint8) if samples.dtype == np.bool_ else samples
         else:
             self._file.seek(0)
-            samples = imagecodecs.tiff_decode(self._file.read(), index=0)
+            samples = imagecodecs.tiff_decode(self._file.read(), index=self._position)
         if page.axes == "SYX" and samples.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)
         samples = samples.reshape(page.imagelength, page.imagewidth, -1)
@@ -101,7 +124,7 @@ class TiffImage(EncodedImage):
             raise ImageError(
                 f"has {pixels.shape[2]} channels where its header promises {self.header.channels}"
             )
-        return upright(pixels, self._orientation)
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -113,14 +136,25 @@ class _Colours:
     convert: Callable[[Samples], Samples]
 
 
-def _only_page(tiff: TiffFile) -> TiffPage:
-    """Return the page, or raise `ImageError` if there are more, not counting thumbnails and masks."""
-    # not all are counted, because the pages of a damaged file may form a circle
-    pages = [page for page in islice(tiff.pages, _MAX_PAGES) if isinstance(page, TiffPage)]
-    if any(not (page.is_reduced or page.is_mask) for page in pages[1:]):
-        number = f"at least {_MAX_PAGES}" if len(pages) == _MAX_PAGES else str(len(pages))
-        raise ImageError(f"holds {number} pages; save each as an image of its own")
-    return pages[0]
+def _page(tiff: TiffFile, number: int | None) -> tuple[int, TiffPage]:
+    """The page of this number, and its position among all; `ImageError` if none is named and there are several."""
+    pages = image_pages(tiff)
+    if number is None and len(pages) > 1:
+        raise ImageError(f"holds {len(pages)} pages where one image is expected; save the one that is meant")
+    if (number or 1) > len(pages):
+        raise ImageError(f"holds {len(pages)} pages, and no page {number}")
+    position = pages[(number or 1) - 1]
+    page = tiff.pages[position]
+    if not isinstance(page, TiffPage):
+        raise ImageError("is damaged: its page is not complete")
+    return position, page
+
+
+def _count_pages(file: IO[bytes]) -> int:
+    if has_one_page(file):
+        return 1
+    file.seek(0)
+    return len(image_pages(TiffFile(file)))
 
 
 def _check_complete(page: TiffPage) -> None:
@@ -158,6 +192,12 @@ def _colours(page: TiffPage) -> _Colours:
     # a slice where it will do, since a list would copy the pixels
     channels = slice(n_channels) if without_alpha == list(range(n_channels)) else without_alpha
     photometric = page.photometric
+    if page.dtype is not None and page.dtype.name in _FLOATS:
+        if photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB):
+            raise ImageError(
+                f"has floating-point samples of kind {_name(photometric)}; save it as gray or RGB"
+            )
+        return _Colours(n_channels, 16, lambda samples: samples[..., channels])
     if photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
         return _Colours(
             n_channels, bits, lambda samples: _full_range(samples[..., channels], page.bitspersample)
@@ -223,4 +263,6 @@ TIFF = FormatFamily(
     suffixes=(".tif", ".tiff"),
     signature=re.compile(rb"II[*+]\0|MM\0[*+]"),
     read_header=TiffImage,
+    count_images=_count_pages,
+    read_image=TiffImage,
 )
