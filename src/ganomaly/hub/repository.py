@@ -120,7 +120,7 @@ def pretrained_file(repository: str | Path, *, revision: str | None = None) -> P
     try:
         # the user names the repository and, if it must not change, the revision; only data is read, no code
         return Path(
-            hf_hub_download(  # nosec B615
+            hf_hub_download(
                 str(repository), MODEL_FILE, revision=revision, endpoint=_endpoint(), library_name="ganomaly"
             )
         )

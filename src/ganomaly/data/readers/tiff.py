@@ -102,8 +102,10 @@ class TiffImage(EncodedImage):
         """Decode floating-point samples."""
         if not self._has_values:
             return super().decode_values()
-        values = upright(self._samples().astype(np.float32, copy=False), self._orientation)
-        return PhysicalValues(values, self._page.photometric == PHOTOMETRIC.MINISWHITE)
+        values = upright(self._samples(), self._orientation)
+        return PhysicalValues(
+            np.asarray(values, np.float32), self._page.photometric == PHOTOMETRIC.MINISWHITE
+        )
 
     def _samples(self) -> Any:
         """The samples in the channels and bits of the header, as they are stored, `[H, W, C]`."""
