@@ -202,7 +202,7 @@ def search(
         say(f"Maximises the {objective.describe()}. Searches {space.in_words()}.")
         run = _Run(study, space, objective, asked, liveness, say, on_trial)
         run.finish()
-        return _result(study, space, objective, run.last_number)
+        return run.result()
 
 
 @dataclass
@@ -258,6 +258,30 @@ class _Run:
         _note(trial, LAST_RUNG, measure)
         return measure.value
 
+    def result(self) -> SearchResult:
+        """What was found so far by all processes."""
+        counted = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state in _STATES]
+        # what another process has begun beyond these, it ends at once
+        counted = counted[: self.asked.trials]
+        trials = [_summary(place, trial) for place, trial in enumerate(counted)]
+        complete = [trial for trial in trials if trial.state == "complete"]
+        best = max(complete, key=lambda trial: (trial.value, -trial.place), default=None)
+        is_last = _is_last(counted, self.last_number)
+        if best is None and is_last:
+            raise TrainingError(
+                f"none of the {len(trials)} trials came to its end, the first because: {trials[0].why}; search with "
+                "another budget, limit or seed"
+            )
+        return SearchResult(
+            trials,
+            best,
+            self.space.base if best is None else self.space.options(best.values),
+            _importances(self.study, len(complete)),
+            self.objective.describe(),
+            self.study.study_name,
+            is_last,
+        )
+
     def _counted(self) -> int:
         return sum(trial.state != TrialState.FAIL for trial in self.study.get_trials(deepcopy=False))
 
@@ -296,30 +320,6 @@ def _name(space: SearchSpace, asked: SearchOptions, images: str, labelled: str |
     }
     digest = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=8).hexdigest()
     return f"ganomaly {space.base.preset} {digest}"
-
-
-def _result(
-    study: optuna.Study, space: SearchSpace, objective: Objective, own_last: int | None
-) -> SearchResult:
-    counted = [trial for trial in study.get_trials(deepcopy=False) if trial.state in _STATES]
-    trials = [_summary(place, trial) for place, trial in enumerate(counted)]
-    complete = [trial for trial in trials if trial.state == "complete"]
-    best = max(complete, key=lambda trial: (trial.value, -trial.place), default=None)
-    is_last = _is_last(counted, own_last)
-    if best is None and is_last:
-        raise TrainingError(
-            f"none of the {len(trials)} trials came to its end, the first because: {trials[0].why}; search with "
-            "another budget, limit or seed"
-        )
-    return SearchResult(
-        trials,
-        best,
-        space.base if best is None else space.options(best.values),
-        _importances(study, len(complete)),
-        objective.describe(),
-        study.study_name,
-        is_last,
-    )
 
 
 def _is_last(trials: Sequence[FrozenTrial], own_last: int | None) -> bool:
