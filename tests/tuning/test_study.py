@@ -8,15 +8,17 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from databases import postgresql  # noqa: F401
 from ganomaly.errors import GANomalyError, TrainingError, UsageError
 from ganomaly.tuning import SearchResult, TrialSummary
+from ganomaly.tuning.study import ended_the_search
 from tuning.searches import small_search
 
 TRIALS = 4
@@ -79,6 +81,32 @@ def test_processes_that_share_a_storage_run_as_many_trials_as_asked_and_one_ends
     assert [trial.place for trial in last.trials] == [0, 1, 2]
     values = [tuple(trial.values.items()) for trial in last.trials]
     assert len(set(values)) == 3  # nobody does another's work
+
+
+def test_one_process_ends_the_search_whichever_of_them_looks_last():
+    first, last = (
+        trial_of(number, TrialState.COMPLETE, datetime(2026, 1, 1 + number)) for number in range(2)
+    )
+    running = trial_of(2, TrialState.RUNNING, None)
+    assert [ended_the_search([first, last], own) for own in (0, 1, None)] == [False, True, True]
+    assert not ended_the_search([first, last, running], 1)
+
+
+def trial_of(number: int, state: TrialState, completed: datetime | None) -> FrozenTrial:
+    return FrozenTrial(
+        number=number,
+        state=state,
+        value=None,
+        values=[0.5] if state == TrialState.COMPLETE else None,
+        datetime_start=datetime(2026, 1, 1),
+        datetime_complete=completed,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=number,
+    )
 
 
 def test_what_is_found_is_the_best_complete_trial_and_the_first_is_the_preset(whole_search):

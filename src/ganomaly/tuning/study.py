@@ -266,7 +266,7 @@ class _Run:
         trials = [_summary(place, trial) for place, trial in enumerate(counted)]
         complete = [trial for trial in trials if trial.state == "complete"]
         best = max(complete, key=lambda trial: (trial.value, -trial.place), default=None)
-        is_last = _is_last(counted, self.last_number)
+        is_last = ended_the_search(counted, self.last_number)
         if best is None and is_last:
             raise TrainingError(
                 f"none of the {len(trials)} trials came to its end, the first because: {trials[0].why}; search with "
@@ -322,7 +322,7 @@ def _name(space: SearchSpace, asked: SearchOptions, images: str, labelled: str |
     return f"ganomaly {space.base.preset} {digest}"
 
 
-def _is_last(trials: Sequence[FrozenTrial], own_last: int | None) -> bool:
+def ended_the_search(trials: Sequence[FrozenTrial], own_last: int | None) -> bool:
     """Whether all trials are done, and this process ended the last of them, or ran none."""
     if any(trial.state == TrialState.RUNNING for trial in trials):
         return False
