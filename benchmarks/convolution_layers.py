@@ -23,6 +23,7 @@ from ganomaly.methods.base import Step
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.networks.convolution import FEW_CHANNELS, Conv2d, ConvTranspose2d
 from ganomaly.tensors import in_channels_last
+from ganomaly.training.ranks import Ranks, SharedPrecision
 from machine import describe_machine
 
 BATCH = 64
@@ -77,7 +78,7 @@ def networks(size: int, is_pytorch: Callable[[Layer], bool]) -> GANomaly:
 def training_step(method: GANomaly, x: Tensor, precision: Precision) -> Callable[[], object]:
     """A training step of `ganomaly fit`."""
     fabric, optimizers = make_fabric(choose_device("cpu"), precision), method.train().optimizers()
-    return lambda: method.training_step(x, optimizers, fabric, Step(0, 1))
+    return lambda: method.training_step(x, optimizers, SharedPrecision(fabric, Ranks()), Step(0, 1))
 
 
 def prediction(method: GANomaly, x: Tensor) -> Callable[[], object]:

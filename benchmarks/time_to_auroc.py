@@ -27,6 +27,7 @@ from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.metrics import image_auroc
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
+from ganomaly.training.ranks import Ranks, SharedPrecision
 from machine import describe_machine
 from mnist import Splits, load, load_at_32_px
 from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
@@ -118,7 +119,7 @@ def package_loop(seed: int, size: int = 32, precision: Precision = "auto") -> Lo
     fabric = make_fabric(device, choose_precision(precision, device))
     method = in_channels_last(_method(seed, size))
     optimizers = method.optimizers()
-    return method, lambda x: method.training_step(x, optimizers, fabric, Step(0, 1))
+    return method, lambda x: method.training_step(x, optimizers, SharedPrecision(fabric, Ranks()), Step(0, 1))
 
 
 def curve(

@@ -20,6 +20,7 @@ from ganomaly.devices import choose_device, choose_precision, make_fabric
 from ganomaly.methods.base import Step
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.tensors import in_channels_last
+from ganomaly.training.ranks import Ranks, SharedPrecision
 from machine import describe_machine
 from plain_loop import plain_optimizers, plain_step, with_plain_convolutions
 
@@ -41,7 +42,7 @@ def package(size: int, channels: int) -> Callable[[], object]:
     method = in_channels_last(_method(size, channels))
     x = _images(size, channels).contiguous(memory_format=torch.channels_last)
     optimizers = method.optimizers()
-    return lambda: method.training_step(x, optimizers, fabric, Step(0, 1))
+    return lambda: method.training_step(x, optimizers, SharedPrecision(fabric, Ranks()), Step(0, 1))
 
 
 def flop(step: Callable[[], object]) -> int:

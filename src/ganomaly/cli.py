@@ -5,7 +5,7 @@ Nothing heavy is imported until a verb needs it, so that `ganomaly --help` answe
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ from ganomaly.commands.arguments import (
     Data,
     Debug,
     Device,
+    Devices,
     Epochs,
     FalseAlarmRate,
     Ignore,
@@ -29,6 +30,7 @@ from ganomaly.commands.arguments import (
     Loggers,
     MethodOption,
     Methods,
+    Nodes,
     Precision,
     PresetName,
     Products,
@@ -92,6 +94,8 @@ def fit(
     value_range: ValueRange = None,
     option: MethodOption = None,
     log: Loggers = None,
+    devices: Devices = None,
+    nodes: Nodes = None,
     resume: Annotated[bool, typer.Option(help="Resume from the checkpoint of an interrupted run.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes; write nothing.")
@@ -100,7 +104,13 @@ def fit(
 ) -> None:
     """Train a model on normal images and set its threshold."""
     with heavy_imports():
-        from ganomaly.commands.fit import describe_fit
+        from ganomaly.commands.launch import find_place, fit_in_processes
+
+    place = find_place(devices, nodes)
+    if place is None and not dry_run and (devices or 1) * (nodes or 1) > 1:
+        raise typer.Exit(fit_in_processes(model, devices=devices or 1, nodes=nodes or 1, resume=resume))
+    with heavy_imports():
+        from ganomaly.commands.fit import describe_fit, quiet_about_others
         from ganomaly.commands.fit import fit as run
         from ganomaly.config import FitOptions, parse_method_options
         from ganomaly.data.ignored_region import read_ignored_region
@@ -121,19 +131,13 @@ def fit(
         ),
     )
     each = ignore if ignore is not None and ignore.is_dir() else None
-    verb = describe_fit if dry_run else run
-    exit_if_unreadable(
-        verb(
-            _console(),
-            data,
-            model,
-            options,
-            resume=resume,
-            ignore=each,
-            products=products,
-            loggers=log or (),
-        )
-    )
+    shared: dict[str, Any] = {"resume": resume, "ignore": each, "products": products, "loggers": log or ()}
+    if dry_run:
+        read = describe_fit(_console(), data, model, options, **shared)
+    else:
+        with quiet_about_others():
+            read = run(_console(), data, model, options, place=place, **shared)
+    exit_if_unreadable(read)
 
 
 @app.command()

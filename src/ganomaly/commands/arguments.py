@@ -106,6 +106,22 @@ Seed = Annotated[
 Device = Annotated[
     defaults.Device, typer.Option(metavar="NAME", help="Device to compute on: auto, cpu or cuda.")
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Devices of this machine to train on, each with a process of its own \\[default: 1].",
+    ),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Machines to train on; run the same command on each, or use torchrun or srun.",
+    ),
+]
 FalseAlarmRate = Annotated[
     float,
     typer.Option(

@@ -1,12 +1,15 @@
 """`ganomaly fit`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from ganomaly.commands.console import Console
+from ganomaly.commands.launch import checkpoint_of
 from ganomaly.commands.process import InterruptionError
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
@@ -17,8 +20,10 @@ from ganomaly.locks import locked_file
 from ganomaly.loggers import logged, open_loggers, run_name
 from ganomaly.output_checks import CHECKPOINT, check_replaceable
 from ganomaly.prediction.model_file import check_model_path, save_model
-from ganomaly.training.fit import fit_model, plan_fit
+from ganomaly.training.fit import fit_model, help_fit, plan_fit
 from ganomaly.training.forecast import forecast_duration, threshold_in_words
+from ganomaly.training.processes import LOST, Place, is_watched
+from ganomaly.training.ranks import RankLostError
 
 
 def fit(
@@ -32,17 +37,24 @@ def fit(
     products: bool = False,
     loggers: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
+    place: Place | None = None,
 ) -> bool:
     """Train on normal images and write the model; return whether all images could be read.
 
-    `provenance` is what the model file says of its origin in addition, as JSON values.
+    `provenance` is what the model file says of its origin in addition, as JSON values. Of several processes that
+    train together the first writes, and the others help.
     """
+    of_products = FOLDERS if products else None
+    if place is not None and place.rank > 0:
+        help_fit(data, options, place, ignore=ignore, products=of_products)
+        return True
     check_model_path(path)
     opened = open_loggers(loggers, run_name(path))
-    checkpoint = path.with_name(path.name + ".checkpoint")
+    checkpoint = checkpoint_of(path)
     check_replaceable(checkpoint, CHECKPOINT)
     with (
-        locked_file(path, "ganomaly fit"),
+        # who watches several processes holds the lock
+        nullcontext() if is_watched() else locked_file(path, "ganomaly fit"),
         _interruption_in_words(checkpoint, resume=resume),
         console.fitting() as display,
         logged(display, opened) as logging,
@@ -54,7 +66,8 @@ def fit(
             checkpoint=checkpoint,
             resume=resume,
             ignore=ignore,
-            products=FOLDERS if products else None,
+            products=of_products,
+            place=place,
         )
         model = result.model
         save_model(replace(model, provenance={**model.provenance, **(provenance or {})}), path)
@@ -84,7 +97,7 @@ def describe_fit(
 ) -> bool:
     """Say what `fit` would do and how long it would take; return whether all headers could be read."""
     check_model_path(path)
-    checkpoint = path.with_name(path.name + ".checkpoint")
+    checkpoint = checkpoint_of(path)
     check_replaceable(checkpoint, CHECKPOINT)
     open_loggers(loggers, run_name(path))
     plan, regions = plan_fit(data, options, ignore=ignore, products=FOLDERS if products else None)
@@ -105,6 +118,17 @@ def describe_fit(
     failures = {plan.dataset.records[index].path: why for index, why in plan.inspection.failures.items()}
     list_failures(console, failures)
     return not failures
+
+
+@contextmanager
+def quiet_about_others() -> Iterator[None]:
+    """Leave it to who watches the processes of a training to say which one ended."""
+    try:
+        yield
+    except RankLostError:
+        if not is_watched():
+            raise
+        raise typer.Exit(LOST) from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ The folder that holds the images does not count.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 
 import numpy as np
@@ -74,7 +74,7 @@ def fingerprint_like(recorded: str, dataset: ImageDataset) -> str:
 
 def has_fingerprint(dataset: ImageDataset, recorded: str) -> bool:
     """Whether a dataset holds the images of a fingerprint, of whichever kind; times of modification do not count."""
-    return _without_times(fingerprint_like(recorded, dataset)) == _without_times(recorded)
+    return without_times(fingerprint_like(recorded, dataset)) == without_times(recorded)
 
 
 class HashedOnOpening(DerivedImages):
@@ -105,8 +105,9 @@ class HashedOnOpening(DerivedImages):
         return self._dataset, index
 
 
-def _without_times(fingerprint: str) -> Sequence[str]:
-    return fingerprint.split(":")[:2]
+def without_times(fingerprint: str) -> str:
+    """A fingerprint of the same images, whenever they were copied."""
+    return ":".join(fingerprint.split(":")[:2])
 
 
 def _joined(name: str, digest: bytes) -> bytes:

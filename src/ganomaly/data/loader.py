@@ -29,6 +29,7 @@ from ganomaly.data.readers.encoded_image import Pixels
 from ganomaly.data.readers.physical_values import ValueRange
 from ganomaly.data.resources import available_memory
 from ganomaly.data.sources.dataset import ImageDataset
+from ganomaly.data.together import Peers, own_parts, random_patch, whole_batch
 
 MEMORY_SHARE = 1 / 4
 """Images are held in memory if they need no more than this share of what is available."""
@@ -123,6 +124,8 @@ class ImageLoader:
         What maps physical values to pixels, where the images have such.
     memory_limit : int, optional
         Bytes that the decoded images may take; a quarter of the memory available now if left out.
+    sharers : int
+        Processes on this machine that divide this quarter.
     workers : int, optional
         Threads; as many as processors if left out.
 
@@ -158,6 +161,7 @@ class ImageLoader:
         ignored: str | None = None,
         value_range: ValueRange | None = None,
         memory_limit: int | None = None,
+        sharers: int = 1,
         workers: int | None = None,
     ) -> None:
         self._dataset = dataset
@@ -178,7 +182,7 @@ class ImageLoader:
         shapes = [(input_format.shape(*size), n) for size, n in inspection.sizes.items()]
         mean_area = sum(n * height * width for (height, width, _), n in shapes) / sum(n for _, n in shapes)
         self.patches_per_image = 1 if scale is None else math.ceil(mean_area / image_size**2)
-        limit = MEMORY_SHARE * available_memory() if memory_limit is None else memory_limit
+        limit = MEMORY_SHARE * available_memory() / sharers if memory_limit is None else memory_limit
         n_bytes = (
             len(dataset) * mean_area * input_format.shape(1, 1)[2] * np.dtype(input_format.dtype).itemsize
         )
@@ -190,7 +194,14 @@ class ImageLoader:
             self._white_level = _WHITE_LEVELS[-1]
 
     @classmethod
-    def of(cls, dataset: ImageDataset, inspection: Inspection, preprocessing: Preprocessing) -> "ImageLoader":
+    def of(
+        cls,
+        dataset: ImageDataset,
+        inspection: Inspection,
+        preprocessing: Preprocessing,
+        *,
+        sharers: int = 1,
+    ) -> "ImageLoader":
         """The loader that a preprocessing asks for."""
         return cls(
             dataset,
@@ -200,6 +211,7 @@ class ImageLoader:
             scale=preprocessing.scale,
             ignored=preprocessing.ignored,
             value_range=preprocessing.value_range,
+            sharers=sharers,
         )
 
     def load(self, progress: Callable[[int], None] | None = None) -> None:
@@ -290,7 +302,10 @@ class ImageLoader:
                 yield images
 
     def training_batches(
-        self, index_batches: Iterable[NDArray[np.int64]], seeds: Iterable[Sequence[int]]
+        self,
+        index_batches: Iterable[NDArray[np.int64]],
+        seeds: Iterable[Sequence[int]],
+        peers: Peers | None = None,
     ) -> Iterator[Pixels]:
         """Yield training batches: the images of each batch or, with a scale, one random patch of each image.
 
@@ -300,6 +315,9 @@ class ImageLoader:
             As for `batches`; an index may come more than once.
         seeds : iterable of sequence of int
             One for each batch; it alone fixes the positions of the patches.
+        peers : Peers, optional
+            Processes that call this with the same arguments; where images are streamed, each decodes a part of every
+            batch, and all get the whole batch.
 
         Yields
         ------
@@ -307,13 +325,31 @@ class ImageLoader:
             `uint8` or `uint16` `[n, S, S, C]`.
         """
         seed = iter(seeds)
+        if peers is not None and peers.number > 1 and self._loaded is None:
+            yield from self._read_together(index_batches, seed, peers)
+            return
         for images in self._timed(index_batches):
             generator = np.random.default_rng(next(seed))
             if isinstance(images, list):
-                patches = [_random_patch(image, self._format.image_size, generator) for image in images]
+                patches = [random_patch(image, self._format.image_size, generator) for image in images]
                 yield cast(Pixels, np.stack(patches))
             else:
                 yield images
+
+    def _read_together(
+        self, index_batches: Iterable[NDArray[np.int64]], seeds: Iterator[Sequence[int]], peers: Peers
+    ) -> Iterator[Pixels]:
+        with closing(self._decoded(own_parts(index_batches, peers))) as batches:
+            while True:
+                start = time.perf_counter()
+                own = next(batches, None)
+                if own is None:
+                    return
+                pixels, failures = whole_batch(own, self._format, next(seeds), peers)
+                self.failures |= failures
+                self.wait_seconds += time.perf_counter() - start
+                if len(pixels):
+                    yield pixels
 
     def _timed(self, index_batches: Iterable[NDArray[np.int64]]) -> Iterator[Pixels | list[Pixels]]:
         """Batches as one array or, with a scale, as a list; the time they take is added to `wait_seconds`."""
@@ -367,12 +403,3 @@ def _image_batch(decoded: DecodedImages, input_format: InputFormat) -> ImageBatc
         np.array(decoded.sizes, dtype=np.int64).reshape(-1, 2),
         decoded.failures,
     )
-
-
-def _random_patch(image: Pixels, size: int, generator: np.random.Generator) -> Pixels:
-    """A patch `[size, size, C]` at a random position; a smaller image is mirrored at its right and lower edge."""
-    missing = [(0, max(0, size - side)) for side in image.shape[:2]]
-    if missing != [(0, 0), (0, 0)]:
-        image = cast(Pixels, np.pad(image, [*missing, (0, 0)], mode="symmetric"))
-    top, left = (int(generator.integers(side - size + 1)) for side in image.shape[:2])
-    return image[top : top + size, left : left + size]

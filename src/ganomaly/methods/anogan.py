@@ -94,14 +94,19 @@ class AnoGAN(Method):
             self.randomness.uniform((len(x), self.options.nz, 1, 1), x.device) * 2 - 1
         )  # uniform in the paper too
         with precision.autocast():
-            real_logits, _ = self.discriminator(x)
-            fake_logits, _ = self.discriminator(self.generator(z))
+            real_logits, fake_logits = precision.by_rows(self._logits, x, z)
         losses = {
             "discriminator": adversarial_loss(real_logits, fake_logits),
             "generator": non_saturating_loss(fake_logits),
         }
         update(losses, optimizers, precision)
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _logits(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """D's logits of x and of G(z)."""
+        real_logits, _ = self.discriminator(x)
+        fake_logits, _ = self.discriminator(self.generator(z))
+        return real_logits, fake_logits
 
     def search(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Find the latents whose generated images are nearest to x: "Mapping new Images to the Latent Space".

@@ -5,7 +5,7 @@ A method owns its networks, its losses and its score, and nothing else: no loops
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -19,13 +19,33 @@ from ganomaly.methods.search_space import Searched
 
 
 class Precision(Protocol):
-    """The part of `lightning_fabric.Fabric` that a method uses for mixed precision."""
+    """How a training step is computed: in mixed precision, and by one process or several."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Run the forward pass in this context."""
 
     def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute gradients; used instead of `tensor.backward(…)`."""
+
+    def by_rows(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run networks on a batch; where several processes train together, each takes some of the rows.
+
+        All of them get all outputs, so that losses are computed from the whole batch, and gradients are those of one
+        process with the whole batch.
+
+        Parameters
+        ----------
+        function : callable
+            From tensors to tensors, row by row but for batch norm. Random numbers are drawn before, for the whole
+            batch, and are inputs.
+        *inputs : Tensor
+            `[N, …]` each.
+
+        Returns
+        -------
+        tuple of Tensor
+            What the function gives, `[N, …]` each.
+        """
 
 
 class Step(NamedTuple):
@@ -303,3 +323,6 @@ class _FullPrecision:
 
     def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
         tensor.backward(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch does not type it
+
+    def by_rows(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+        return function(*inputs)

@@ -165,14 +165,9 @@ class ContrastiveGANomaly(Method):
         views = random_views(torch.cat([x, x]), options.min_crop, bool(self.mirror), self.randomness)
         n_generator = max(1, int(options.reconstruction_share * len(x)))
         with precision.autocast():
-            z = self.encoder(views[:n_generator])  # [n, nz, 1, 1]
-            x_hat = self.decoder(z)
-            z_hat = self.reconstruction_encoder(x_hat)
-            real_logits, real_features = self._discriminator_outputs(views)
-            fake_logits, _ = self._discriminator_outputs(x_hat.detach())
-            with frozen(self.discriminator):
-                _, fake_features = self._discriminator_outputs(x_hat)
-            embedding = self.projection(pooled(real_features))
+            z, x_hat, z_hat = precision.by_rows(self._reconstruction, views[:n_generator])
+            real_logits, real_features, embedding = precision.by_rows(self._real_outputs, views)
+            fake_logits, fake_features = precision.by_rows(self._fake_outputs, x_hat)
         adversarial = mean_square_error(fake_features, real_features[:n_generator].detach())
         contextual = functional.l1_loss(x_hat.float(), views[:n_generator].clamp(-1, 1))
         encoder = mean_square_error(z_hat, z)
@@ -239,6 +234,23 @@ class ContrastiveGANomaly(Method):
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
         return latent_collapse(self.encoder(x))
+
+    def _reconstruction(self, x: Tensor) -> tuple[Tensor, ...]:
+        """z, x̂, ẑ."""
+        z = self.encoder(x)  # [n, nz, 1, 1]
+        x_hat = self.decoder(z)
+        return z, x_hat, self.reconstruction_encoder(x_hat)
+
+    def _real_outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """D's logits and features of images, and their embedding."""
+        logits, features = self._discriminator_outputs(x)
+        return logits, features, self.projection(pooled(features))
+
+    def _fake_outputs(self, x_hat: Tensor) -> tuple[Tensor, ...]:
+        """D's logits of x̂ for D's loss, and its features for the generator's."""
+        logits, _ = self._discriminator_outputs(x_hat.detach())
+        with frozen(self.discriminator):
+            return logits, self._discriminator_outputs(x_hat)[1]
 
     def _discriminator_outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """D's logits and last features; its input is standardised by channel."""

@@ -80,14 +80,19 @@ class EGBAD(Method):
         """Update D to classify (x, E(x)) against (G(z), z), and E and G to the opposite labels."""
         z = self.randomness.normal((len(x), self.options.nz, 1, 1), x.device)
         with precision.autocast():
-            encoded_logits, _ = self.discriminator(x, self.encoder(x))
-            generated_logits, _ = self.discriminator(self.decoder(z), z)
+            encoded_logits, generated_logits = precision.by_rows(self._logits, x, z)
         losses = {
             "discriminator": adversarial_loss(real_logits=encoded_logits, fake_logits=generated_logits),
             "generator": adversarial_loss(real_logits=generated_logits, fake_logits=encoded_logits),
         }
         update(losses, optimizers, precision)
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _logits(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """D's logits of (x, E(x)) and of (G(z), z), `float[N]` each."""
+        encoded_logits, _ = self.discriminator(x, self.encoder(x))
+        generated_logits, _ = self.discriminator(self.decoder(z), z)
+        return encoded_logits, generated_logits
 
     def predict(self, x: Tensor) -> BatchPrediction:
         """A(x) = (1 − λ) · ‖x − G(E(x))‖₁ + λ · L_D(x); the map is |x − x̂|."""

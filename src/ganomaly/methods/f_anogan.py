@@ -107,32 +107,37 @@ class FAnoGAN(Method):
     def _critic_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
     ) -> dict[str, Tensor]:
-        with torch.no_grad(), precision.autocast():
-            generated = self.generator(self._noise(x))
-        with precision.autocast():
-            real, _ = self.critic(x)
-            fake, _ = self.critic(generated)
-        penalty = self._gradient_penalty(x, generated.float())
+        def outputs(x: Tensor, z: Tensor, epsilon: Tensor) -> tuple[Tensor, ...]:
+            with torch.no_grad(), precision.autocast():
+                generated = self.generator(z)
+            with precision.autocast():
+                real, _ = self.critic(x)
+                fake, _ = self.critic(generated)
+            return real, fake, self._gradient_norms(x, generated.float(), epsilon)
+
+        z = self._noise(x)
+        epsilon = self.randomness.uniform((len(x), 1, 1, 1), x.device)
+        real, fake, norms = precision.by_rows(outputs, x, z, epsilon)
+        penalty = (norms - 1).square().mean()
         wasserstein = fake.float().mean() - real.float().mean()
         critic = wasserstein + self.options.penalty_weight * penalty  # WGAN-GP's eq. (3)
         update({"critic": critic}, optimizers, precision)
         return {"critic": critic.detach(), "gradient penalty": penalty.detach()}
 
-    def _gradient_penalty(self, x: Tensor, generated: Tensor) -> Tensor:
-        """Mean (‖∇D‖₂ − 1)² at random points between real and generated images; in fp32, since it is a gradient."""
-        epsilon = self.randomness.uniform((len(x), 1, 1, 1), x.device)
+    def _gradient_norms(self, x: Tensor, generated: Tensor, epsilon: Tensor) -> Tensor:
+        """‖∇D‖₂ at points between real and generated images, `float[N]`; in fp32, since it is a gradient."""
         interpolated = torch.lerp(x, generated, epsilon).requires_grad_()
         (gradients,) = torch.autograd.grad(
             self.critic(interpolated)[0].sum(), interpolated, create_graph=True
         )
         norms: Tensor = torch.flatten(gradients, start_dim=1).norm(dim=1)
-        return (norms - 1).square().mean()
+        return norms
 
     def _generator_step(
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision
     ) -> dict[str, Tensor]:
         with precision.autocast(), frozen(self.critic):
-            fake, _ = self.critic(self.generator(self._noise(x)))
+            (fake,) = precision.by_rows(lambda z: (self.critic(self.generator(z))[0],), self._noise(x))
         generator = -fake.float().mean()
         update({"generator": generator}, optimizers, precision)
         return {"generator": generator.detach()}
@@ -142,15 +147,18 @@ class FAnoGAN(Method):
     ) -> dict[str, Tensor]:
         self.generator.eval()  # its batch-norm statistics are frozen too
         with precision.autocast(), frozen(self.generator, self.critic):
-            x_hat = self.generator(self._latent(x))
-            _, features = self.critic(x)
-            _, features_hat = self.critic(x_hat)
+            x_hat, features, features_hat = precision.by_rows(self._reconstruction, x)
         reconstruction = mean_square_error(x_hat, x)
         matching = mean_square_error(features_hat, features)
         encoder = reconstruction + self.options.feature_weight * matching  # izi_f
         update({"encoder": encoder}, optimizers, precision)
         losses = {"encoder": encoder, "reconstruction": reconstruction, "features": matching}
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _reconstruction(self, x: Tensor) -> tuple[Tensor, ...]:
+        """G(E(x)); the critic's features of x and of that."""
+        x_hat = self.generator(self._latent(x))
+        return x_hat, self.critic(x)[1], self.critic(x_hat)[1]
 
     def _noise(self, x: Tensor) -> Tensor:
         """z ~ N(0, 1), `float[N, nz, 1, 1]`, for a batch of the size of x."""

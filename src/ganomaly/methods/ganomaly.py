@@ -93,14 +93,9 @@ class GANomaly(Method):
         """Update generator and discriminator; both gradients are taken before either update."""
         options = self.options
         with precision.autocast():
-            z = self.encoder(x)  # [N, nz, 1, 1]
-            x_hat = self.decoder(z)  # [N, C, S, S]
-            z_hat = self.reconstruction_encoder(x_hat)  # [N, nz, 1, 1]
-            # One pass of D for both losses; f(x) is constant in the generator's loss. So D's running statistics
-            # see x̂ once a step, and twice in the authors' code; no gradient depends on them.
-            real_logits, real_features = self.discriminator(x)
-            fake_logits, fake_features = self.discriminator(x_hat)
-
+            z, x_hat, z_hat, real_logits, real_features, fake_logits, fake_features = precision.by_rows(
+                self._outputs, x
+            )
         adversarial = mean_square_error(fake_features, real_features.detach())  # L_adv
         contextual = functional.l1_loss(x_hat.float(), x)  # L_con
         encoder = mean_square_error(z_hat, z)  # L_enc
@@ -119,6 +114,15 @@ class GANomaly(Method):
             "discriminator": discriminator,
         }
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """z, x̂, ẑ; logits and features of x and of x̂."""
+        z = self.encoder(x)  # [N, nz, 1, 1]
+        x_hat = self.decoder(z)  # [N, C, S, S]
+        z_hat = self.reconstruction_encoder(x_hat)  # [N, nz, 1, 1]
+        # One pass of D for both losses; f(x) is constant in the generator's loss. So D's running statistics
+        # see x̂ once a step, and twice in the authors' code; no gradient depends on them.
+        return z, x_hat, z_hat, *self.discriminator(x), *self.discriminator(x_hat)
 
     def predict(self, x: Tensor) -> BatchPrediction:
         """A(x) = ‖G_E(x) − E(G(x))‖, or one of the distances that `score` names; the map is |x − x̂|.

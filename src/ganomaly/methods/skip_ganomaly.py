@@ -85,10 +85,7 @@ class SkipGANomaly(Method):
         """Update G and D; both gradients are taken before either update."""
         options = self.options
         with precision.autocast():
-            x_hat = self.generator(x)
-            real_logits, real_latent = self.discriminator(x)
-            fake_logits, fake_latent = self.discriminator(x_hat)
-
+            x_hat, real_logits, real_latent, fake_logits, fake_latent = precision.by_rows(self._outputs, x)
         adversarial = non_saturating_loss(fake_logits)
         contextual = functional.l1_loss(x_hat.float(), x)
         latent = mean_square_error(fake_latent, real_latent)
@@ -108,6 +105,11 @@ class SkipGANomaly(Method):
             "discriminator": discriminator,
         }
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x̂; logits and latents of x and of x̂."""
+        x_hat = self.generator(x)
+        return x_hat, *self.discriminator(x), *self.discriminator(x_hat)
 
     def predict(self, x: Tensor) -> BatchPrediction:
         """A(x) = λ · R(x) + (1 − λ) · L(x), for R and L the mean of squares as in the authors' code.

@@ -71,10 +71,9 @@ class VAE(Method):
         self, x: Tensor, optimizers: Mapping[str, Optimizer], precision: Precision, step: Step
     ) -> dict[str, Tensor]:
         """Maximise the evidence lower bound, Kingma and Welling's eq. (10), with one sample."""
+        noise = self.randomness.normal((len(x), self.options.nz, 1, 1), x.device)
         with precision.autocast():
-            mean, deviation = self._encode(x)
-            z = mean + deviation * self.randomness.normal(mean.shape, x.device)
-            x_hat, deviation_hat = self._decode(z)
+            mean, deviation, x_hat, deviation_hat = precision.by_rows(self._sampled, x, noise)
         reconstruction = self._negative_log_likelihood(x, x_hat, deviation_hat).sum(dim=(1, 2, 3)).mean()
         # appendix B: the KL divergence of N(mean, deviation²) from N(0, 1)
         divergence = 0.5 * (mean.square() + deviation.square() - 2 * deviation.log() - 1)
@@ -101,6 +100,11 @@ class VAE(Method):
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Report that all images have the same latent."""
         return latent_collapse(self._encode(x)[0])
+
+    def _sampled(self, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """Mean and deviation of q(z | x), then of p(x | z) for one z of it."""
+        mean, deviation = self._encode(x)
+        return mean, deviation, *self._decode(mean + deviation * noise)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z | x), `float[N, nz, 1, 1]` each."""

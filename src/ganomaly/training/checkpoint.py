@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -14,6 +16,7 @@ from ganomaly.config import Precision
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
 from ganomaly.tensor_files import check_readable, write_safetensors
+from ganomaly.training.ranks import Ranks
 
 FORMAT = "ganomaly-checkpoint-2"
 
@@ -49,11 +52,7 @@ class Checkpoint:
 
     def save(self, method: Method, optimizers: Mapping[str, Optimizer], state: RunState) -> None:
         """Write the state of the run, whole or not at all."""
-        tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
-        for optimizer_name, optimizer in optimizers.items():
-            for parameter, values in optimizer.state_dict()["state"].items():
-                for name, value in values.items():
-                    tensors[f"optimizer/{optimizer_name}/{parameter}/{name}"] = value
+        tensors = _tensors_of(method, optimizers)
         metadata = {
             "format": FORMAT,
             "identity": json.dumps(dict(self.identity)),
@@ -89,6 +88,24 @@ class Checkpoint:
         return state
 
 
+def share_state(
+    ranks: Ranks, method: Method, optimizers: Mapping[str, Optimizer], state: RunState
+) -> RunState:
+    """Bring all processes of a training to the state of the first one, and return how far it is."""
+    if ranks.number == 1:
+        return state
+    shared = RunState(**json.loads(ranks.from_first(json.dumps(asdict(state)).encode())))
+    content = b""
+    if ranks.is_first:
+        tensors = _tensors_of(method, optimizers)
+        content = packed({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    content = ranks.from_first(content)
+    if ranks.is_first:
+        return state
+    _restore(unpacked(content), method, optimizers)
+    return shared
+
+
 def recorded_data(path: Path | None) -> str | None:
     """The fingerprint of the images in a checkpoint; None if there is none that can be read."""
     if path is None or not path.is_file():
@@ -109,6 +126,15 @@ def _check_identity(path: Path, found: Mapping[str, str], expected: Mapping[str,
             f"the checkpoint {path} belongs to a run with other {' and '.join(different)}; repeat that run's "
             "command to go on with it, or start anew with --no-resume, which replaces it"
         )
+
+
+def _tensors_of(method: Method, optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
+    tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
+    for optimizer_name, optimizer in optimizers.items():
+        for parameter, values in optimizer.state_dict()["state"].items():
+            for name, value in values.items():
+                tensors[f"optimizer/{optimizer_name}/{parameter}/{name}"] = value
+    return tensors
 
 
 def _restore(tensors: Mapping[str, Tensor], method: Method, optimizers: Mapping[str, Optimizer]) -> None:

@@ -24,9 +24,9 @@ from ganomaly.data import (
     open_training_images,
     with_ignored_regions,
 )
-from ganomaly.data.fingerprint import has_fingerprint
+from ganomaly.data.fingerprint import has_fingerprint, without_times
 from ganomaly.data.products import product_indices
-from ganomaly.devices import choose_device, precision_warning
+from ganomaly.devices import choose_device, choose_precision, precision_warning
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method
 from ganomaly.methods.products import ProductMethods
@@ -45,6 +45,8 @@ from ganomaly.training.plan import (
     read_training_images,
     readable,
 )
+from ganomaly.training.processes import Place
+from ganomaly.training.ranks import join
 from ganomaly.training.samples import SampleImages
 from ganomaly.version import __version__
 
@@ -77,6 +79,7 @@ def fit_model(
     resume: bool = True,
     ignore: Any = None,
     products: Any = None,
+    place: Place | None = None,
 ) -> FitResult:
     """Learn what normal images look like.
 
@@ -96,6 +99,8 @@ def fit_model(
         A mask for each image, as for `with_ignored_regions`; one for all images is an option.
     products : 'folders' or sequence of str, optional
         Which product each image shows, as for `product_indices`, for a model of several products.
+    place : Place, optional
+        Where this process, the first, stands among those that train together; the others call `help_fit`.
 
     Raises
     ------
@@ -104,20 +109,80 @@ def fit_model(
     """
     observer = observer or SilentObserver()
     plan, regions = plan_fit(data, options, ignore=ignore, products=products)
-    dataset = plan.dataset
+    trained = _train(plan, regions, place, observer, options, checkpoint=checkpoint, resume=resume)
+    loader, preprocessing, result = trained.loader, trained.preprocessing, trained.result
+    for message in result.messages[-1:]:
+        observer.warn(f"training recovered {len(result.messages)} times; last at {message}")
+
+    failures = dict(loader.failures)
+    method, calibration, map_calibration = _calibrated(
+        plan, result, plan.dataset, preprocessing, options, failures
+    )
+    shortfall = calibration.shortfall(plan.split.n_groups)
+    if shortfall is not None:
+        observer.warn(shortfall)
+    provenance = _provenance(plan, trained, options, n_calibration=len(calibration.scores))
+    if place is not None:
+        provenance["devices"] = place.number
+    model = Model(method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration)
+    trained.samples.training_ended(model)
+    by_path = {plan.dataset.records[index].path: why for index, why in sorted(failures.items())}
+    return FitResult(model, by_path, result)
+
+
+def help_fit(
+    data: Any, options: FitOptions, place: Place, *, ignore: Any = None, products: Any = None
+) -> None:
+    """Take part in the training of a first process, which calls `fit_model` with the same arguments.
+
+    Raises
+    ------
+    UsageError, DataError, TrainingError
+        In one sentence each.
+    """
+    plan, regions = plan_fit(data, options, ignore=ignore, products=products)
+    _train(plan, regions, place, SilentObserver(), options, checkpoint=None, resume=False)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    loader: ImageLoader
+    preprocessing: Preprocessing
+    fingerprint: str
+    result: TrainingResult
+    samples: SampleImages
+
+
+def _train(
+    plan: TrainingPlan,
+    regions: ImagesWithIgnoredRegions | None,
+    place: Place | None,
+    observer: Observer,
+    options: FitOptions,
+    *,
+    checkpoint: Path | None,
+    resume: bool,
+) -> _Trained:
+    """Read the images and train, alone or with others."""
+    dataset, device = plan.dataset, choose_device(plan.training.device)
+    ranks = join(place, device, choose_precision(plan.training.precision, device))
     loader, preprocessing = read_training_images(
         dataset,
         plan.inspection,
         plan.preprocessing,
         lambda done: observer.decoded(done, len(dataset)),
         training=plan.split.training,
+        ranks=ranks,
     )
     _check_readable(plan, loader)
-    fingerprint = loader.fingerprint(recorded_data(checkpoint) if resume else None)
+    own = loader.fingerprint(recorded_data(checkpoint) if resume else None) if ranks.is_first else ""
+    fingerprint = ranks.from_first(own.encode()).decode()
+    own = own or loader.fingerprint(fingerprint)
+    ranks.check_same({"images": without_times(own)})
     observer.say(plan.describe(loader, preprocessing))
     if regions is not None:
         observer.say(regions.describe())
-    slow = precision_warning(plan.training.precision, choose_device(plan.training.device))
+    slow = precision_warning(plan.training.precision, device)
     if slow is not None:
         observer.warn(slow)
     observer.started(_configuration(plan, loader, preprocessing, options))
@@ -136,24 +201,10 @@ def fit_model(
         on_epoch=samples.epoch_ended,
         say=observer.say,
         products=plan.products_to_train(),
+        ranks=ranks,
     )
-    for message in result.messages[-1:]:
-        observer.warn(f"training recovered {len(result.messages)} times; last at {message}")
-
-    failures = dict(loader.failures)
-    method, calibration, map_calibration = _calibrated(
-        plan, result, dataset, preprocessing, options, failures
-    )
-    shortfall = calibration.shortfall(plan.split.n_groups)
-    if shortfall is not None:
-        observer.warn(shortfall)
-    provenance = _provenance(
-        plan, loader, options, result, fingerprint, n_calibration=len(calibration.scores)
-    )
-    model = Model(method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration)
-    samples.training_ended(model)
-    by_path = {dataset.records[index].path: why for index, why in sorted(failures.items())}
-    return FitResult(model, by_path, result)
+    ranks.leave()
+    return _Trained(loader, preprocessing, fingerprint, result, samples)
 
 
 def plan_fit(
@@ -302,15 +353,9 @@ def _configuration(
 
 
 def _provenance(
-    plan: TrainingPlan,
-    loader: ImageLoader,
-    options: FitOptions,
-    result: TrainingResult,
-    fingerprint: str,
-    *,
-    n_calibration: int,
+    plan: TrainingPlan, trained: _Trained, options: FitOptions, *, n_calibration: int
 ) -> dict[str, Any]:
-    training = plan.training
+    training, loader, result = plan.training, trained.loader, trained.result
     return {
         "ganomaly": __version__,
         "torch": torch.__version__,
@@ -332,6 +377,6 @@ def _provenance(
         "patients": plan.split.n_groups,
         "training_seconds": round(result.seconds, 1),
         "recoveries": list(result.messages),
-        "data_fingerprint": fingerprint,
+        "data_fingerprint": trained.fingerprint,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

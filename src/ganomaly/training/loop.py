@@ -4,6 +4,7 @@ Everything random follows from the seed: weights, the order of the images in eac
 a run that was killed and goes on from its checkpoint ends with the weights it would have had.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -21,15 +22,17 @@ from ganomaly.config import MethodOptions, Precision, Preprocessing, TrainingOpt
 from ganomaly.data import ImageLoader, Pixels
 from ganomaly.data.ignored_region import split_region
 from ganomaly.devices import choose_device, choose_precision, full_precision, make_fabric
-from ganomaly.errors import TrainingError
+from ganomaly.errors import TrainingError, UsageError
 from ganomaly.methods import Method, Step
 from ganomaly.methods.products import with_own_statistics
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
-from ganomaly.training.checkpoint import Checkpoint, RunState, recorded_precision
+from ganomaly.training.checkpoint import Checkpoint, RunState, recorded_precision, share_state
 from ganomaly.training.memory import check_fits_memory
 from ganomaly.training.observers import TrainingProgress
 from ganomaly.training.precision import WORTH_MEASURING, faster_precision
+from ganomaly.training.ranks import Ranks, SharedPrecision
+from ganomaly.training.shared_batch_norm import shared_batch_norm
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ def train(
     on_epoch: Callable[[Method], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     products: Mapping[str, NDArray[np.int64]] | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainingResult:
     """Train a method on normal images.
 
@@ -110,40 +114,51 @@ def train(
         Called with a sentence when training goes on from a checkpoint.
     products : mapping of str to ndarray, optional
         Products with statistics of their own, and the training images of each, `int64[n]`.
+    ranks : Ranks, optional
+        The processes that train together; each calls this with the same arguments, and the first alone has a
+        checkpoint, is told how it goes, and fits statistics.
 
     Raises
     ------
     UsageError
-        If the networks need more memory than there is.
+        If the networks need more memory than there is, or there are fewer images in a batch than processes.
     TrainingError
         If the losses are not numbers, if recoveries do not help, if the latent collapses, or if the checkpoint
         belongs to another run.
     """
     device = choose_device(training.device)
+    ranks = ranks or Ranks()
     batch_size = min(training.batch_size, len(indices))
+    if batch_size < ranks.number:
+        raise UsageError(
+            f"{ranks.number} processes share the {batch_size} images of a batch; use {batch_size} devices at most"
+        )
     check_fits_memory(method_type, options, preprocessing, batch_size=batch_size, device=device)
-    precision = None if checkpoint is None or not resume else recorded_precision(checkpoint)
-    if training.precision != "auto" or precision is None:
-        precision = choose_precision(training.precision, device)
+    precision = choose_precision(training.precision, device)
+    if training.precision == "auto" and ranks.number == 1 and device.type == "cpu":
         n_steps = run_length(training, len(indices), images.patches_per_image)[2]
-        if training.precision == "auto" and device.type == "cpu" and n_steps >= WORTH_MEASURING:
+        recorded = recorded_precision(checkpoint) if checkpoint is not None and resume else None
+        if recorded is not None:
+            precision = recorded
+        elif n_steps >= WORTH_MEASURING:
             precision = faster_precision(method_type, options, preprocessing, batch_size=batch_size, say=say)
     method = method_type(options, preprocessing, Generator().manual_seed(training.seed))
     method = in_channels_last(method.to(device))
     optimizers = method.optimizers()
     state = RunState()
     saved = None
-    if checkpoint is not None:
-        identity = {
-            "method": method.name,
-            "options": options.model_dump_json(),
-            "preprocessing": preprocessing.model_dump_json(),
-            "training": training.model_copy(update={"precision": precision}).model_dump_json(
-                exclude={"checkpoint_seconds", "device"}
-            ),
-            "data": fingerprint,
-            "training images": str(len(indices)),
-        }
+    identity = {
+        "method": method.name,
+        "options": options.model_dump_json(),
+        "preprocessing": preprocessing.model_dump_json(),
+        "training": training.model_copy(update={"precision": precision}).model_dump_json(
+            exclude={"checkpoint_seconds", "device"}
+        ),
+        "data": fingerprint,
+        "training images": str(len(indices)),
+    }
+    ranks.check_same(identity | {"readable images": str(sorted(images.failures))})
+    if checkpoint is not None and ranks.is_first:
         saved = Checkpoint(checkpoint, identity)
         if resume and checkpoint.exists():
             state = saved.load(method, optimizers)
@@ -151,7 +166,8 @@ def train(
     run = _Run(
         method=method,
         optimizers=optimizers,
-        fabric=make_fabric(device, precision),
+        fabric=ranks.fabric or make_fabric(device, precision),
+        ranks=ranks,
         preprocessing=preprocessing,
         images=images,
         indices=indices,
@@ -162,7 +178,9 @@ def train(
         on_epoch=on_epoch,
     )
     run.finish(fit_statistics=not products)
-    of_products = {name: run.of_product(indices) for name, indices in (products or {}).items()}
+    of_products = {
+        name: run.of_product(indices) for name, indices in (products or {}).items() if ranks.is_first
+    }
     return TrainingResult(
         method.eval(), precision, state.seconds, run.wait_share(), tuple(state.messages), of_products
     )
@@ -187,6 +205,7 @@ class _Run:
         method: Method,
         optimizers: Mapping[str, Optimizer],
         fabric: Fabric,
+        ranks: Ranks,
         preprocessing: Preprocessing,
         images: ImageLoader,
         indices: NDArray[np.int64],
@@ -196,7 +215,8 @@ class _Run:
         on_progress: Callable[[TrainingProgress], None],
         on_epoch: Callable[[Method], None],
     ) -> None:
-        self.method, self.optimizers, self.fabric = method, optimizers, fabric
+        self.method, self.optimizers, self.fabric, self.ranks = method, optimizers, fabric, ranks
+        self.precision = SharedPrecision(fabric, ranks)
         self.preprocessing, self.images, self.indices = preprocessing, images, indices
         self.training, self.state, self.checkpoint = training, state, checkpoint
         self.on_progress, self.on_epoch = on_progress, on_epoch
@@ -212,12 +232,23 @@ class _Run:
 
     def finish(self, *, fit_statistics: bool = True) -> None:
         """Load pretrained weights, fit scales, train to the last step, fit statistics of all images."""
-        if self.state.step == 0:
+        if self.state.step == 0 and self.ranks.is_first:
             self.method.load_pretrained()
             self._fit_scales()
+        self.state = share_state(self.ranks, self.method, self.optimizers, self.state)
+        self.first_step = self.state.step
+        if self.ranks.number > 1:
+            for optimizer in self.optimizers.values():
+                optimizer.register_step_pre_hook(
+                    lambda optimizer, *_: self.ranks.average_gradients(optimizer)
+                )
         while self.state.step < self.steps:
-            self._epoch(self.state.step // self.steps_per_epoch)
-        if fit_statistics:
+            with shared_batch_norm(self.method, self.ranks):
+                self._epoch(self.state.step // self.steps_per_epoch)
+            if self.ranks.is_first:
+                self._check_collapse()
+                self.on_epoch(self.method)
+        if fit_statistics and self.ranks.is_first:
             self._fit_statistics(self.method, self.indices)
         self._update_seconds()
 
@@ -270,9 +301,9 @@ class _Run:
         seeds = ([self.training.seed, epoch, number] for number in range(done, last))
         self.method.train()
         losses: dict[str, torch.Tensor] = {}
-        for pixels in self.images.training_batches(iter(batches), seeds):
+        for pixels in self.images.training_batches(iter(batches), seeds, self.ranks):
             x = self._input(pixels)
-            losses = self.method.training_step(x, self.optimizers, self.fabric, self._step())
+            losses = self.method.training_step(x, self.optimizers, self.precision, self._step())
             self.state.step += 1
             if self.state.step % CHECK_INTERVAL == 0:
                 self._check(losses)
@@ -284,8 +315,6 @@ class _Run:
         self.state.step = epoch * self.steps_per_epoch + last
         if losses:
             self._check_finite(losses)
-        self._check_collapse()
-        self.on_epoch(self.method)
 
     def _step(self) -> Step:
         return Step(self.state.step, self.steps)
@@ -299,6 +328,8 @@ class _Run:
     def _check(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Wait for the losses, stop if they are not numbers, recover from what can be recovered from."""
         self._check_finite(losses)
+        # all processes recover or none, though the last bit of a loss may differ between processors
+        self.losses = json.loads(self.ranks.from_first(json.dumps(self.losses).encode()))
         state = self.state
         message = self.method.recover(
             self.losses, Generator().manual_seed((self.training.seed * 1_000_003 + state.step) % 2**63)

@@ -39,6 +39,7 @@ from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
 from ganomaly.training.memory import check_fits_memory
+from ganomaly.training.ranks import Ranks
 
 SMALL_PRESET, LARGE_PRESET = "small", "features"
 MAX_SMALL_SIDE = 64
@@ -363,6 +364,7 @@ def read_training_images(
     on_decoded: Callable[[int], None] | None = None,
     *,
     training: NDArray[np.int64] | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[ImageLoader, Preprocessing]:
     """Decode what memory holds, and measure the white level of 16-bit images, or the range of physical values
     unless the user declared it.
@@ -375,6 +377,8 @@ def read_training_images(
         Called with the number of images decoded so far.
     training : ndarray, optional
         `int64[n]`, the images that train; all of them if left out.
+    ranks : Ranks, optional
+        Processes that read them too; those on this machine share its memory, and all stream if one has to.
 
     Returns
     -------
@@ -386,7 +390,9 @@ def read_training_images(
     if have_values(inspection) and preprocessing.value_range is None:
         value_range = measure_value_range(dataset, inspection.openable if training is None else training)
         preprocessing = preprocessing.model_copy(update={"value_range": value_range})
-    loader = ImageLoader.of(dataset, inspection, preprocessing)
+    ranks = ranks or Ranks()
+    loader = ImageLoader.of(dataset, inspection, preprocessing, sharers=ranks.local_number)
+    loader.in_memory = ranks.all_agree(loader.in_memory)
     loader.load(on_decoded)
     return loader, preprocessing.model_copy(update={"white_level": loader.white_level})
 

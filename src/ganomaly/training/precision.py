@@ -26,6 +26,7 @@ from ganomaly.files import written_whole
 from ganomaly.installation import processor_name
 from ganomaly.methods import Method, Step
 from ganomaly.tensors import in_channels_last
+from ganomaly.training.ranks import Ranks, SharedPrecision
 from ganomaly.version import __version__
 
 log = logging.getLogger(__name__)
@@ -106,12 +107,13 @@ def _seconds_per_step(
     x = (2 * noise - 1).contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), full_precision(device):
         method.fit_scales(x)
-    optimizers, fabric = method.optimizers(), make_fabric(device, precision)
+    optimizers = method.optimizers()
+    precision_of_step = SharedPrecision(make_fabric(device, precision), Ranks())
     method.train()
     quickest, began = float("inf"), time.perf_counter()
     for number in range(STEPS + 1):
         started = time.perf_counter()
-        method.training_step(x, optimizers, fabric, Step(number, STEPS + 1))
+        method.training_step(x, optimizers, precision_of_step, Step(number, STEPS + 1))
         ended = time.perf_counter()
         if number > 0 or ended - began > ENOUGH_SECONDS:
             quickest = min(quickest, ended - started)

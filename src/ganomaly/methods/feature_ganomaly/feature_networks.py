@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from ganomaly.methods.base import Precision
 from ganomaly.methods.losses import adversarial_loss, mean_square_error
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.updates import frozen
@@ -105,26 +106,34 @@ class FeatureNetworks(nn.Module):
             getattr(self, f"mean{number}").copy_(values.mean(dim=1)[:, None, None])
             getattr(self, f"std{number}").copy_(values.std(dim=1).clamp_min(_MIN_STD)[:, None, None])
 
-    def training_losses(self, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def training_losses(self, x: Tensor, randomness: Randomness, precision: Precision) -> dict[str, Tensor]:
         """The losses of G and D for normal images `float[N, C, S, S]`, scalars; weights are the caller's."""
         with torch.no_grad():
-            features = self._join(self._standardised_maps(x), x)
+            (features,) = precision.by_rows(lambda x: (self._join(self._standardised_maps(x), x),), x)
         size = (len(features), 1, *features.shape[2:])
         is_noisy = (randomness.uniform(size, x.device) < NOISY_SHARE).float()
         noise = randomness.normal(features.shape, x.device)
-        z = self.encoder(features + NOISE * noise * is_noisy)
-        reconstruction = self.decoder(z)
-        z_hat = self.reconstruction_encoder(reconstruction)
-        real_logits, real_features = self.discriminator(features)
-        fake_logits, _ = self.discriminator(reconstruction.detach())
-        with frozen(self.discriminator):
-            _, fake_features = self.discriminator(reconstruction)
+        noisy = features + NOISE * noise * is_noisy
+        z, reconstruction, z_hat, real_logits, real_features, fake_logits, fake_features = precision.by_rows(
+            self._training_outputs, features, noisy
+        )
         return {
             "adversarial": mean_square_error(fake_features, real_features.detach()),
             "contextual": mean_square_error(reconstruction, features),
             "encoder": mean_square_error(z_hat, z),
             "real_fake": adversarial_loss(real_logits, fake_logits),
         }
+
+    def _training_outputs(self, features: Tensor, noisy: Tensor) -> tuple[Tensor, ...]:
+        """z, reconstruction and ẑ of noisy features; D's logits and features of true and of reconstructed ones."""
+        z = self.encoder(noisy)
+        reconstruction = self.decoder(z)
+        z_hat = self.reconstruction_encoder(reconstruction)
+        real_logits, real_features = self.discriminator(features)
+        fake_logits, _ = self.discriminator(reconstruction.detach())
+        with frozen(self.discriminator):
+            _, fake_features = self.discriminator(reconstruction)
+        return z, reconstruction, z_hat, real_logits, real_features, fake_logits, fake_features
 
     def forward(self, x: Tensor) -> FeatureOutputs:
         """Run each network once."""

@@ -152,8 +152,8 @@ class FeatureGANomaly(Method):
         defective, mask, weight = with_defects(patches, float(self.normalisation.local_contrast), random)
         n_generator = min(len(x), max(2, round(options.reconstruction_share * len(x))))
         with precision.autocast():
-            losses = self.features.training_losses(x[:n_generator], self.randomness)
-            logits = self.segmentation(self.normalisation(defective))
+            losses = self.features.training_losses(x[:n_generator], self.randomness, precision)
+            (logits,) = precision.by_rows(lambda x: (self.segmentation(self.normalisation(x)),), defective)
         target = functional.max_pool2d(mask, SEGMENTATION_STRIDE)
         weight = functional.max_pool2d(weight, SEGMENTATION_STRIDE)
         losses["segmentation"] = robust_cross_entropy(logits.float(), target, weight)

@@ -125,16 +125,12 @@ class PatchGANomaly(Method):
         normal = self.normalisation(x[:n_generator])
         defective = self.normalisation(defective)
         with precision.autocast():
-            z = self.encoder(defective[:n_generator])  # [n, nz, S/8, S/8]
-            x_hat = self.decoder(z)  # [n, 2C, S, S]
-            z_hat = self.reconstruction_encoder(x_hat)
-            segmentation_logits, real_logits = self.discriminator(defective)
+            z, x_hat, z_hat = precision.by_rows(self._reconstruction, defective[:n_generator])
+            segmentation_logits, real_logits = precision.by_rows(self.discriminator, defective)
             with frozen_statistics(self.discriminator):
-                fake_logits, _ = self.discriminator.real_fake(x_hat[:n_adversarial].detach())
-                with frozen(self.discriminator):
-                    _, fake_features = self.discriminator.real_fake(x_hat[:n_adversarial])
-                    with torch.no_grad():
-                        _, real_features = self.discriminator.real_fake(normal[:n_adversarial])
+                fake_logits, fake_features, real_features = precision.by_rows(
+                    self._adversarial_outputs, x_hat[:n_adversarial], normal[:n_adversarial]
+                )
         adversarial = mean_square_error(fake_features, real_features)
         contextual = functional.l1_loss(x_hat.float(), normal)
         # only where there is no defect are z and ẑ latents of the same image
@@ -191,6 +187,21 @@ class PatchGANomaly(Method):
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all patches have the same latent."""
         return latent_collapse(self.encoder(self.normalisation(x)))
+
+    def _reconstruction(self, x: Tensor) -> tuple[Tensor, ...]:
+        """z, x̂, ẑ."""
+        z = self.encoder(x)  # [n, nz, S/8, S/8]
+        x_hat = self.decoder(z)  # [n, 2C, S, S]
+        return z, x_hat, self.reconstruction_encoder(x_hat)
+
+    def _adversarial_outputs(self, x_hat: Tensor, normal: Tensor) -> tuple[Tensor, ...]:
+        """D's logits of x̂ for D's loss; its features of x̂, and of what x̂ should be, for the generator's."""
+        fake_logits, _ = self.discriminator.real_fake(x_hat.detach())
+        with frozen(self.discriminator):
+            _, fake_features = self.discriminator.real_fake(x_hat)
+            with torch.no_grad():
+                _, real_features = self.discriminator.real_fake(normal)
+        return fake_logits, fake_features, real_features
 
     def _outputs(self, x: Tensor) -> NetworkOutputs:
         """Run each network once."""

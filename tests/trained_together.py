@@ -1,0 +1,114 @@
+"""Trains methods as one of several processes: a script that tests start, importable by them, without pytest."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ganomaly.config import Preprocessing, TrainingOptions
+from ganomaly.data import ImageLoader
+from ganomaly.methods import find_preset
+from ganomaly.training.loop import TrainingResult, train
+from ganomaly.training.observers import TrainingProgress
+from ganomaly.training.processes import LOST, end_with_parent, is_watched, place_of_this_process
+from ganomaly.training.ranks import RankLostError, Ranks, join
+from images import load_images, textures
+
+DCGAN = {"ngf": 4, "ndf": 4, "nz": 8}
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "paper": DCGAN,
+    "egbad": DCGAN,
+    "vae": {"ngf": 4, "nz": 8},
+    "skip-ganomaly": DCGAN,
+    "anogan": DCGAN | {"search_steps": 2},
+    "f-anogan": DCGAN,
+    "small": DCGAN,
+    "patches": {"ngf": 4, "ndf": 4},
+    "features": {"ngf": 8, "ndf": 4},
+}
+BATCH = 7  # which two processes do not divide evenly
+STEPS = 6  # of 2 an epoch
+PATCH = 64  # px
+
+
+def images_of(preset: str, *, streamed: bool) -> ImageLoader:
+    """16 images, for presets with patches of two sizes, larger and smaller than a patch; held or streamed."""
+    images: Any = textures(16)
+    options: dict[str, Any] = {"memory_limit": 0} if streamed else {}
+    if find_preset(preset)[1].patches is not None:
+        options |= {"image_size": PATCH, "scale": 1.0}
+        images = [*textures(10, size=PATCH + 20), *textures(6, size=PATCH - 8)]
+    return load_images(images, **options)
+
+
+def train_preset(
+    preset: str,
+    ranks: Ranks,
+    *,
+    streamed: bool = False,
+    checkpoint: Path | None = None,
+    on_progress: Callable[[TrainingProgress], None] = lambda _: None,
+) -> TrainingResult:
+    """Train small networks of a preset for a few steps."""
+    method_type, definition = find_preset(preset)
+    options = definition.options.checked(**{**definition.options.model_dump(), **NETWORKS[preset]})
+    has_patches = definition.patches is not None
+    loader = images_of(preset, streamed=streamed)
+    return train(
+        method_type,
+        options,
+        Preprocessing(
+            image_size=PATCH if has_patches else 32, channels=1, scale=1.0 if has_patches else None
+        ),
+        loader,
+        loader.usable,
+        TrainingOptions(steps=STEPS, batch_size=BATCH, seed=1, precision="fp32", checkpoint_seconds=0),
+        ranks=ranks,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    )
+
+
+def weights_of(result: TrainingResult) -> dict[str, Tensor]:
+    """All weights, statistics and random states."""
+    return {name: tensor.contiguous() for name, tensor in result.method.state_dict().items()}
+
+
+def main(folder: str, presets: str, killed: int = -1, at_step: int = 0) -> None:
+    """Train each preset together with the other processes, and save what this one has.
+
+    The process of rank `killed` kills itself after a step of the last preset.
+    """
+    place = place_of_this_process()
+    if is_watched():
+        end_with_parent()
+    ranks = join(place, torch.device("cpu"), "fp32")
+
+    def kill(progress: TrainingProgress) -> None:
+        if (ranks.rank, progress.step) == (int(killed), int(at_step)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for preset in presets.split(","):
+        name, _, how = preset.partition(" ")
+        result = train_preset(
+            name,
+            ranks,
+            streamed=how == "streamed",
+            checkpoint=Path(folder) / f"{preset}.checkpoint",
+            on_progress=kill,
+        )
+        save_file(weights_of(result), Path(folder) / f"{preset} {ranks.rank}.safetensors")
+    ranks.leave()
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except RankLostError:
+        sys.exit(LOST)

@@ -1,0 +1,98 @@
+"""Several processes train the weights that one trains, and go on after any of them was killed."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import trained_together
+from ganomaly.errors import TrainingError, UsageError
+from ganomaly.prediction.pytorch import eval_mode
+from ganomaly.training.processes import run_processes
+from ganomaly.training.ranks import Ranks
+from trained_together import NETWORKS, train_preset, weights_of
+
+PRESETS = [
+    "paper",
+    "egbad",
+    "vae streamed",
+    "skip-ganomaly",
+    "anogan",
+    "f-anogan",
+    "small",
+    "patches streamed",
+]
+PRESETS += ["features"]
+NUMBER = 2
+
+
+def run(folder: Path, presets: str, *arguments: object) -> int:
+    """Train presets in several processes."""
+    script = [sys.executable, trained_together.__file__, str(folder), presets, *map(str, arguments)]
+    return run_processes(
+        script, devices=NUMBER, environment={"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}
+    )
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[dict[str, Tensor]]]:
+    """What each process has after it trained a preset with the others; all presets in one go."""
+    folder = tmp_path_factory.mktemp("together")
+    assert run(folder, ",".join(PRESETS)) == 0
+    return lambda preset: [load_file(folder / f"{preset} {rank}.safetensors") for rank in range(NUMBER)]
+
+
+def test_every_preset_is_compared():
+    assert {preset.split()[0] for preset in PRESETS} == NETWORKS.keys()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_processes_train_the_weights_and_scores_of_one(preset, together):
+    name = preset.split()[0]
+    alone = train_preset(name, Ranks())
+    expected = weights_of(alone)
+    first, second = together(preset)
+    trained = [parameter for parameter, value in alone.method.named_parameters() if value.requires_grad]
+    for parameter in trained:
+        assert torch.equal(first[parameter], second[parameter]), parameter
+        # Adam makes a whole step of a gradient that is rounding alone, so single weights may differ by more
+        difference = (first[parameter] - expected[parameter]).norm()
+        assert difference <= 1e-3 * expected[parameter].norm(), parameter
+    statistics = [key for key in expected if key.endswith(("running_mean", "running_var"))]
+    for key in statistics:
+        torch.testing.assert_close(first[key], expected[key], rtol=1e-3, atol=1e-5)
+
+    x = torch.rand(4, 1, 64, 64) if "patches" in name or "features" in name else torch.rand(4, 1, 32, 32)
+    with eval_mode(alone.method):
+        score = alone.method.predict(x).score
+        alone.method.load_state_dict(first)
+        torch.testing.assert_close(alone.method.predict(x).score, score, rtol=1e-2, atol=1e-4)
+
+
+def test_a_killed_process_ends_all_with_one_sentence_and_the_run_goes_on_to_the_same_weights(
+    together, tmp_path
+):
+    with pytest.raises(
+        TrainingError, match=r"^process 2 of 2 was killed by signal SIGKILL, so the others were"
+    ):
+        run(tmp_path, "paper", 1, 3)
+    assert (tmp_path / "paper.checkpoint").exists()
+    assert run(tmp_path, "paper") == 0
+    resumed, whole = load_file(tmp_path / "paper 0.safetensors"), together("paper")[0]
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_more_processes_than_images_of_a_batch_are_refused():
+    with pytest.raises(UsageError, match=r"8 processes share the 7 images of a batch; use 7 devices at most"):
+        train_preset("paper", Ranks(0, 8))
+
+
+@pytest.mark.parametrize("n", [3, 7, 8])
+def test_each_row_is_of_one_process(n):
+    rows = [list(range(n))[Ranks(rank, 3).rows(n)] for rank in range(3)]
+    assert sum(rows, []) == list(range(n))  # noqa: RUF017 - three short lists
+    assert max(map(len, rows)) - min(map(len, rows)) <= 1
