@@ -18,7 +18,7 @@ class _Registry:
     families: tuple[FormatFamily, ...]
 
 
-_REGISTRY = _Registry((PILLOW, TIFF, JPEG_2000, JPEG_XL, OPENEXR, DICOM, VIDEO))
+_REGISTRY = _Registry((PILLOW, TIFF, JPEG_2000, JPEG_XL, OPENEXR, VIDEO, DICOM))
 """Another family of formats of this package is another file beside this one, and its name here."""
 
 
