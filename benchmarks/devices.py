@@ -5,6 +5,7 @@ them; the processors are divided among them. For each preset and seed a line say
 apart, and both AUROCs; for each preset a last one the images per second, from the median time of a step.
 
 Run: python benchmarks/devices.py [--presets paper,patches,features] [--seeds 0,1,2] [--devices 2]
+     [--precision fp32|bf16|auto] [--images 320]
 """
 
 import argparse
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganomaly.commands.process import SPINS
-from ganomaly.config import FitOptions
+from ganomaly.config import FitOptions, Precision
 from ganomaly.data import open_images, open_test_images
 from ganomaly.data.baggage import write_simulated_baggage
 from ganomaly.metrics import image_auroc
@@ -61,13 +62,18 @@ class Trained:
     images_per_second: float
 
 
-def train_here(data: Path, model: Path, preset: str, seed: int) -> None:
+def train_here(data: Path, model: Path, preset: str, seed: int, precision: Precision) -> None:
     """Train as one of several processes, or alone."""
     place = place_of_this_process()
     if is_watched():
         end_with_parent()
     options = FitOptions.checked(
-        preset=preset, epochs=EPOCHS[preset], image_size=IMAGE_SIZE[preset], seed=seed, false_alarm_rate=0.05
+        preset=preset,
+        epochs=EPOCHS[preset],
+        image_size=IMAGE_SIZE[preset],
+        seed=seed,
+        precision=precision,
+        false_alarm_rate=0.05,
     )
     if place is not None and place.rank > 0:
         help_fit(data, options, place)
@@ -79,10 +85,10 @@ def train_here(data: Path, model: Path, preset: str, seed: int) -> None:
     model.with_suffix(".json").write_text(json.dumps(batch / observer.seconds()))
 
 
-def train(data: Path, folder: Path, preset: str, seed: int, devices: int) -> Trained:
+def train(data: Path, folder: Path, preset: str, seed: int, precision: Precision, devices: int) -> Trained:
     """Train in processes of their own and score the test images."""
     path = folder / f"{preset}-{seed}-{devices}.safetensors"
-    command = [sys.executable, __file__, "--worker", str(data), str(path), preset, str(seed)]
+    command = [sys.executable, __file__, "--worker", str(data), str(path), preset, str(seed), precision]
     # as the command line does: threads that wait for each other sleep soon
     if run_processes(command, devices=devices, environment={"GOMP_SPINCOUNT": SPINS}) != 0:
         raise SystemExit(f"training {preset} with {devices} devices failed")
@@ -97,9 +103,8 @@ def train(data: Path, folder: Path, preset: str, seed: int, devices: int) -> Tra
 
 def compare(alone: Trained, together: Trained) -> str:
     """How far two trainings are apart, in words."""
-    weights = dict(alone.model.method.named_parameters())
-    others = dict(together.model.method.named_parameters())
-    trained = [name for name, weight in weights.items() if weight.requires_grad]
+    weights, others = alone.model.method.state_dict(), together.model.method.state_dict()
+    trained = [name for name, weight in alone.model.method.named_parameters() if weight.requires_grad]
     greatest = max(float((weights[name] - others[name]).abs().max()) for name in trained)
     norm = sum(float(weights[name].double().square().sum()) for name in trained) ** 0.5
     apart = sum(float((weights[name] - others[name]).double().square().sum()) for name in trained) ** 0.5
@@ -119,12 +124,13 @@ def main() -> None:
     parser.add_argument("--presets", default="paper,patches,features")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--precision", choices=("fp32", "bf16", "auto"), default="fp32")
     parser.add_argument("--images", type=int, default=320)
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker is not None:
-        data, model, preset, seed = arguments.worker
-        train_here(Path(data), Path(model), preset, int(seed))
+        data, model, preset, seed, precision = arguments.worker
+        train_here(Path(data), Path(model), preset, int(seed), precision)
         return
     print(describe_machine(), flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -134,7 +140,7 @@ def main() -> None:
         for preset in arguments.presets.split(","):
             speeds: dict[int, list[float]] = {1: [], arguments.devices: []}
             for seed in map(int, arguments.seeds.split(",")):
-                alone, together = (train(data, folder, preset, seed, n) for n in (1, arguments.devices))
+                alone, together = (train(data, folder, preset, seed, arguments.precision, n) for n in speeds)
                 speeds[1].append(alone.images_per_second)
                 speeds[arguments.devices].append(together.images_per_second)
                 print(f"{preset}, seed {seed}: {compare(alone, together)}", flush=True)

@@ -1,20 +1,16 @@
 """Several processes train the weights that one trains, and go on after any of them was killed."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import trained_together
 from ganomaly.errors import TrainingError, UsageError
 from ganomaly.prediction.pytorch import eval_mode
-from ganomaly.training.processes import run_processes
 from ganomaly.training.ranks import Ranks
-from trained_together import NETWORKS, train_preset, weights_of
+from training_in_processes import NETWORKS, NUMBER, run_presets, train_preset, weights_of
 
 PRESETS = [
     "paper",
@@ -27,22 +23,13 @@ PRESETS = [
     "patches streamed",
 ]
 PRESETS += ["features"]
-NUMBER = 2
-
-
-def run(folder: Path, presets: str, *arguments: object) -> int:
-    """Train presets in several processes."""
-    script = [sys.executable, trained_together.__file__, str(folder), presets, *map(str, arguments)]
-    return run_processes(
-        script, devices=NUMBER, environment={"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}
-    )
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[dict[str, Tensor]]]:
     """What each process has after it trained a preset with the others; all presets in one go."""
     folder = tmp_path_factory.mktemp("together")
-    assert run(folder, ",".join(PRESETS)) == 0
+    assert run_presets(folder, ",".join(PRESETS)) == 0
     return lambda preset: [load_file(folder / f"{preset} {rank}.safetensors") for rank in range(NUMBER)]
 
 
@@ -79,9 +66,9 @@ def test_a_killed_process_ends_all_with_one_sentence_and_the_run_goes_on_to_the_
     with pytest.raises(
         TrainingError, match=r"^process 2 of 2 was killed by signal SIGKILL, so the others were"
     ):
-        run(tmp_path, "paper", 1, 3)
+        run_presets(tmp_path, "paper", killed=1, at_step=3)
     assert (tmp_path / "paper.checkpoint").exists()
-    assert run(tmp_path, "paper") == 0
+    assert run_presets(tmp_path, "paper") == 0
     resumed, whole = load_file(tmp_path / "paper 0.safetensors"), together("paper")[0]
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
+import subprocess  # nosec B404
 import tempfile
 import threading
 import time
@@ -186,7 +186,7 @@ def _process(
 ) -> Iterator[_Process]:
     place = {"RANK": str(rank), "LOCAL_RANK": str(local_rank)}
     words = None if rank == 0 else tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # nosec B603
         list(command),
         env={**environment, **place},
         stdin=subprocess.PIPE,  # its end tells that this process has ended

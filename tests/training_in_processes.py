@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,13 @@ from ganomaly.data import ImageLoader
 from ganomaly.methods import find_preset
 from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.observers import TrainingProgress
-from ganomaly.training.processes import LOST, end_with_parent, is_watched, place_of_this_process
+from ganomaly.training.processes import (
+    LOST,
+    end_with_parent,
+    is_watched,
+    place_of_this_process,
+    run_processes,
+)
 from ganomaly.training.ranks import RankLostError, Ranks, join
 from images import load_images, textures
 
@@ -34,6 +42,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
 }
 BATCH = 7  # which two processes do not divide evenly
 STEPS = 6  # of 2 an epoch
+NUMBER = 2  # processes
 PATCH = 64  # px
 
 
@@ -54,6 +63,7 @@ def train_preset(
     streamed: bool = False,
     checkpoint: Path | None = None,
     on_progress: Callable[[TrainingProgress], None] = lambda _: None,
+    steps: int = STEPS,
 ) -> TrainingResult:
     """Train small networks of a preset for a few steps."""
     method_type, definition = find_preset(preset)
@@ -68,7 +78,7 @@ def train_preset(
         ),
         loader,
         loader.usable,
-        TrainingOptions(steps=STEPS, batch_size=BATCH, seed=1, precision="fp32", checkpoint_seconds=0),
+        TrainingOptions(steps=steps, batch_size=BATCH, seed=1, precision="fp32", checkpoint_seconds=0),
         ranks=ranks,
         checkpoint=checkpoint,
         on_progress=on_progress,
@@ -80,19 +90,39 @@ def weights_of(result: TrainingResult) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in result.method.state_dict().items()}
 
 
-def main(folder: str, presets: str, killed: int = -1, at_step: int = 0) -> None:
+def run_presets(
+    folder: Path,
+    presets: str,
+    *,
+    steps: int = STEPS,
+    killed: int = -1,
+    at_step: int = -1,
+    after: float = 1e9,
+) -> int:
+    """Train presets, separated by commas, in several processes; see `main` for who is killed, and when."""
+    script = [sys.executable, __file__, folder, presets, steps, killed, at_step, after]
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return run_processes(list(map(str, script)), devices=NUMBER, environment=environment)
+
+
+def main(folder: Path, presets: str, steps: int, killed: int, at_step: int, after: float) -> None:
     """Train each preset together with the other processes, and save what this one has.
 
-    The process of rank `killed` kills itself after a step of the last preset.
+    The process of rank `killed` kills itself after a step, or after so many seconds of training.
     """
     place = place_of_this_process()
     if is_watched():
         end_with_parent()
     ranks = join(place, torch.device("cpu"), "fp32")
+    started = time.perf_counter()
+    if ranks.rank == killed:
+        timer = threading.Timer(min(after, 1e6), kill_this_process)
+        timer.daemon = True
+        timer.start()
 
     def kill(progress: TrainingProgress) -> None:
-        if (ranks.rank, progress.step) == (int(killed), int(at_step)):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if (ranks.rank, progress.step) == (killed, at_step):
+            kill_this_process()
 
     for preset in presets.split(","):
         name, _, how = preset.partition(" ")
@@ -100,15 +130,23 @@ def main(folder: str, presets: str, killed: int = -1, at_step: int = 0) -> None:
             name,
             ranks,
             streamed=how == "streamed",
-            checkpoint=Path(folder) / f"{preset}.checkpoint",
+            checkpoint=folder / f"{preset}.checkpoint",
             on_progress=kill,
+            steps=steps,
         )
-        save_file(weights_of(result), Path(folder) / f"{preset} {ranks.rank}.safetensors")
+        save_file(weights_of(result), folder / f"{preset} {ranks.rank}.safetensors")
+    if ranks.is_first:
+        (folder / "seconds").write_text(str(time.perf_counter() - started))
     ranks.leave()
+
+
+def kill_this_process() -> None:
+    """As the system does where memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6]), float(sys.argv[6]))
     except RankLostError:
         sys.exit(LOST)
