@@ -1,5 +1,6 @@
-"""One line about the machine that a benchmark ran on."""
+"""A line about the machine that a benchmark ran on, and one about its load."""
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,11 @@ def describe_machine() -> str:
         f"{processor} ({flags}), {torch.get_num_threads()} threads, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}{_version_of('onnxruntime')}{_version_of('openvino')}"
     )
+
+
+def describe_load() -> str:
+    """Processes that want a processor, on average over the last minute, this benchmark included."""
+    return f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors"
 
 
 def _version_of(package: str) -> str:
