@@ -42,6 +42,7 @@ from ganomaly.prediction import Predictor
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last
+from ganomaly.training.ranks import Ranks, SharedPrecision
 from image_loading import write_photographs
 from machine import describe_machine
 from operator_counts import count
@@ -143,7 +144,7 @@ def paper_step(bench: Bench, loop: str, batch: int, *, channels_last: bool = Tru
         method, x = in_channels_last(method), x.contiguous(memory_format=torch.channels_last)
     fabric = make_fabric(bench.device, "bf16" if loop == "bf16" else "fp32")
     own_optimizers = method.optimizers()
-    return lambda: method.training_step(x, own_optimizers, fabric, Step(0, 1))
+    return lambda: method.training_step(x, own_optimizers, SharedPrecision(fabric, Ranks()), Step(0, 1))
 
 
 def measure_training(bench: Bench) -> None:

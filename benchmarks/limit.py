@@ -29,6 +29,7 @@ from ganomaly.methods import Step, find_preset
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
+from ganomaly.training.ranks import Ranks, SharedPrecision
 from machine import describe_load, describe_machine
 from operator_counts import Needs, count, top_operators
 
@@ -94,7 +95,7 @@ def training_task(preset: str) -> Task:
     optimizers = method.optimizers()
 
     def step() -> object:
-        return method.training_step(x, optimizers, fabric, Step(1, 100))
+        return method.training_step(x, optimizers, SharedPrecision(fabric, Ranks()), Step(1, 100))
 
     return Task(step, precision, step)
 

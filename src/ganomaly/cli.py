@@ -43,6 +43,7 @@ from ganomaly.commands.hub_verbs import pull, push
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
 from ganomaly.commands.search_verbs import fit_all, tune
 from ganomaly.commands.station_verbs import serve_app, store_app
+from ganomaly.remote.location import Location, location
 from ganomaly.version import __version__
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _options(
 def fit(
     data: Data,
     model: Annotated[
-        Path, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
+        str, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
     ],
     preset: PresetName = defaults.AUTO,
     epochs: Epochs = None,
@@ -108,7 +109,9 @@ def fit(
 
     place = find_place(devices, nodes)
     if place is None and not dry_run and (devices or 1) * (nodes or 1) > 1:
-        raise typer.Exit(fit_in_processes(model, devices=devices or 1, nodes=nodes or 1, resume=resume))
+        raise typer.Exit(
+            fit_in_processes(location(model), devices=devices or 1, nodes=nodes or 1, resume=resume)
+        )
     with heavy_imports():
         from ganomaly.commands.fit import describe_fit, quiet_about_others
         from ganomaly.commands.fit import fit as run
@@ -133,10 +136,10 @@ def fit(
     each = ignore if ignore is not None and ignore.is_dir() else None
     shared: dict[str, Any] = {"resume": resume, "ignore": each, "products": products, "loggers": log or ()}
     if dry_run:
-        read = describe_fit(_console(), data, model, options, **shared)
+        read = describe_fit(_console(), data, location(model), options, **shared)
     else:
         with quiet_about_others():
-            read = run(_console(), data, model, options, place=place, **shared)
+            read = run(_console(), data, location(model), options, place=place, **shared)
     exit_if_unreadable(read)
 
 
@@ -144,17 +147,19 @@ def fit(
 def score(
     model: AnyModel,
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="IMAGES...", help="Images, folders of images, or parquet.", show_default=False
+            metavar="IMAGES...",
+            help="Images, folders, parquet, or .txt with a path in each line; here or in a store, such as s3://bucket/folder",
+            show_default=False,
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(metavar="FILE", help="Table to write: .csv, .jsonl or .parquet.", show_default=False),
     ],
     maps: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="DIR",
             help="Folder for anomaly maps and overlays, in subfolders as the images; not the images' own folder.",
@@ -167,21 +172,43 @@ def score(
     report: Report = None,
     ignore: Ignore = None,
     batch_size: BatchSize = defaults.BATCH_SIZE,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="ray: several processes, on this machine or a cluster; --out is then a folder of parquet."
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Processes of --engine ray \\[default: one for each GPU or processor]."
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Score images with a model: one row per image, in input order."""
     with heavy_imports():
         from ganomaly.commands.score import score as run
+        from ganomaly.commands.score_in_parts import check_engine, score_in_parts
 
+    check_engine(engine, workers, {"--maps": maps, "--report": report, "--ignore": ignore})
+    sources = [location(path) for path in images]
+    if engine == "ray":
+        exit_if_unreadable(
+            score_in_parts(
+                _console(), location(model), sources, location(out), n_workers=workers, batch_size=batch_size
+            )
+        )
+        return
     exit_if_unreadable(
         run(
             _console(),
-            model,
-            images,
-            out,
-            maps=maps,
+            location(model),
+            sources,
+            location(out),
+            maps=_location(maps),
             map_format=map_format,
-            report=report,
+            report=_location(report),
             ignore=ignore,
             batch_size=batch_size,
         )
@@ -191,11 +218,11 @@ def score(
 @app.command()
 def update(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Model written by `fit`.", show_default=False)
+        str, typer.Argument(metavar="MODEL", help="Model written by `fit`.", show_default=False)
     ],
     data: Data,
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             "--model", metavar="FILE", help="Updated model to write, .safetensors.", show_default=False
         ),
@@ -207,7 +234,7 @@ def update(
     with heavy_imports():
         from ganomaly.commands.update import update as run
 
-    exit_if_unreadable(run(_console(), model, data, out, ignore=ignore))
+    exit_if_unreadable(run(_console(), location(model), data, location(out), ignore=ignore))
 
 
 @app.command()
@@ -215,7 +242,7 @@ def evaluate(
     model: AnyModel,
     data: Data,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="JSON file for the metrics.")
+        str | None, typer.Option("--json", metavar="FILE", help="JSON file for the metrics.")
     ] = None,
     report: Report = None,
     figures: Annotated[
@@ -240,10 +267,10 @@ def evaluate(
     exit_if_unreadable(
         run(
             _console(),
-            model,
+            location(model),
             data,
-            json_path=json_path,
-            report=report,
+            json_path=_location(json_path),
+            report=_location(report),
             figures=figures,
             audit=audit,
             ignore=ignore,
@@ -386,6 +413,10 @@ app.command()(pull)
 def main() -> None:
     """Run the command line."""
     run_app(app)
+
+
+def _location(path: str | None) -> Location | None:
+    return None if path is None else location(path)
 
 
 def _console() -> "Console":

@@ -44,6 +44,14 @@ class OutputError(GANomalyError):
     """A result cannot be written: no such folder, no permission, a full disk."""
 
 
+class StoreError(GANomalyError):
+    """A store such as s3:// does not answer after several tries."""
+
+
+class StoreRefusalError(StoreError):
+    """A store answers that something may not be read or written."""
+
+
 def printable(text: str) -> str:
     """A text for a terminal: control characters of file names, which could move its cursor, are shown escaped.
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ganomaly.errors import OutputError, UsageError
+from ganomaly.remote.location import Location, RemoteFile, location
 
 PART = ".part"
 _HAS_LOCKS = find_spec("fcntl") is not None  # not on Windows, which does not rename or remove open files
@@ -15,15 +16,16 @@ _WRITERS = 4  # processes that may write one file at once and leave nothing behi
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def written_whole(path: str | Location) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` when the block ends without an exception.
 
     What a killed process left of an earlier attempt is used again, so that no litter grows.
 
     Parameters
     ----------
-    path : str or Path
-        Of the finished file. Its folder must exist. A link stays a link; its target is replaced.
+    path : str, Path or RemoteFile
+        Of the finished file. Its folder must exist. A link stays a link; its target is replaced. What is meant for a
+        store is written here first, and copied there when the block ends.
 
     Yields
     ------
@@ -36,9 +38,16 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         If the folder is missing or not writable, or the path exists and is not a file.
     OutputError
         If writing fails later, as on a full disk.
+    StoreError
+        If a store does not take it.
     """
+    path = location(path)
+    if isinstance(path, RemoteFile):
+        with _uploaded(path) as part:
+            yield part
+        return
     check_writable(path)
-    path = _without_link(Path(path))
+    path = _without_link(path)
     try:
         handle, part = _open_part(path)
     except OSError as error:
@@ -61,7 +70,24 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         _remove_abandoned_parts(path)
 
 
-def remove_file(path: Path) -> None:
+@contextmanager
+def _uploaded(file: RemoteFile) -> Iterator[Path]:
+    from ganomaly.remote.transfer import upload
+
+    file.check_writable()
+    with tempfile.TemporaryDirectory(prefix="ganomaly-") as folder:
+        part = Path(folder) / file.name
+        part.touch()
+        try:
+            yield part
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {part}: {error.strerror or error}; {file} is as it was"
+            ) from error
+        upload(part, file)
+
+
+def remove_file(path: Location) -> None:
     """Remove a file that `written_whole` wrote, if it exists, and what killed processes left of it.
 
     Raises
@@ -69,6 +95,11 @@ def remove_file(path: Path) -> None:
     OutputError
         If it cannot be removed.
     """
+    if isinstance(path, RemoteFile):
+        from ganomaly.remote.transfer import remove
+
+        remove(path)
+        return
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -76,8 +107,8 @@ def remove_file(path: Path) -> None:
     _remove_abandoned_parts(path)
 
 
-def make_folder(folder: Path, purpose: str = "") -> None:
-    """Make a folder and its parents where they are missing.
+def make_folder(folder: Location, purpose: str = "") -> None:
+    """Make a folder and its parents where they are missing; a store has none to make, and may be for reading only.
 
     Parameters
     ----------
@@ -88,9 +119,14 @@ def make_folder(folder: Path, purpose: str = "") -> None:
 
     Raises
     ------
+    UsageError
+        If it is in a store that is for reading only.
     OutputError
         If it cannot be made.
     """
+    if isinstance(folder, RemoteFile):
+        (folder / "file").check_writable()
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,12 +184,15 @@ def _reopened(part: Path) -> int | None:
     return None
 
 
-def check_writable(path: str | Path) -> None:
-    """Raise `UsageError` if a file cannot be written to `path`.
+def check_writable(path: str | Location) -> None:
+    """Raise `UsageError` if a file cannot be written to `path`; a store says only when it is written whether it can.
 
     Called before long work starts, so that an hour of training is not lost to a missing folder.
     """
-    path = Path(path)
+    path = location(path)
+    if isinstance(path, RemoteFile):
+        path.check_writable()
+        return
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
     if path.exists() and not path.is_file():

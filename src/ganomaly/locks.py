@@ -11,13 +11,14 @@ from filelock import FileLock, Timeout
 
 from ganomaly.errors import OutputError, UsageError
 from ganomaly.files import make_folder
+from ganomaly.remote import Location, RemoteFile, location
 
 FOLDER_LOCK = ".ganomaly.lock"
 
 
 @contextmanager
-def locked_file(path: str | Path, command: str) -> Iterator[None]:
-    """Hold the lock of an output file while the block runs.
+def locked_file(path: str | Location, command: str) -> Iterator[None]:
+    """Hold the lock of an output file while the block runs; a store has no locks, and the last one who writes wins.
 
     Parameters
     ----------
@@ -33,18 +34,25 @@ def locked_file(path: str | Path, command: str) -> Iterator[None]:
     OutputError
         If the lock cannot be made.
     """
+    path = location(path)
+    if isinstance(path, RemoteFile):
+        yield
+        return
     path = Path(os.path.realpath(path))
     with _locked(path.with_name(f".{path.name}.lock"), path, command):
         yield
 
 
 @contextmanager
-def locked_folder(folder: str | Path, command: str) -> Iterator[None]:
+def locked_folder(folder: str | Location, command: str) -> Iterator[None]:
     """Hold the lock of an output folder while the block runs; the folder is made if it is missing.
 
     Raises as `locked_file` does.
     """
-    folder = Path(folder)
+    folder = location(folder)
+    if isinstance(folder, RemoteFile):
+        yield
+        return
     make_folder(folder)
     with _locked(folder / FOLDER_LOCK, folder, command):
         yield

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ganomaly.errors import UsageError
 from ganomaly.files import check_writable, part_name
+from ganomaly.remote.location import Location, RemoteFile, location
 
 _READ_BYTES = 2**20
 _HEAD = 4096  # bytes in which a text file says what it is
@@ -41,7 +42,7 @@ class OutputKind:
     hint: str = ""
 
 
-def check_outputs(outputs: Mapping[str, tuple[Path | str | None, OutputKind]]) -> None:
+def check_outputs(outputs: Mapping[str, tuple[Location | str | None, OutputKind]]) -> None:
     """Check the output files of a command.
 
     Parameters
@@ -59,7 +60,7 @@ def check_outputs(outputs: Mapping[str, tuple[Path | str | None, OutputKind]]) -
     for option, (name, kind) in outputs.items():
         if name is None:
             continue
-        path = Path(name)
+        path = location(name)
         if path.suffix.lower() not in kind.suffixes:
             raise UsageError(
                 f"{option} {path}: a {kind.name} must end in {_listed(kind.suffixes)}{kind.hint}"
@@ -71,10 +72,13 @@ def check_outputs(outputs: Mapping[str, tuple[Path | str | None, OutputKind]]) -
             raise UsageError(f"{option} and {other} are the same file, {path}; name two files")
 
 
-def check_replaceable(path: Path, kind: OutputKind) -> None:
+def check_replaceable(path: Location, kind: OutputKind) -> None:
     """Raise `UsageError` if `path` is an existing file that this package did not write as this kind."""
     try:
-        replaceable = not path.exists() or path.stat().st_size == 0 or kind.is_ours(path)
+        if isinstance(path, RemoteFile):
+            replaceable = _is_replaceable_in_store(path, kind)
+        else:
+            replaceable = not path.exists() or path.stat().st_size == 0 or kind.is_ours(path)
     except (OSError, ValueError):
         replaceable = False
     if not replaceable:
@@ -84,14 +88,26 @@ def check_replaceable(path: Path, kind: OutputKind) -> None:
         )
 
 
+def _is_replaceable_in_store(file: RemoteFile, kind: OutputKind) -> bool:
+    from ganomaly.remote.transfer import local_copy, stored_file
+
+    stored = stored_file(file)
+    if stored is None or stored.size == 0:
+        return True
+    with local_copy(file) as copy:
+        return kind.is_ours(copy)
+
+
 def is_unfinished(path: Path, kind: OutputKind) -> bool:
     """Whether a killed process left all that it was to write to `path` in its temporary file."""
     part = part_name(path)
     return part.is_file() and part.stat().st_size > 0 and kind.is_ours(part)
 
 
-def _identity(path: Path) -> tuple[object, ...]:
+def _identity(path: Location) -> tuple[object, ...]:
     """The same for two paths of one file, whether it exists or not."""
+    if isinstance(path, RemoteFile):
+        return (path.url,)
     path = Path(os.path.realpath(path))
     if path.exists():
         found = path.stat()

@@ -7,11 +7,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ganomaly.files import written_whole
+from ganomaly.remote import Location
 
 _READ_BYTES = 2**20
 
 
-def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: str | Location, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
     """Write tensors and metadata to a safetensors file, whole or not at all.
 
     Raises

@@ -11,12 +11,12 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Folder of images, dataset folder in MVTec AD layout, or parquet.",
+        help="Folder of images, dataset folder in MVTec AD layout, or parquet; here or in a store, such as s3://bucket/folder",
         show_default=False,
     ),
 ]
 AnyModel = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="MODEL", help="Model written by `fit`, or graph written by `export`.", show_default=False
     ),
@@ -37,7 +37,7 @@ Precision = Annotated[
         metavar="NAME", help="Precision of training: auto, fp32 or bf16; scores are always computed in fp32."
     ),
 ]
-Report = Annotated[Path | None, typer.Option(metavar="FILE", help="HTML report to write; it opens offline.")]
+Report = Annotated[str | None, typer.Option(metavar="FILE", help="HTML report to write; it opens offline.")]
 Backbone = Annotated[
     str | None,
     typer.Option(

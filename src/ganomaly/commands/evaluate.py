@@ -22,15 +22,16 @@ from ganomaly.outputs.panels import panels
 from ganomaly.outputs.report import ReportAudit
 from ganomaly.outputs.report.evaluation_figures import EvaluationFigures, check_figure_folder
 from ganomaly.prediction import Prediction, Predictor, load_predictor
+from ganomaly.remote import Location
 
 
 def evaluate(
     console: Console,
-    model_path: Path,
+    model_path: Location,
     data: str,
     *,
-    json_path: Path | None,
-    report: Path | None,
+    json_path: Location | None,
+    report: Location | None,
     figures: Path | None,
     audit: bool,
     batch_size: int,
@@ -84,7 +85,7 @@ def evaluate(
     return not evaluated.failures
 
 
-def _say_what_was_written(console: Console, *paths: Path | None) -> None:
+def _say_what_was_written(console: Console, *paths: Location | None) -> None:
     written = [str(path) for path in paths if path is not None]
     if written:
         console.say(f"wrote {', '.join(written)}")
@@ -128,7 +129,7 @@ def _opened(console: Console, data: str, ignore: Path | None) -> ImageDataset:
     return regions
 
 
-def _write_json(path: Path, evaluation: Evaluation, audited: AuditedImages | None) -> None:
+def _write_json(path: Location, evaluation: Evaluation, audited: AuditedImages | None) -> None:
     figures = evaluation.to_json_dict()
     if audited is not None:
         figures["audit"] = audited.audit.to_json_dict()

@@ -20,6 +20,7 @@ from ganomaly.locks import locked_file
 from ganomaly.loggers import logged, open_loggers, run_name
 from ganomaly.output_checks import CHECKPOINT, check_replaceable
 from ganomaly.prediction.model_file import check_model_path, save_model
+from ganomaly.remote import Location, RemoteFile, stored_file
 from ganomaly.training.fit import fit_model, help_fit, plan_fit
 from ganomaly.training.forecast import forecast_duration, threshold_in_words
 from ganomaly.training.processes import LOST, Place, is_watched
@@ -29,7 +30,7 @@ from ganomaly.training.ranks import RankLostError
 def fit(
     console: Console,
     data: str,
-    path: Path,
+    path: Location,
     options: FitOptions,
     *,
     resume: bool,
@@ -71,7 +72,7 @@ def fit(
         )
         model = result.model
         save_model(replace(model, provenance={**model.provenance, **(provenance or {})}), path)
-        logging.saved(result, path)
+        logging.saved(result, None if isinstance(path, RemoteFile) else path)
         remove_file(checkpoint)  # before loggers take their time
     calibration, training = model.calibration, result.training
     work = length_in_words(model.provenance["epochs"], model.provenance["steps"])
@@ -87,7 +88,7 @@ def fit(
 def describe_fit(
     console: Console,
     data: str,
-    path: Path,
+    path: Location,
     options: FitOptions,
     *,
     resume: bool,
@@ -106,7 +107,7 @@ def describe_fit(
     if regions is not None:
         console.say(regions.describe())
     console.say(threshold_in_words(plan, options.false_alarm_rate))
-    console.say(f"It would write {path}{', and replace the file there' if path.exists() else ''}.")
+    console.say(f"It would write {path}{', and replace the file there' if _exists(path) else ''}.")
     if resume and checkpoint.exists():
         console.say(f"It would go on from {checkpoint}, if that is of the same run.")
     console.say("Measuring how long that takes on this machine.")
@@ -118,6 +119,10 @@ def describe_fit(
     failures = {plan.dataset.records[index].path: why for index, why in plan.inspection.failures.items()}
     list_failures(console, failures)
     return not failures
+
+
+def _exists(path: Location) -> bool:
+    return stored_file(path) is not None if isinstance(path, RemoteFile) else path.exists()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ganomaly.errors import UsageError
 from ganomaly.locks import locked_file
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.training.processes import (
     Place,
     end_with_parent,
@@ -14,9 +15,10 @@ from ganomaly.training.processes import (
 )
 
 
-def checkpoint_of(model: Path) -> Path:
-    """Where the state of a training is, beside its model."""
-    return model.with_name(model.name + ".checkpoint")
+def checkpoint_of(model: Location) -> Path:
+    """Where the state of a training is: beside its model, or in the current folder if that is in a store."""
+    name = f"{model.name}.checkpoint"
+    return Path(name) if isinstance(model, RemoteFile) else model.with_name(name)
 
 
 def find_place(devices: int | None, nodes: int | None) -> Place | None:
@@ -42,7 +44,7 @@ def find_place(devices: int | None, nodes: int | None) -> Place | None:
     return place
 
 
-def fit_in_processes(model: Path, *, devices: int, nodes: int, resume: bool) -> int:
+def fit_in_processes(model: Location, *, devices: int, nodes: int, resume: bool) -> int:
     """Run the command of this process in one for each device, and return the exit status."""
     consequence = "resumes from the last checkpoint" if resume else "starts anew"
     with locked_file(model, "ganomaly fit"):

@@ -15,26 +15,28 @@ from ganomaly.outputs import MapFolder, open_table
 from ganomaly.outputs.maps import maps_root
 from ganomaly.outputs.panels import panels
 from ganomaly.prediction import Predictor, load_predictor
+from ganomaly.remote import Location
 
 MIN_IMAGES_FOR_DOUBT = 5  # all anomalous, before a wrong kind of image is suspected
 
 
 def score(
     console: Console,
-    model_path: Path,
-    images: Sequence[Path],
-    out: Path,
+    model_path: Location,
+    images: Sequence[Location],
+    out: Location,
     *,
-    maps: Path | None,
+    maps: Location | None,
     map_format: MapFormat,
-    report: Path | None,
+    report: Location | None,
     ignore: Path | None,
     batch_size: int,
 ) -> bool:
     """Predict images and write one row for each; return whether all could be read."""
     check_outputs({"--out": (out, TABLE), "--report": (report, REPORT)})
     model = load_predictor(model_path)
-    dataset = open_images(images)
+    details = maps is not None or report is not None
+    dataset = open_images(images, keep_content=details)
     if ignore is not None:
         dataset = regions = with_ignored_regions(dataset, ignore)
         console.say(regions.describe())
@@ -42,7 +44,6 @@ def score(
     builder = None if report is None else report_builder(model, f"{len(dataset)} images, {model_path.name}")
     failures: dict[str, str] = {}
     n_anomalous = 0
-    details = maps is not None or report is not None
     products = isinstance(model.calibration, ProductCalibration)
     with open_table(out, products=products) as write_row, console.counting(len(dataset), "scoring") as count:
         predictions = model.predict(dataset, batch_size=batch_size, details=details, fixed_batches=True)
@@ -82,7 +83,11 @@ def score(
 
 
 def _map_folder(
-    folder: Path, model: Predictor, map_format: MapFormat, images: Sequence[Path], dataset: ImageDataset
+    folder: Location,
+    model: Predictor,
+    map_format: MapFormat,
+    images: Sequence[Location],
+    dataset: ImageDataset,
 ) -> MapFolder:
     if model.map_calibration is None:
         raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")

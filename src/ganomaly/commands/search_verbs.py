@@ -108,7 +108,17 @@ def tune(
         ),
     )
     asked = SearchOptions(trials, budget, max_ms, labelled)
-    exit_if_unreadable(run(_console(), data, model, options, asked, storage=storage, report=report))
+    exit_if_unreadable(
+        run(
+            _console(),
+            data,
+            model,
+            options,
+            asked,
+            storage=storage,
+            report=None if report is None else Path(report),
+        )
+    )
 
 
 def fit_all(

@@ -7,19 +7,25 @@ from ganomaly.commands.reporting import list_failures
 from ganomaly.data import open_training_images, with_ignored_regions
 from ganomaly.errors import UsageError
 from ganomaly.locks import locked_file
+from ganomaly.prediction.load import model_copy
 from ganomaly.prediction.model_file import check_model_path, load_model, save_model
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.training.update import update_model
 
 
-def update(console: Console, model_path: Path, data: str, out: Path, *, ignore: Path | None = None) -> bool:
+def update(
+    console: Console, model_path: Location, data: str, out: Location, *, ignore: Path | None = None
+) -> bool:
     """Write a model that has learned from more normal images; return whether all could be read."""
     check_model_path(out)
-    if out.exists() and model_path.exists() and out.samefile(model_path):
+    if _is_same(out, model_path):
         raise UsageError(
             f"--model {out} is the model that is updated; name another file, so that both are there"
         )
     with locked_file(out, "ganomaly update"):
-        model, dataset = load_model(model_path), open_training_images(data)
+        with model_copy(model_path) as copy:
+            model = load_model(copy)
+        dataset = open_training_images(data)
         if ignore is not None:
             dataset = regions = with_ignored_regions(dataset, ignore)
             console.say(regions.describe())
@@ -42,3 +48,9 @@ def update(console: Console, model_path: Path, data: str, out: Path, *, ignore: 
     )
     list_failures(console, result.failures)
     return not result.failures
+
+
+def _is_same(out: Location, model: Location) -> bool:
+    if isinstance(out, RemoteFile) or isinstance(model, RemoteFile):
+        return out == model
+    return out.exists() and model.exists() and out.samefile(model)

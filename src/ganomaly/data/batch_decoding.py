@@ -166,7 +166,7 @@ def decode_batches(
     DecodedImages
         One for each batch that is not empty.
     """
-    workers = workers or min(usable_processors(), _MAX_WORKERS)
+    workers = workers or min(max(usable_processors(), dataset.concurrent_reads), _MAX_WORKERS)
     if input_format.scale is not None:
         chunk = 1
 

@@ -8,7 +8,12 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_processors() -> int:
-    """Number of processors that this process may run on."""
+    """Number of processors that this process may run on; `GANOMALY_PROCESSORS` in the environment sets fewer."""
+    limit = os.environ.get("GANOMALY_PROCESSORS", "")
+    return min(_processors(), int(limit)) if limit.isdigit() and int(limit) > 0 else _processors()
+
+
+def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -16,6 +16,7 @@ from ganomaly.loggers.base import TrainingLogger
 from ganomaly.outputs.heat import to_rgb
 from ganomaly.outputs.panels import panels
 from ganomaly.prediction import Prediction
+from ganomaly.remote import Location
 from ganomaly.training.fit import FitResult
 from ganomaly.training.observers import Observer, TrainingProgress
 
@@ -104,8 +105,8 @@ class _Ending:
         self.figures: Mapping[str, float] = {}
         self.model: Path | None = None
 
-    def saved(self, result: FitResult, model: Path) -> None:
-        """Note the figures of a run, and the file that its model was saved to."""
+    def saved(self, result: FitResult, model: Path | None) -> None:
+        """Note the figures of a run, and the file that its model was saved to; None if that is in a store."""
         self.figures, self.model = final_figures(result), model
 
 
@@ -136,7 +137,7 @@ def logged(observer: Observer, loggers: Sequence[TrainingLogger]) -> Iterator[_E
         logging.finish(ending.figures, ending.model)
 
 
-def run_name(model: Path) -> str:
+def run_name(model: Location) -> str:
     """What the run is called that writes a model file: its name, and the time."""
     return f"{model.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 

@@ -16,11 +16,12 @@ from ganomaly.config import MAP_FORMAT, MapFormat
 from ganomaly.data import ImageDataset
 from ganomaly.data.large_images import one_large_image
 from ganomaly.data.readers.physical_values import ValueRange
-from ganomaly.errors import ImageError, OutputError, UsageError
-from ganomaly.files import written_whole
+from ganomaly.errors import ImageError, UsageError
+from ganomaly.files import make_folder, written_whole
 from ganomaly.output_checks import MAP, PNG_SOFTWARE, check_replaceable
 from ganomaly.outputs.heat import blended_with_heat, to_8_bit
 from ganomaly.prediction import Prediction
+from ganomaly.remote import Location, RemoteFile, list_files, location
 
 
 class MapFolder:
@@ -34,7 +35,7 @@ class MapFolder:
 
     Parameters
     ----------
-    folder : str or Path
+    folder : str, Path or RemoteFile
         Made if it is missing.
     calibration : MapCalibration
         The scale of the maps.
@@ -51,20 +52,20 @@ class MapFolder:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Location,
         calibration: MapCalibration,
         file_format: MapFormat = MAP_FORMAT,
         root: Path | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = location(folder)
         self._calibration = calibration
         self._format = file_format
         self._root = root
         self._taken: set[PurePath] = set()
         self._requests: dict[PurePath, int] = {}  # images so far that would have a name
-        _make_folder(self.folder)
+        make_folder(self.folder, " for maps")
 
-    def write(self, prediction: Prediction, image: NDArray[np.uint8]) -> Path:
+    def write(self, prediction: Prediction, image: NDArray[np.uint8]) -> Location:
         """Write map and overlay of one prediction; a name that is taken, as by 7.png for 7.jpg, gets a number.
 
         Parameters
@@ -76,7 +77,7 @@ class MapFolder:
 
         Returns
         -------
-        Path
+        Path or RemoteFile
             Of the map.
 
         Raises
@@ -90,7 +91,7 @@ class MapFolder:
             raise UsageError(f"the prediction of {prediction.path} has no anomaly map; predict with details")
         map_name, overlay_name = self._names(prediction.path)
         target = self.folder / map_name.with_name(f"{map_name.name}.{self._format}")
-        _make_folder(target.parent)
+        make_folder(target.parent, " for maps")
         # the overlay first: by it the next run knows an array as its own
         with written_whole(self.folder / f"{overlay_name}.png") as part, part.open("wb") as file:
             _save_png(self._overlay(prediction, image), file)
@@ -185,14 +186,16 @@ class MapFolder:
         paths : iterable of str
             Of the images, in the order in which they will be written.
         """
-        if not any(self.folder.iterdir()):
+        existing = _existing(self.folder)
+        if existing is not None and not existing:
             return
         names = copy(self)
         names._taken, names._requests = set(), {}
         for path in paths:
             map_name, overlay_name = names._names(path)
-            check_replaceable(self.folder / f"{map_name}.{self._format}", MAP)
-            check_replaceable(self.folder / f"{overlay_name}.png", MAP)
+            for name in (f"{map_name}.{self._format}", f"{overlay_name}.png"):
+                if existing is None or name in existing:
+                    check_replaceable(self.folder / name, MAP)
 
     def _names(self, path: str) -> tuple[PurePath, PurePath]:
         """Names of map and overlay of an image, without suffix, relative to the folder."""
@@ -215,16 +218,16 @@ def _save_png(image: Image.Image, file: IO[bytes]) -> None:
     image.save(file, "PNG", pnginfo=software)
 
 
-def maps_root(folder: Path, paths: Iterable[str], inputs: Sequence[Path] = ()) -> Path | None:
+def maps_root(folder: Location, paths: Iterable[str], inputs: Sequence[Location] = ()) -> Path | None:
     """Folder that contains all images, so that maps can keep their structure below it.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or RemoteFile
         Where the maps will be written.
     paths : iterable of str
         Of the images.
-    inputs : sequence of Path
+    inputs : sequence of Path or RemoteFile
         Files and folders that the user named.
 
     Returns
@@ -246,17 +249,36 @@ def maps_root(folder: Path, paths: Iterable[str], inputs: Sequence[Path] = ()) -
     except ValueError:
         root = None
     subfolders = [Path() if root is None else parent.relative_to(root) for parent in parents]
+    if isinstance(folder, RemoteFile):
+        _check_not_among(folder, inputs)
+        return root
     # a map could replace an image, or the target of a link to an image
     image_folders = {_identity(parent) for parent in parents | real_parents}
     if any(_identity(folder / subfolder) in image_folders for subfolder in subfolders):
         raise UsageError(f"maps in {folder} would be written among the images; name another folder")
     resolved = folder.resolve()
     for given in inputs:
-        if given.is_dir() and resolved.is_relative_to(given.resolve()):
+        if isinstance(given, Path) and given.is_dir() and resolved.is_relative_to(given.resolve()):
             raise UsageError(
                 f"maps in {folder} would count as images of {given} next time; name another folder"
             )
     return root
+
+
+def _check_not_among(folder: RemoteFile, inputs: Sequence[Location]) -> None:
+    """Raise `UsageError` if maps in a store would be written to a folder of images there, or below it."""
+    for given in inputs:
+        if isinstance(given, RemoteFile) and f"{folder}/".startswith(f"{given}/"):
+            raise UsageError(
+                f"maps in {folder} would count as images of {given} next time; name another folder"
+            )
+
+
+def _existing(folder: Location) -> frozenset[str] | None:
+    """Names below a folder of a store; None for a local folder that is not empty, where each file is looked at."""
+    if isinstance(folder, RemoteFile):
+        return frozenset(stored.name for stored in list_files(folder))
+    return None if any(folder.iterdir()) else frozenset()
 
 
 def _absolute(path: str) -> Path:
@@ -272,10 +294,3 @@ def _identity(folder: Path) -> tuple[int, int] | Path:
     except OSError:  # it does not exist yet
         return folder
     return status.st_dev, status.st_ino
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder} for maps: {error.strerror or error}") from error

@@ -11,6 +11,7 @@ from ganomaly.errors import package_needed
 from ganomaly.files import written_whole
 from ganomaly.output_checks import TABLE, check_outputs
 from ganomaly.prediction import Prediction
+from ganomaly.remote import Location, location
 
 COLUMNS = ("path", "score", "normalized_score", "p_value", "is_anomaly", "error")
 """Of every table, in this order; attributes of `Prediction`."""
@@ -23,18 +24,18 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 ROWS_PER_GROUP = 4096  # rows of a Parquet table in memory at once
 
 
-def check_table_path(path: str | Path) -> None:
+def check_table_path(path: str | Location) -> None:
     """Raise `UsageError` now if `open_table` would refuse `path` later."""
     check_outputs({"the table": (path, TABLE)})
 
 
 @contextmanager
-def open_table(path: str | Path, *, products: bool = False) -> Iterator[Callable[[Prediction], None]]:
+def open_table(path: str | Location, *, products: bool = False) -> Iterator[Callable[[Prediction], None]]:
     """Open a table for writing; its suffix chooses CSV, JSON lines or Parquet.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or RemoteFile
         Where.
     products : bool
         Whether a last column says which product an image belongs to.
@@ -53,7 +54,7 @@ def open_table(path: str | Path, *, products: bool = False) -> Iterator[Callable
     """
     check_table_path(path)
     columns = (*COLUMNS, PRODUCT) if products else COLUMNS
-    with written_whole(path) as part, _WRITERS[Path(path).suffix.lower()](part, columns) as write:
+    with written_whole(path) as part, _WRITERS[location(path).suffix.lower()](part, columns) as write:
         yield write
 
 
@@ -97,15 +98,7 @@ def _parquet(part: Path, columns: Sequence[str]) -> Iterator[Callable[[Predictio
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-    numbers = dict.fromkeys(("score", "normalized_score", "p_value"), pa.float64())
-    types = {
-        "path": pa.string(),
-        **numbers,
-        "is_anomaly": pa.bool_(),
-        "error": pa.string(),
-        PRODUCT: pa.string(),
-    }
-    schema = pa.schema([(name, types[name]) for name in columns])
+    schema = arrow_schema(columns)
     with pq.ParquetWriter(part, schema) as writer:
         rows: list[dict[str, Any]] = []
 
@@ -114,13 +107,31 @@ def _parquet(part: Path, columns: Sequence[str]) -> Iterator[Callable[[Predictio
             rows.clear()
 
         def write(prediction: Prediction) -> None:
-            texts = {"path": _as_utf_8(prediction.path), "error": _as_utf_8(prediction.error)}
-            rows.append(_row(prediction, columns) | texts)
+            rows.append(arrow_row(prediction, columns))
             if len(rows) >= ROWS_PER_GROUP:
                 flush()
 
         yield write
         flush()
+
+
+def arrow_schema(columns: Sequence[str]) -> Any:
+    """The `pyarrow.Schema` of some columns of a table, which may begin with `index`."""
+    import pyarrow as pa
+
+    types = {
+        "index": pa.int64(),
+        **dict.fromkeys(("score", "normalized_score", "p_value"), pa.float64()),
+        "is_anomaly": pa.bool_(),
+        **dict.fromkeys(("path", "error", PRODUCT), pa.string()),
+    }
+    return pa.schema([(name, types[name]) for name in columns])
+
+
+def arrow_row(prediction: Prediction, columns: Sequence[str]) -> dict[str, Any]:
+    """The row of a prediction for a table with `arrow_schema`."""
+    texts = {"path": _as_utf_8(prediction.path), "error": _as_utf_8(prediction.error)}
+    return _row(prediction, columns) | texts
 
 
 def _as_utf_8(text: str | None) -> str | None:

@@ -38,6 +38,7 @@ from ganomaly.prediction.header import (
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.product_file import PREFIX as PRODUCTS
 from ganomaly.prediction.product_file import check_product_tensor, load_products, product_tensors
+from ganomaly.remote import Location
 from ganomaly.tensor_files import check_readable, write_safetensors
 from ganomaly.tensors import in_channels_last
 
@@ -57,12 +58,12 @@ CALIBRATION_SCORES = "calibration/scores"
 MAP_MEDIANS, MAP_MAXIMA = "calibration/map_medians", "calibration/map_maxima"
 
 
-def check_model_path(path: str | Path) -> None:
+def check_model_path(path: str | Location) -> None:
     """Raise `UsageError` now if `save_model` would refuse `path` later."""
     check_outputs({"the model": (path, MODEL)})
 
 
-def save_model(model: Model, path: str | Path) -> None:
+def save_model(model: Model, path: str | Location) -> None:
     """Write a model to one `.safetensors` file, whole or not at all.
 
     Raises

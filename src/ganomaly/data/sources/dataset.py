@@ -106,6 +106,10 @@ class ImageDataset(ABC):
     def identity(self, index: int) -> bytes:
         """What the fingerprints of earlier versions are made of."""
 
+    def part(self, start: int, stop: int) -> "ImageDataset":
+        """The images from one index up to another, as a dataset that carries little more than these."""
+        return Subset(self, np.arange(start, stop))
+
     def read(
         self, index: int, *, smallest_side: int | None = None, value_range: ValueRange | None = None
     ) -> Pixels:
@@ -152,6 +156,11 @@ class ImageDataset(ABC):
     def open_without_defect(self, index: int) -> AbstractContextManager[EncodedImage] | None:
         """Open the image of the same part without its defect; None where the dataset has none."""
         return None
+
+    @property
+    def concurrent_reads(self) -> int:
+        """How many images are best read at the same time, apart from decoding them: more from far away."""
+        return 1
 
     @property
     def has_ignored_regions(self) -> bool:
@@ -248,6 +257,11 @@ class DerivedImages(ImageDataset):
         return dataset.open_without_defect(position)
 
     @property
+    def concurrent_reads(self) -> int:
+        """Those of the part that needs most."""
+        return max(part.concurrent_reads for part in self._parts)
+
+    @property
     def has_ignored_regions(self) -> bool:
         """Whether images may have regions that are ignored."""
         return any(part.has_ignored_regions for part in self._parts)
@@ -274,6 +288,15 @@ class JoinedImages(DerivedImages):
         self.name = name
         self._starts = [0, *accumulate(len(part) for part in parts)]
         self.records = LazySequence(self._starts[-1], self._record)
+
+    def part(self, start: int, stop: int) -> ImageDataset:
+        """The images from one index up to another, from those datasets alone that have them."""
+        parts = [
+            part.part(max(start - first, 0), min(stop - first, len(part)))
+            for part, first in zip(self._parts, self._starts, strict=False)
+            if first < stop and start < first + len(part)
+        ]
+        return JoinedImages(parts, self.name)
 
     def _record(self, index: int) -> ImageRecord:
         part, index_in_part = self._located(index)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,6 +68,12 @@ class ImageFiles(ImageDataset):
             ImageRecord(_numbered(str(file.path), file.number), file.kind, file.is_anomalous)
             for file in files
         ]
+
+    def part(self, start: int, stop: int) -> "ImageFiles":
+        """The images from one index up to another."""
+        part = copy(self)  # not constructed: files with several images are opened for that
+        part._files, part.records, part._digests = self._files[start:stop], self.records[start:stop], {}
+        return part
 
     def open(self, index: int) -> AbstractContextManager[EncodedImage]:
         """Open the file."""

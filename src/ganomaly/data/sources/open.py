@@ -18,7 +18,10 @@ from ganomaly.data.sources.arrays import ImageArrays
 from ganomaly.data.sources.dataset import ImageDataset, JoinedImages
 from ganomaly.data.sources.files import ImageFile, ImageFiles
 from ganomaly.data.sources.listing import MASK_FOLDER, FolderContent, list_folder, subfolders
+from ganomaly.data.sources.path_list import PATH_LIST, read_path_list
+from ganomaly.data.sources.remote import RemoteImages, copied_images, images_below
 from ganomaly.errors import DataError, UsageError, package_needed
+from ganomaly.remote import Location, RemoteFile, StoredFile, is_remote, location
 
 if TYPE_CHECKING:
     from ganomaly.data.sources.parquet import ParquetImages
@@ -43,7 +46,8 @@ def open_training_images(data: Any) -> ImageDataset:
         but if one of its subfolders is named as in `NORMAL_NAMES` and there are others, only that one. A folder
         of parquet gives the files with `train` in their path, if there are any. Labelled parquet gives the rows with
         a label named as in `NORMAL_NAMES`, or false, or 0 where the others are 1, if there are any; otherwise all
-        rows. Arrays are `uint8` or `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
+        rows. What is in a store is copied to this machine first.
+        Arrays are `uint8` or `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
 
     Raises
     ------
@@ -53,6 +57,9 @@ def open_training_images(data: Any) -> ImageDataset:
     DataError
         If there are no images.
     """
+    source = _one_remote(data)
+    if source is not None:
+        return copied_images(source, "train", open_training_images)
     return _opened(data, _training_folder, _normal_rows)
 
 
@@ -75,6 +82,9 @@ def open_test_images(data: Any) -> ImageDataset:
     """
     if isinstance(data, (list, tuple)) and len(data) == 1:
         data = data[0]
+    source = _one_remote(data)
+    if source is not None:
+        return copied_images(source, "test", open_test_images)
     if not isinstance(data, (str, Path)):
         raise DataError(f"images without labels cannot be used to evaluate; give {_LAYOUTS}")
     path = _existing(Path(data))
@@ -85,14 +95,17 @@ def open_test_images(data: Any) -> ImageDataset:
     raise DataError(f"{path} is one file without a label; to evaluate, give {_LAYOUTS}")
 
 
-def open_images(sources: Any) -> ImageDataset:
+def open_images(sources: Any, *, keep_content: bool = False) -> ImageDataset:
     """Open images to score, labelled or not, all of them and in the order given.
 
     Parameters
     ----------
     sources : path, sequence of paths, ndarray, or sequence of ndarray
-        Any mix of files, folders (with their subfolders, in natural order) and parquet; or arrays as in
-        `open_training_images`. A missing file is an image that cannot be read.
+        Any mix of files, folders (with their subfolders, in natural order), parquet, and text files `.txt` with a
+        path in each line, relative to the text file; each may be in a store, as ``s3://bucket/folder``. Or arrays as
+        in `open_training_images`. A missing file is an image that cannot be read.
+    keep_content : bool
+        Whether encoded images from stores are held for a while, for who reads each a second time.
 
     Raises
     ------
@@ -101,6 +114,9 @@ def open_images(sources: Any) -> ImageDataset:
     DataError
         If there are no images.
     """
+    items = [sources] if isinstance(sources, (str, Path, RemoteFile)) else sources
+    if isinstance(items, (list, tuple)) and any(_is_elsewhere(item) for item in items):
+        return _opened_anywhere([location(item) for item in _with_lists_read(items)], keep_content)
     return _opened(sources, _whole_folder, lambda images: images)
 
 
@@ -162,6 +178,69 @@ def _existing(path: Path) -> Path:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
     return path
+
+
+# --- stores ----------------------------------------------------------------------------------------------
+
+
+def _one_remote(data: Any) -> RemoteFile | None:
+    """The one source, if it is in a store."""
+    if isinstance(data, (list, tuple)) and len(data) == 1:
+        data = data[0]
+    source = location(data) if is_remote(data) else None
+    return source if isinstance(source, RemoteFile) else None
+
+
+def _is_elsewhere(item: Any) -> bool:
+    """Whether an item is in a store, or a list of paths, which may be."""
+    return is_remote(item) or (isinstance(item, (str, Path)) and Path(item).suffix.lower() == PATH_LIST)
+
+
+def _with_lists_read(items: Iterable[Any]) -> list[Any]:
+    """The items, with the paths that lists name in place of the lists."""
+    paths: list[Any] = []
+    for item in items:
+        if not isinstance(item, (str, Path, RemoteFile)):
+            raise UsageError("paths and arrays are mixed in one list of images; give one or the other")
+        source = location(item)
+        paths += read_path_list(source) if source.suffix.lower() == PATH_LIST else [source]
+    return paths
+
+
+def _opened_anywhere(paths: Sequence[Location], keep_content: bool) -> ImageDataset:
+    """Open paths here and in stores, in the order given."""
+    parts: list[ImageDataset] = []
+    for kind, run in groupby(paths, key=_kind_of_location):
+        group = list(run)
+        if kind == "local":
+            parts.append(open_images(group))
+            continue
+        remote = [source for source in group if isinstance(source, RemoteFile)]
+        if kind == "image":
+            files = [StoredFile(source, source.name, -1, 0) for source in remote]
+            name = _in_short([str(source) for source in remote])
+            parts.append(RemoteImages(files, name, keep_content=keep_content))
+        elif kind == "parquet":
+            parts.append(_parquet(remote))
+        else:
+            parts += [_remote_folder(source, keep_content) for source in remote]
+    return parts[0] if len(parts) == 1 else JoinedImages(parts, _in_short([part.name for part in parts]))
+
+
+def _kind_of_location(source: Location) -> str:
+    if not isinstance(source, RemoteFile):
+        return "local"
+    suffix = source.suffix.lower()
+    return "image" if suffix in image_suffixes() else "parquet" if suffix == ".parquet" else "folder"
+
+
+def _remote_folder(folder: RemoteFile, keep_content: bool) -> ImageDataset:
+    images, parquet = images_below(folder)
+    if images:
+        return RemoteImages(images, str(folder), keep_content=keep_content)
+    if not parquet:
+        raise DataError(f"no images in {folder}: expected {', '.join(image_suffixes())} and .parquet")
+    return _parquet(parquet, f"{folder} ({len(parquet)} parquet files)")
 
 
 # --- folders ---------------------------------------------------------------------------------------------
@@ -285,7 +364,7 @@ def _nothing_in(folder: Path, content: FolderContent) -> DataError:
 # --- parquet ---------------------------------------------------------------------------------------------
 
 
-def _parquet(files: Sequence[Path], name: str | None = None) -> "ParquetImages":
+def _parquet(files: Sequence[Location], name: str | None = None) -> "ParquetImages":
     with package_needed("parquet"):
         from ganomaly.data.sources.parquet import ParquetImages
     return ParquetImages(files, name)

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +21,12 @@ from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, LazySequence, StoredImage
 from ganomaly.data.special_files import special_kind
 from ganomaly.errors import DataError, ImageError
+from ganomaly.remote import Location, RemoteFile, opened, retried
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMN = "label"
+
+Result = TypeVar("Result")
 
 _CACHE_BYTES = 16 * 2**20
 _UNLABELLED = -1
@@ -41,8 +43,8 @@ class ParquetImages(ImageDataset):
 
     Parameters
     ----------
-    files : sequence of Path
-        In order.
+    files : sequence of Path or RemoteFile
+        In order. Of files in stores the parts that are needed are read.
     name : str, optional
         What messages call the dataset.
 
@@ -52,7 +54,7 @@ class ParquetImages(ImageDataset):
         If a file is truncated, is not parquet, or has no column of images.
     """
 
-    def __init__(self, files: Sequence[Path], name: str | None = None) -> None:
+    def __init__(self, files: Sequence[Location], name: str | None = None) -> None:
         self.name = name or ", ".join(map(str, files))
         self._files = [_ParquetFile.opened(path) for path in files]
         if not any(file.rows for file in self._files):
@@ -97,7 +99,10 @@ class ParquetImages(ImageDataset):
     def stored(self, index: int) -> StoredImage:
         """Size and time of the parquet file; rows have no names."""
         number, _ = self._located(self._rows[index])
-        return StoredImage.of("", self._files[number].path)
+        path = self._files[number].path
+        if isinstance(path, RemoteFile):
+            return StoredImage("", int(self._files[number].metadata.serialized_size), 0)
+        return StoredImage.of("", path)
 
     def content_digest(self, index: int) -> bytes:
         """Hash the bytes of a row."""
@@ -112,6 +117,22 @@ class ParquetImages(ImageDataset):
             return hashlib.sha256(self._content(index)[1]).digest()
         except ImageError as error:
             return str(error).encode()
+
+    def part(self, start: int, stop: int) -> "ParquetImages":
+        """The images from one index up to another, with the footers of those files alone that have them."""
+        rows = self._rows[start:stop]
+        first, last = (
+            int(np.searchsorted(self._ends, row, side="right")) for row in (rows.min(), rows.max())
+        )
+        offset = int(self._ends[first - 1]) if first else 0
+        part = copy(self)
+        part._files = self._files[first : last + 1]
+        part._ends = self._ends[first : last + 1] - offset
+        part._codes = self._codes[offset : int(self._ends[last])]
+        part._row_groups = _RowGroupCache(_CACHE_BYTES)
+        part._rows = rows - offset
+        part.records = LazySequence(len(rows), part._record)
+        return part
 
     def _changed(self, rows: NDArray[np.int64], normal_kinds: frozenset[str], name: str) -> "ParquetImages":
         changed = copy(self)  # the cache is shared
@@ -152,20 +173,19 @@ class ParquetImages(ImageDataset):
 class _ParquetFile:
     """What the footer of a file says."""
 
-    path: Path
+    path: Location
     metadata: Any
     schema: Any
     column: str
     group_ends: NDArray[np.int64]
 
     @classmethod
-    def opened(cls, path: Path) -> "_ParquetFile":
-        kind = special_kind(path)
+    def opened(cls, path: Location) -> "_ParquetFile":
+        kind = None if isinstance(path, RemoteFile) else special_kind(path)
         if kind is not None:  # opening it could wait forever
             raise DataError(f"{path} is a {kind} and no parquet file; name a file")
         try:
-            with pq.ParquetFile(path) as file:
-                metadata, schema = file.metadata, file.schema_arrow
+            metadata, schema = _tried_again(path, lambda: _footer(path))
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; check the path") from None
         except _ARROW_ERRORS as error:
@@ -194,14 +214,31 @@ class _ParquetFile:
 
     def cells(self, group: int) -> list[Any]:
         """The binary values of a row group, in batches."""
-        with pq.ParquetFile(self.path, metadata=self.metadata, page_checksum_verification=True) as file:
-            # batches, because a struct of more than 2 GiB cannot be read in one piece
-            batches = list(file.iter_batches(row_groups=[group], columns=[self.column]))
+
+        def read() -> list[Any]:
+            with (
+                opened(self.path) as source,
+                pq.ParquetFile(source, metadata=self.metadata, page_checksum_verification=True) as file,
+            ):
+                # batches, because a struct of more than 2 GiB cannot be read in one piece
+                return list(file.iter_batches(row_groups=[group], columns=[self.column]))
+
+        batches = _tried_again(self.path, read)
         name = self.column.partition(".")[0]  # a column may itself be called image.bytes
         return [_binary(batch.column(batch.schema.get_field_index(name))) for batch in batches]
 
 
-def _image_column(path: Path, schema: Any) -> str:
+def _footer(path: Location) -> tuple[Any, Any]:
+    with opened(path) as source, pq.ParquetFile(source) as file:
+        return file.metadata, file.schema_arrow
+
+
+def _tried_again(path: Location, read: Callable[[], Result]) -> Result:
+    """Read a part of a file; of one in a store several times, as its connection may be cut."""
+    return retried(f"read {path}", read) if isinstance(path, RemoteFile) else read()
+
+
+def _image_column(path: Location, schema: Any) -> str:
     """The column to read, or its field of bytes."""
     for name in IMAGE_COLUMNS:
         if name in schema.names:
@@ -239,6 +276,10 @@ class _RowGroupCache:
         self._max_bytes = max_bytes
         self._row_groups: dict[tuple[int, int], list[Any]] = {}
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process begins with an empty cache."""
+        return type(self), (self._max_bytes,)
 
     def cell(self, number: int, file: _ParquetFile, row: int) -> bytes | None:
         """Bytes of a row of the file with this number; None where they are missing."""
@@ -284,12 +325,14 @@ def _label_names(file: _ParquetFile) -> list[str | None] | None:
     kind = file.label_type
     if kind is None:
         return None
+
+    def read() -> list[Any]:
+        with opened(file.path) as source:
+            table = pq.read_table(source, columns=[LABEL_COLUMN], page_checksum_verification=True)
+        return list(table.column(0).to_pylist())
+
     try:
-        labels = (
-            pq.read_table(file.path, columns=[LABEL_COLUMN], page_checksum_verification=True)
-            .column(0)
-            .to_pylist()
-        )
+        labels = _tried_again(file.path, read)
     except _ARROW_ERRORS as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the labels of {file.path} cannot be read ({reason}); fetch it again") from error

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from ganomaly.outputs.panels import Panels
 from ganomaly.outputs.report.audit import ReportAudit
 from ganomaly.outputs.report.thumbnails import ThumbnailStore
 from ganomaly.prediction import Prediction
+from ganomaly.remote import Location
 from ganomaly.version import __version__
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class ReportBuilder:
 
     def write(
         self,
-        path: str | Path,
+        path: str | Location,
         *,
         evaluation: "Evaluation | None" = None,
         audit: ReportAudit | None = None,
@@ -142,8 +142,8 @@ class ReportBuilder:
 
         Parameters
         ----------
-        path : str or Path
-            An HTML file in a folder that exists.
+        path : str, Path or RemoteFile
+            An HTML file, in a folder that exists or in a store.
         evaluation : Evaluation, optional
             Metrics to show; computed from the labels, if any, where it is left out.
         audit : ReportAudit, optional

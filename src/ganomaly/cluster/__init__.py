@@ -1,0 +1,1 @@
+"""Scoring on several processes and machines, with Ray Data."""

@@ -1,0 +1,69 @@
+"""`ganomaly score --engine ray`."""
+
+from collections.abc import Mapping, Sequence
+
+from ganomaly.cluster.parts import failures
+from ganomaly.cluster.scoring import score_in_parts as run
+from ganomaly.commands.console import Console
+from ganomaly.commands.process import InterruptionError
+from ganomaly.commands.reporting import MAX_LISTED_FAILURES
+from ganomaly.data import open_images
+from ganomaly.errors import UsageError
+from ganomaly.remote import Location
+
+
+def check_engine(engine: str, workers: int | None, unsupported: Mapping[str, object]) -> None:
+    """Raise `UsageError` for options that the engine does not have.
+
+    Parameters
+    ----------
+    engine : {'local', 'ray'}
+        As chosen.
+    workers : int or None
+        Number of workers, if it is given.
+    unsupported : mapping of str to object
+        Options that Ray does not have, and their values.
+    """
+    if engine == "local":
+        if workers is not None:
+            raise UsageError("--workers is for --engine ray; leave it out, or add --engine ray")
+        return
+    given = [option for option, value in unsupported.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"--engine ray writes scores alone; leave out {' and '.join(given)}, or --engine ray"
+        )
+
+
+def score_in_parts(
+    console: Console,
+    model: Location,
+    images: Sequence[Location],
+    out: Location,
+    *,
+    n_workers: int | None,
+    batch_size: int,
+) -> bool:
+    """Score images on several processes; return whether all could be read."""
+    dataset = open_images(list(images))
+    try:
+        with console.counting(len(dataset), "scoring") as count:
+            total, counts = run(
+                model, dataset, out, n_workers=n_workers, batch_size=batch_size, on_progress=count
+            )
+    except KeyboardInterrupt:
+        raise InterruptionError(
+            f"interrupted; the same command goes on with what is missing in {out}"
+        ) from None
+    n_read = total.rows - total.unreadable
+    console.say(
+        f"{total.rows} images: {total.anomalous} anomalous, {n_read - total.anomalous} normal, {total.unreadable} "
+        f"unreadable; wrote {len(counts)} parts to {out}"
+    )
+    if total.unreadable:
+        console.warn(f"{total.unreadable} image{'' if total.unreadable == 1 else 's'} could not be read:")
+        for path, why in failures(out, counts, MAX_LISTED_FAILURES):
+            console.say(f"  {path}: {why}")
+        if total.unreadable > MAX_LISTED_FAILURES:
+            console.say(f"  … and {total.unreadable - MAX_LISTED_FAILURES} more")
+    return total.unreadable == 0

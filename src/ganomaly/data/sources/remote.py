@@ -1,0 +1,255 @@
+"""Images in stores: streamed for a prediction, copied to this machine for what needs them several times."""
+
+import os
+import re
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from ganomaly.data.prefetch import in_order
+from ganomaly.data.readers.decoding import open_image
+from ganomaly.data.readers.encoded_image import EncodedImage
+from ganomaly.data.readers.registry import image_suffixes
+from ganomaly.data.sources.dataset import (
+    DerivedImages,
+    ImageDataset,
+    ImageRecord,
+    LazySequence,
+    StoredImage,
+)
+from ganomaly.errors import DataError, ImageError, StoreRefusalError, UsageError
+from ganomaly.remote import RemoteFile, StoredFile, list_files, read
+from ganomaly.remote.transfer import check_disk, download, named_as
+
+KEPT_BYTES = 2**28
+"""Of encoded images that are held for who reads them a second time: more than a prediction is ahead of its map."""
+
+CONNECTIONS = 16
+"""Files that are copied at the same time: a store answers many at once, and each after some time."""
+
+_NUMBERS = re.compile(r"([0-9]+)")
+
+
+class RemoteImages(ImageDataset):
+    """Images in files of a store, each read when it is asked for.
+
+    Parameters
+    ----------
+    files : sequence of StoredFile
+        In order. Each holds one image.
+    name : str
+        What messages call the dataset.
+    keep_content : bool
+        Whether an image that was read is held for a while, for who reads it a second time.
+    """
+
+    def __init__(self, files: Sequence[StoredFile], name: str, *, keep_content: bool = False) -> None:
+        self.name = name
+        self._files = files
+        self._kept = _Kept(KEPT_BYTES if keep_content else 0)
+        self.records = LazySequence(len(files), lambda index: ImageRecord(str(files[index].file)))
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[EncodedImage]:
+        """Read an image, and open its bytes."""
+        content = self._content(index)
+        with open_image(content, name=self._files[index].file.name) as image:
+            yield image
+
+    def stored(self, index: int) -> StoredImage:
+        """What the listing says of the file."""
+        stored = self._files[index]
+        return StoredImage(stored.name, stored.size, stored.time)
+
+    def content_digest(self, index: int) -> bytes:
+        """Hash the file; empty if there is none."""
+        try:
+            return xxhash.xxh3_128(self._content(index)).digest()
+        except ImageError:
+            return b""
+
+    def identity(self, index: int) -> bytes:
+        """Name and size of the file."""
+        stored = self._files[index]
+        return f"{stored.name}\0{stored.size}".encode(errors="surrogateescape")
+
+    @property
+    def concurrent_reads(self) -> int:
+        """As many as connections: each waits for the store most of the time."""
+        return CONNECTIONS
+
+    def part(self, start: int, stop: int) -> "RemoteImages":
+        """The images from one index up to another."""
+        return RemoteImages(self._files[start:stop], self.name)
+
+    def _content(self, index: int) -> bytes:
+        file = self._files[index].file
+        content = self._kept.get(index)
+        if content is None:
+            try:
+                content = read(file)
+            except FileNotFoundError:
+                raise ImageError(f"{file.name} does not exist; check the path") from None
+            except StoreRefusalError as error:
+                raise ImageError(f"{file.name} cannot be opened: {error}") from None
+            self._kept.put(index, content)
+        return content
+
+
+class _Kept:
+    """The encoded images read last, up to so many bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._contents: OrderedDict[int, bytes] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process begins with an empty cache."""
+        return type(self), (self._max_bytes,)
+
+    def get(self, index: int) -> bytes | None:
+        with self._lock:
+            return self._contents.get(index)
+
+    def put(self, index: int, content: bytes) -> None:
+        with self._lock:
+            if len(content) > self._max_bytes or index in self._contents:
+                return
+            self._contents[index] = content
+            self._n_bytes += len(content)
+            while self._n_bytes > self._max_bytes:
+                self._n_bytes -= len(self._contents.popitem(last=False)[1])
+
+
+def images_below(folder: RemoteFile) -> tuple[list[StoredFile], list[RemoteFile]]:
+    """Images and parquet files below a folder of a store, each in natural order.
+
+    Raises
+    ------
+    UsageError
+        If it is of a web server, which cannot be listed, or nothing is there.
+    """
+    if folder.is_web:
+        raise UsageError(
+            f"{folder} is no image by its name, and a web server lists no folders; name images, parquet, or a "
+            "text file with one address in each line"
+        )
+    found = list_files(folder)
+    if not found:
+        raise UsageError(f"{folder} does not exist, or nothing is in it; check the path")
+    suffixes = image_suffixes()
+    images = [stored for stored in found if _suffix(stored.name) in suffixes]
+    parquet = [stored.file for stored in found if _suffix(stored.name) == ".parquet"]
+    images.sort(key=lambda stored: _natural_key(stored.name))
+    return images, sorted(parquet, key=lambda file: _natural_key(file.path))
+
+
+def copied_images(source: RemoteFile, split: str, open_local: Callable[[Path], ImageDataset]) -> ImageDataset:
+    """Copy a dataset to this machine and open it there: each file is read once, however often its image is.
+
+    The copy is in the folder for temporary files and goes with the dataset.
+
+    Parameters
+    ----------
+    source : RemoteFile
+        A folder, or a file.
+    split : str
+        `train` or `test`: where the folder has such a subfolder, or parquet with this in its path, only that is
+        copied, and masks.
+    open_local : callable
+        Opens the copy.
+
+    Raises
+    ------
+    UsageError
+        If nothing is there.
+    StoreError
+        If the disk has no room for it, or the store does not answer.
+    """
+    copy = tempfile.TemporaryDirectory(prefix="ganomaly-data-")
+    root = Path(copy.name) / (source.name or source.host)
+    found = [] if source.is_web else list_files(source)
+    if found:
+        _copy_all(_of_split(found, split), root, source)
+    else:
+        try:
+            download(source, root)
+        except FileNotFoundError:
+            raise UsageError(f"{source} does not exist, or nothing is in it; check the path") from None
+    with named_as(root, source):
+        return _CopiedImages(open_local(root), root, source, copy)
+
+
+class _CopiedImages(DerivedImages):
+    """A dataset whose files are copies of those in a store, and are called as those."""
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        root: Path,
+        source: RemoteFile,
+        copy: "tempfile.TemporaryDirectory[str]",
+    ) -> None:
+        super().__init__([dataset])
+        self._dataset, self._copy = dataset, copy
+        self._names = (str(root), str(source))
+        self.name = dataset.name.replace(*self._names)
+        self.records = LazySequence(len(dataset), self._record)
+
+    def _record(self, index: int) -> ImageRecord:
+        record = self._dataset.records[index]
+        return ImageRecord(record.path.replace(*self._names, 1), record.kind, record.is_anomalous)
+
+    def _located(self, index: int) -> tuple[ImageDataset, int]:
+        return self._dataset, index
+
+
+def _of_split(found: list[StoredFile], split: str) -> list[StoredFile]:
+    """The files of a split and the masks, where the listing has a folder or parquet of it; else all."""
+    folders = (f"{split}/", "ground_truth/")
+    chosen = [stored for stored in found if stored.name.startswith(folders)]
+    if any(stored.name.startswith(f"{split}/") for stored in chosen):
+        return [s for s in chosen if split == "test" or s.name.startswith(folders[:1])]
+    parquet = [s for s in found if _suffix(s.name) == ".parquet" and split in s.name.casefold()]
+    has_images = any(_suffix(stored.name) in image_suffixes() for stored in found)
+    return parquet if parquet and not has_images else found
+
+
+def _copy_all(files: Sequence[StoredFile], root: Path, source: RemoteFile) -> None:
+    root.mkdir(parents=True)
+    check_disk(root, sum(max(stored.size, 0) for stored in files), str(source))
+    for stored in files:
+        if ".." in stored.name.split("/"):  # a key may be any text
+            raise DataError(
+                f"{source} holds a file called {stored.name!r}, which no disk can; name a folder in it"
+            )
+        (root / stored.name).parent.mkdir(parents=True, exist_ok=True)
+
+    def copy_one(stored: StoredFile) -> None:
+        target = root / stored.name
+        download(stored.file, target)
+        os.utime(target, ns=(stored.time, stored.time))  # counts in the fingerprint of streamed images
+
+    with closing(in_order(copy_one, files, workers=CONNECTIONS, ahead=2 * CONNECTIONS)) as copies:
+        for _ in copies:
+            pass
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a path for each of a million names is slow
+
+
+def _natural_key(name: str) -> list[list[str | int]]:
+    """As for folders on disk: part by part, numbers by their value."""
+    return [
+        [int(text) if position % 2 else text for position, text in enumerate(_NUMBERS.split(part))]
+        for part in name.split("/")
+    ]

@@ -1,0 +1,192 @@
+"""The commands with a bucket in the place of paths: the same results, nothing read twice."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from faulty_store import FaultyStore, make_public
+from ganomaly.cluster.parts import Plan, begin, finish
+from ganomaly.cluster.worker import PartScorer
+from ganomaly.data import open_images
+from ganomaly.errors import DataError
+from ganomaly.outputs.tables import COLUMNS
+from ganomaly.prediction import load_predictor
+from ganomaly.remote import RemoteFile, list_files, local_copy, read, transfer, upload
+from images import SMALL
+from shell import ganomaly
+
+BUCKET = RemoteFile("s3://parts")
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.01)
+
+
+def put_folder(folder: Path, name: str) -> RemoteFile:
+    for path in sorted(folder.rglob("*.*")):
+        upload(path, BUCKET / name / path.relative_to(folder).as_posix())
+    return BUCKET / name
+
+
+def rows(path: Path | RemoteFile) -> list[dict[str, str]]:
+    with local_copy(path) as copy, copy.open(newline="") as file:
+        return [row | {"path": row["path"].rpartition("/")[2]} for row in csv.DictReader(file)]
+
+
+def test_score_from_and_to_a_bucket_is_the_same_and_reads_each_image_once(
+    model_path: Path, labelled_folder: Path, store: FaultyStore, tmp_path: Path
+) -> None:
+    for kind in ("good", "blob"):
+        for path in list((labelled_folder / "test" / kind).iterdir())[3:]:
+            path.unlink()
+    (labelled_folder / "test" / "blob" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    done = ganomaly("score", model_path, labelled_folder / "test", "--out", tmp_path / "local.csv")
+    assert done.returncode == 3, done.stderr
+    images = put_folder(labelled_folder / "test", "images")
+    upload(model_path, BUCKET / "model.safetensors")
+    store.reset(slow=0.02)
+    done = ganomaly(
+        *("score", BUCKET / "model.safetensors", images, "--out", BUCKET / "out" / "verdicts.csv"),
+        *("--maps", BUCKET / "maps", "--report", BUCKET / "report.html"),
+    )
+    assert done.returncode == 3, done.stderr
+    counted = dict(store.read_bytes)
+    assert rows(BUCKET / "out" / "verdicts.csv") == rows(tmp_path / "local.csv")
+    assert counted == {
+        f"/parts/{stored.name}": stored.size
+        for stored in list_files(BUCKET)
+        if stored.name.startswith(("images/", "model"))
+    }
+    names = {stored.name for stored in list_files(BUCKET / "maps")}
+    assert len(names) == 12
+    assert all(name.startswith(("good/0", "blob/0")) for name in names)
+    assert b"ganomaly" in read(BUCKET / "report.html")
+
+
+def test_faults_in_one_of_twenty_requests_change_nothing(
+    model_path: Path, normal_folder: Path, store: FaultyStore
+) -> None:
+    images = put_folder(normal_folder, "images")
+    tables = []
+    for faults in ({}, {"fail": 0.01, "cut": 0.04}):
+        store.reset(**faults)
+        done = ganomaly("score", model_path, images, "--out", BUCKET / f"{len(tables)}.csv")
+        assert done.returncode == 0, done.stderr
+        tables.append(store.faults)
+    assert tables[0] == 0 < tables[1]
+    store.reset()
+    assert rows(BUCKET / "0.csv") == rows(BUCKET / "1.csv")
+
+
+def test_fit_and_evaluate_from_a_bucket_read_each_file_once_and_give_the_same_model(
+    labelled_folder: Path, store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the checkpoint of a remote model is
+    options = ["--preset", "paper", "--epochs", "1", "--false-alarm-rate", "0.2"]
+    for name, value in SMALL.items():
+        options += ["--option", f"{name}={value}"]
+    data = put_folder(labelled_folder, "parts")
+    assert ganomaly("fit", labelled_folder, "--model", "local.safetensors", *options).returncode == 0
+    store.reset(fail=0.02, cut=0.03)
+    done = ganomaly("fit", data, "--model", BUCKET / "model.safetensors", *options)
+    assert done.returncode == 0, done.stderr
+    train = {f"/parts/{s.name}": s.size for s in list_files(BUCKET) if s.name.startswith("parts/train/")}
+    assert dict(store.read_bytes) == train
+    figures = []
+    for model, source in (("local.safetensors", labelled_folder), (BUCKET / "model.safetensors", data)):
+        store.reset()
+        out = BUCKET / f"{len(figures)}.json"
+        done = ganomaly("evaluate", model, source, "--json", out)
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads(read(out)))
+    assert figures[0] == figures[1]
+    assert figures[1]["pixel_auroc"] is not None  # the masks came too
+    assert not list(tmp_path.glob("*.checkpoint"))
+    described = ganomaly("info", BUCKET / "model.safetensors", "--json")
+    assert json.loads(described.stdout)["file"] == "s3://parts/model.safetensors"
+
+
+def test_parquet_in_a_bucket_is_read_by_parts(
+    model_path: Path, normal_folder: Path, store: FaultyStore, tmp_path: Path
+) -> None:
+    contents = [path.read_bytes() for path in sorted(normal_folder.iterdir())]
+    table = pa.table({"image": [{"bytes": content, "path": None} for content in contents]})
+    unneeded = pa.array([random.Random(i).randbytes(50_000) for i in range(40)])
+    local = tmp_path / "images.parquet"
+    pq.write_table(table.append_column("other", unneeded), local, row_group_size=10)
+    upload(local, BUCKET / "images.parquet")
+    store.reset()
+    for source, out in ((local, "local.csv"), (BUCKET / "images.parquet", "remote.csv")):
+        assert ganomaly("score", model_path, source, "--out", tmp_path / out).returncode == 0
+    assert rows(tmp_path / "local.csv") == rows(tmp_path / "remote.csv")
+    assert store.read_bytes["/parts/images.parquet"] < local.stat().st_size / 2
+
+
+def test_a_list_names_images_here_in_a_bucket_and_on_a_web_server(
+    model_path: Path, normal_folder: Path, store: FaultyStore, tmp_path: Path
+) -> None:
+    upload(normal_folder / "001.png", BUCKET / "one.png")
+    make_public(BUCKET / "one.png")
+    web = f"{store.url}/parts/one.png?signature=secret"  # the server asks for no signature
+    (tmp_path / "list.txt").write_text(f"normal/001.png\ns3://parts/one.png\n{web}\n\ns3://parts/none.png\n")
+    done = ganomaly("score", model_path, tmp_path / "list.txt", "--out", tmp_path / "out.csv")
+    assert done.returncode == 3, done.stderr
+    assert "none.png does not exist" in done.stderr
+    scores = [row["score"] for row in rows(tmp_path / "out.csv")]
+    assert scores[0] == scores[1] == scores[2] != "", (tmp_path / "out.csv").read_text()
+    assert scores[3] == ""
+    assert "secret" not in (tmp_path / "out.csv").read_text() + done.stderr
+
+
+def test_what_ganomaly_did_not_write_is_not_replaced(
+    model_path: Path, normal_folder: Path, store: FaultyStore, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.csv").write_text("my own notes\n")
+    upload(tmp_path / "notes.csv", BUCKET / "notes.csv")
+    done = ganomaly("score", model_path, normal_folder, "--out", BUCKET / "notes.csv")
+    assert done.returncode == 2
+    assert "s3://parts/notes.csv exists and is not a table" in done.stderr
+    assert read(BUCKET / "notes.csv") == b"my own notes\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("s3://parts/nothing", "--out", "x.csv"), "s3://parts/nothing does not exist"),
+        (("https://127.0.0.1/folder", "--out", "x.csv"), "a web server lists no folders"),
+        (("s3://", "--out", "x.csv"), "names no bucket or host"),
+    ],
+)
+def test_wrong_addresses_are_one_sentence(
+    arguments: tuple[str, ...], sentence: str, model_path: Path, store: FaultyStore
+) -> None:
+    done = ganomaly("score", model_path, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_parts_of_scores_in_a_bucket_are_gone_on_with(
+    model_path: Path, normal_folder: Path, store: FaultyStore
+) -> None:
+    images = open_images(put_folder(normal_folder, "images"))
+    plan = Plan(len(images), 16, "images", "model")
+    assert begin(BUCKET / "out", plan) == (plan, {})
+    worker = PartScorer.__new__(PartScorer)  # in this process; Ray makes it in another one
+    worker._predictor, worker._out, worker._columns = load_predictor(model_path), BUCKET / "out", COLUMNS
+    worker._batch_size, worker._device = 8, "cpu"
+    store.reset(cut=0.1)
+    counts = {part: worker._score(part, 16 * part, images.part(*plan.bounds(part))) for part in (0, 2)}
+    assert begin(BUCKET / "out", plan) == (plan, counts)
+    with pytest.raises(DataError, match=r"part-000001\.parquet is not complete"):
+        finish(BUCKET / "out", plan, counts)
+    counts[1] = worker._score(1, 16, images.part(16, 32))
+    assert finish(BUCKET / "out", plan, counts).rows == 40
+    names = [stored.name for stored in list_files(BUCKET / "out")]
+    assert names == ["manifest.json", *(f"part-00000{part}.parquet" for part in range(3))]
