@@ -3,7 +3,6 @@
 Nothing heavy is imported until a verb needs it, so that `ganomaly --help` answers at once.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,6 +39,7 @@ from ganomaly.commands.arguments import (
     ValueRange,
 )
 from ganomaly.commands.hub_verbs import pull, push
+from ganomaly.commands.information_verbs import doctor, info
 from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
 from ganomaly.commands.search_verbs import fit_all, tune
 from ganomaly.commands.station_verbs import serve_app, store_app
@@ -378,34 +378,8 @@ def demo(
     exit_if_unreadable(run(_console(), out))
 
 
-@app.command()
-def info(
-    model: AnyModel,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Show a model's method, options, threshold and provenance."""
-    with heavy_imports():
-        from ganomaly.prediction import describe_model
-
-    description = describe_model(model)
-    if as_json:
-        print(json.dumps(description, indent=2))
-    else:
-        _console().table(description)
-
-
-@app.command()
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Show versions, processor, memory, GPU, and which extras are complete."""
-    from ganomaly.commands.doctor import doctor as run
-
-    run(_console(), as_json=as_json)
-
-
+app.command()(info)
+app.command()(doctor)
 app.command()(push)
 app.command()(pull)
 
