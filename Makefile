@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test faults lint docs figures bench clean
+.PHONY: setup demo test faults lint docs figures bench bench-peers clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,10 @@ figures: demo
 
 bench: setup
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA))
+
+# Beside anomalib, which gets an environment of its own in the user's cache; half an hour on two idle processors.
+bench-peers: setup
+	$(BIN)/python benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

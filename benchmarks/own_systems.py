@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ganomaly import GANomalyDetector
 from ganomaly.data import open_images
 from ganomaly.prediction import Predictor, load_predictor
-from workers import Answer, answer_requests, peak_megabytes, seconds
+from workers import Answer, answer_requests, peak_megabytes, timed
 
 FILES = {
     "PyTorch": "model.safetensors",
@@ -69,7 +69,7 @@ class System:
 
         for _ in range(warm_up):
             run()
-        return {"seconds": seconds(run), "peak_megabytes": peak_megabytes()}
+        return timed(run) | {"peak_megabytes": peak_megabytes()}
 
 
 def main() -> None:
