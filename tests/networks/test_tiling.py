@@ -26,6 +26,21 @@ def test_outputs_in_tiles_are_those_of_one_pass(rows: int, columns: int, tile: i
         torch.testing.assert_close(other, one)
 
 
+@pytest.mark.parametrize("side", [24, 32, 40, 200])
+def test_the_function_gets_no_more_pixels_than_a_tile_inside_the_image_with_its_margins(side: int) -> None:
+    sides: list[int] = []
+
+    def function(part: torch.Tensor) -> tuple[torch.Tensor]:
+        sides.extend(part.shape[2:])
+        return (part,)
+
+    x = torch.rand(1, 1, side, side)
+    (joined,) = apply_in_tiles(function, x, tile=16, margin=8, strides=(1,))
+    assert torch.equal(joined, x)
+    assert max(sides) == min(side, 32)
+    assert len(sides) // 2 == (1 if side <= 32 else max(2, -(-(side - 16) // 16)) ** 2)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (17, 16), (50, 33)])
 def test_an_image_of_any_size_is_reflected_up_to_a_multiple(size: tuple[int, int]) -> None:
     x = torch.rand(1, 2, *size)

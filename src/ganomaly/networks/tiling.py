@@ -1,6 +1,7 @@
 """Apply fully convolutional networks to images that are too large for one pass."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ def apply_in_tiles(
 ) -> list[Tensor]:
     """Apply a function to overlapping tiles of an image, and join the outputs.
 
-    The result is that of one pass if no output depends on pixels farther away than `margin`.
+    The result is that of one pass if no output depends on pixels farther away than `margin`. The function gets
+    `tile + 2 * margin` pixels a side at most: a tile at the edge of the image needs one margin less, and is larger.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ def apply_in_tiles(
     x : Tensor
         `float[N, C, H, W]`; height and width are multiples of every stride.
     tile, margin : int
-        Side of a tile and width of the margin around it in pixels, multiples of every stride.
+        Side of a tile inside the image and width of the margin around it in pixels, multiples of every stride.
     strides : sequence of int
         Strides of the function's outputs.
 
@@ -36,9 +38,8 @@ def apply_in_tiles(
     """
     height, width = x.shape[2:]
     joined: list[Tensor] = []
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            bottom, right = min(top + tile, height), min(left + tile, width)
+    for top, bottom in _divided(height, tile, margin):
+        for left, right in _divided(width, tile, margin):
             tile_top, tile_left = max(0, top - margin), max(0, left - margin)
             outputs = function(x[:, :, tile_top : bottom + margin, tile_left : right + margin])
             if not joined:
@@ -53,6 +54,16 @@ def apply_in_tiles(
                     :, :, first_row : first_row + rows, first_column : first_column + columns
                 ]
     return joined
+
+
+def _divided(side: int, tile: int, margin: int) -> list[tuple[int, int]]:
+    """Where each tile begins and ends along a side."""
+    if side <= tile + 2 * margin:
+        return [(0, side)]
+    bounds = [0, tile + margin]
+    while side - bounds[-1] > tile + margin:
+        bounds.append(bounds[-1] + tile)
+    return list(pairwise([*bounds, side]))
 
 
 def reflect_to_multiple(x: Tensor, multiple: int, margin: int) -> Tensor:
