@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,7 +27,8 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = started(folder)
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     # at once: it would wait for connections to end, and nothing of it is needed any more
-    os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    with suppress(FileNotFoundError, ProcessLookupError):  # or it has ended
+        os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
 
 def started(folder: Path) -> Any:

@@ -123,7 +123,7 @@ def test_ctrl_c_ends_all_processes_of_fit_with_one_sentence(tmp_path, normal_fol
         wait_until(lambda: "step 2 of" in log.read_text())
         children = [int(pid) for pid in Path(f"/proc/{fit.pid}/task/{fit.pid}/children").read_text().split()]
         fit.send_signal(signal.SIGINT)
-        assert fit.wait(60) == 130
+        assert fit.wait(180) == 130
     assert len(children) == 2
     assert all(map(has_ended, children))
     lines = [line for line in log.read_text().splitlines() if line.startswith("ganomaly: ")]
