@@ -1,11 +1,12 @@
 # make demo · make test · make docs · make bench: each sets everything up if it is missing.
 # make faults N=50 SEED=0: the fault table of docs/reliability.md with so many tries; `make test` makes a few of them.
+# make release-check: builds both distributions into dist/, and uses them in empty environments; docs/releases.md.
 # make bench DATA=folder: what needs data runs too; the folder holds mnist or magnetic_tile.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test faults lint docs figures bench bench-peers clean
+.PHONY: setup demo test faults lint docs figures bench bench-peers release-check clean
 
 setup: $(VENV)/.installed
 
@@ -37,6 +38,7 @@ lint: setup
 	PYTHONPATH=src $(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 	$(BIN)/python .ci/audit_dependencies.py
+	$(BIN)/python .ci/check_changelog.py
 
 # The site: docs/_build/html/index.html. Each warning is an error; what was generated before is removed first.
 docs: setup
@@ -54,5 +56,8 @@ bench: setup
 bench-peers: setup
 	$(BIN)/python benchmarks/peers.py
 
+release-check: setup
+	OMP_NUM_THREADS=1 $(BIN)/python .ci/check_release.py
+
 clean:
-	rm -rf $(VENV) demo docs/_build docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist demo docs/_build docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
