@@ -17,7 +17,7 @@ project = "ganomaly"
 author = copyright = "The ganomaly maintainers"
 version = release = ganomaly.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_nb"]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 
@@ -25,6 +25,7 @@ html_theme = "furo"
 html_title = "ganomaly"
 html_copy_source = False
 
+nb_execution_mode = "off"  # a test runs the notebooks
 myst_heading_anchors = 4  # so that guides can link to each other's sections
 
 default_role = "code"  # `name` in a docstring is code, as in Markdown
