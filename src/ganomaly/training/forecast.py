@@ -40,8 +40,9 @@ class Duration:
     seconds: float
 
     def in_words(self) -> str:
-        """A range, such as "40 s to 2 min"."""
-        return f"{_in_words(_LOW * self.seconds)} to {_in_words(_HIGH * self.seconds)}"
+        """A range, such as "40 s to 2 min"; one duration, where its ends are the same in words."""
+        low, high = _in_words(_LOW * self.seconds), _in_words(_HIGH * self.seconds)
+        return low if low == high else f"{low} to {high}"
 
 
 def threshold_in_words(plan: TrainingPlan, false_alarm_rate: float) -> str:
