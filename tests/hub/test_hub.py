@@ -187,6 +187,8 @@ def test_a_folder_is_a_repository_too_and_needs_no_hub(
     assert json.loads((folder / "config.json").read_text())["method"] == "ganomaly"
     with pytest.raises(UsageError, match="has no revisions"):
         GANomalyDetector.from_pretrained(folder, revision="v1")
+    with pytest.raises(UsageError, match="is a file; load it as it is"):
+        GANomalyDetector.from_pretrained(folder / "model.safetensors")
     with pytest.raises(UsageError, match=r"no model\.safetensors in the folder"):
         GANomalyDetector.from_pretrained(tmp_path)
 

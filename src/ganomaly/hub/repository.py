@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from ganomaly.errors import OutputError, UsageError, package_needed
@@ -108,6 +109,8 @@ def pretrained_file(repository: str | Path, *, revision: str | None = None) -> P
     UsageError
         If there is no such repository, revision or folder, it has no model, or the hub cannot be reached.
     """
+    if Path(repository).expanduser().is_file():
+        raise UsageError(f"{repository} is a file; load it as it is, or name a repository or a folder")
     if is_local(repository):
         if revision is not None:
             raise UsageError(f"{repository} is a folder, which has no revisions; leave the revision out")
@@ -170,4 +173,4 @@ def _endpoint() -> str | None:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return shorten(lines[0], 300, placeholder=" …").rstrip(".") if lines else type(error).__name__
