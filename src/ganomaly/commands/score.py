@@ -77,6 +77,7 @@ def score(
         console.warn(
             "every image is anomalous; if you did not expect that, check that the images are of the same kind, size "
             "and colours as the training images"
+            + ("" if ignore is None else ", and that the model was fitted with --ignore too")
         )
     list_failures(console, failures)
     return not failures

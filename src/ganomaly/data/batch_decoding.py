@@ -234,7 +234,7 @@ def _check_sort(header: ImageHeader, input_format: InputFormat, name: str) -> No
     value_range = input_format.value_range
     if header.has_values and value_range is None:
         raise ImageError(
-            f"{name} holds physical values, as Hounsfield units, but the model learned from pixels of "
+            f"{name} holds physical values, such as heights, but the model learned from pixels of "
             f"{input_format.bits} bits; export it as the images of training were"
         )
     if value_range is not None and not header.has_values:
