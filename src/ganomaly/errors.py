@@ -44,6 +44,10 @@ class OutputError(GANomalyError):
     """A result cannot be written: no such folder, no permission, a full disk."""
 
 
+class EngineError(GANomalyError):
+    """What runs the work on other processes or machines does not start."""
+
+
 class StoreError(GANomalyError):
     """A store such as s3:// does not answer after several tries."""
 

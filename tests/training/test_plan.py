@@ -1,5 +1,6 @@
 """What follows from headers, options and seed is decided before an image is decoded."""
 
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from ganomaly.config import FitOptions
 from ganomaly.data import ImageArrays, inspect_images
+from ganomaly.data.ignored_region import mask_to_text
 from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import find_preset
@@ -77,3 +79,14 @@ def test_options_of_the_method_take_the_place_of_the_preset_s():
     planned = plan_method(FitOptions(preset="paper", method_options={"nz": "64"}))
     assert planned.options.nz == 64
     assert planned.options.ngf == planned.preset.options.ngf
+
+
+def test_the_plan_says_how_much_of_each_image_is_ignored():
+    mask = np.zeros((300, 300), dtype=np.uint8)
+    mask[:75] = 255
+    dataset = ImageArrays(np.zeros((20, 300, 300), np.uint8))
+    planned = plan(dataset, preset="paper", ignored=mask_to_text(mask > 0))
+    loader, preprocessing = read_training_images(dataset, planned.inspection, planned.preprocessing)
+    (said,) = re.findall(r"([0-9.]+)% of each is ignored", planned.describe(loader, preprocessing))
+    assert 25 <= float(said) < 30  # the mask, and its margin
+    assert "ignored" not in plan(dataset, preset="paper").describe(loader, preprocessing)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ganomaly.data.resources import usable_processors
-from ganomaly.errors import UsageError, package_needed
+from ganomaly.errors import EngineError, package_needed
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anybody
@@ -46,7 +46,9 @@ def ray_session() -> Iterator[Any]:
     Raises
     ------
     UsageError
-        If Ray is not installed, or does not start.
+        If Ray is not installed.
+    EngineError
+        If it does not start, as where a machine is so busy that it takes too long.
     """
     ray = import_ray()
     for name in ("ray", "ray.data"):
@@ -76,7 +78,10 @@ def ray_session() -> Iterator[Any]:
             )
     except Exception as error:  # Ray raises many kinds
         where = f"the cluster {address}" if address else "this machine"
-        raise UsageError(f"Ray does not start on {where}: {' '.join(str(error).split())[:200]}") from error
+        raise EngineError(
+            f"Ray does not start on {where}, where another try may do if it is very busy: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
     try:
         yield ray
     finally:

@@ -32,6 +32,7 @@ from ganomaly.data import (
     suggested_image_size,
 )
 from ganomaly.data.fingerprint import SAMPLE_SIZE
+from ganomaly.data.ignored_region import mask_of
 from ganomaly.data.inspect import agreed_bits, choose_channels, have_values
 from ganomaly.data.value_range import measure_value_range
 from ganomaly.devices import choose_device
@@ -147,6 +148,7 @@ class TrainingPlan:
             f"{n_train} train, {n_calibrate} calibrate the threshold.{self._groups_in_words()}{streamed}"
             f"{self._products_in_words()} "
             f"Preset {self.method.preset_name}: {self.method.preset.description}. {self._input_in_words()}; "
+            f"{self._ignored_in_words()}"
             f"{length_in_words(training.epochs, training.steps)} of training."
         )
 
@@ -166,6 +168,10 @@ class TrainingPlan:
             f" They are of {n_groups} patients: those that calibrate do so with one image each, and their other "
             f"{left_out} images are not used."
         )
+
+    def _ignored_in_words(self) -> str:
+        mask = self.preprocessing.ignored
+        return "" if mask is None else f"{mask_of(mask).mean():.1%} of each is ignored; "
 
     def _input_in_words(self) -> str:
         size, scale = self.preprocessing.image_size, self.preprocessing.scale
