@@ -118,7 +118,10 @@ def test_ctrl_c_ends_all_processes_of_fit_with_one_sentence(tmp_path, normal_fol
     log = tmp_path / "log"
     with log.open("w") as file:
         fit = subprocess.Popen(
-            command, stderr=file, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            command,
+            stderr=file,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - it takes no lock
         )
         wait_until(lambda: "step 2 of" in log.read_text())
         children = [int(pid) for pid in Path(f"/proc/{fit.pid}/task/{fit.pid}/children").read_text().split()]
@@ -129,6 +132,11 @@ def test_ctrl_c_ends_all_processes_of_fit_with_one_sentence(tmp_path, normal_fol
     lines = [line for line in log.read_text().splitlines() if line.startswith("ganomaly: ")]
     assert lines == ["ganomaly: interrupted; no model was written; the same command starts anew"]
     assert not model.exists()
+
+
+def _heed_interrupts() -> None:
+    """Who runs tests in the background of a shell ignores Ctrl-C, and so would a new process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def has_ended(pid: int) -> bool:
