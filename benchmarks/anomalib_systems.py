@@ -250,7 +250,7 @@ def make_module(name: str, n_training: int) -> ScoreAndMap:
 
 def declare_operators() -> torch.library.Library:
     """Declare torchvision's operators; the caller holds what is returned for as long as it needs them."""
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]  # PyTorch does not type it
     for operator in OPERATORS:
         library.define(operator)  # type: ignore[no-untyped-call]
     return library

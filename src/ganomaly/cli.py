@@ -37,6 +37,7 @@ from ganomaly.commands.arguments import (
     Report,
     Seed,
     ValueRange,
+    with_backbone,
 )
 from ganomaly.commands.hub_verbs import pull, push
 from ganomaly.commands.information_verbs import doctor, info
@@ -129,9 +130,7 @@ def fit(
         false_alarm_rate=false_alarm_rate,
         ignored=None if ignore is None or ignore.is_dir() else read_ignored_region(ignore),
         value_range=value_range,
-        method_options=parse_method_options(
-            [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]
-        ),
+        method_options=parse_method_options(with_backbone(option, backbone)),
     )
     each = ignore if ignore is not None and ignore.is_dir() else None
     shared: dict[str, Any] = {"resume": resume, "ignore": each, "products": products, "loggers": log or ()}

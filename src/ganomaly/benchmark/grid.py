@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
@@ -18,6 +17,7 @@ from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.benchmark.run import run_cell
 from ganomaly.benchmark.tasks import BenchmarkDataset
 from ganomaly.config import PRECISION, Precision
+from ganomaly.data.resources import usable_processors
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError, UsageError
 from ganomaly.files import make_folder
@@ -104,7 +104,7 @@ def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[
         for cell in cells:
             yield _attempt(cell, out, None)
         return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, usable_processors() // jobs)
     with worker_pool(jobs) as pool:
         futures: list[Future[list[dict[str, Any]]]] = [
             pool.submit(_attempt, cell, out, threads) for cell in cells

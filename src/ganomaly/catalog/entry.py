@@ -20,7 +20,7 @@ from ganomaly.locks import locked_file
 from ganomaly.output_checks import CHECKPOINT, check_replaceable
 from ganomaly.prediction import describe_model
 from ganomaly.prediction.model_file import check_model_path, save_model
-from ganomaly.training.checkpoint import OtherRunError
+from ganomaly.training.checkpoint import OtherRunError, checkpoint_of
 from ganomaly.training.fit import FitResult, fit_model
 from ganomaly.training.observers import SilentObserver
 
@@ -136,7 +136,7 @@ def failed(entry: CatalogEntry, why: str) -> EntryResult:
 def _result(entry: CatalogEntry, out: Path) -> EntryResult:
     path = out / f"{entry.name}.safetensors"
     check_model_path(path)
-    checkpoint = path.with_name(path.name + ".checkpoint")
+    checkpoint = checkpoint_of(path)
     check_replaceable(checkpoint, CHECKPOINT)
     with locked_file(path, "ganomaly fit-all"):
         there = _unchanged(entry, path)

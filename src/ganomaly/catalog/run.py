@@ -1,6 +1,5 @@
 """Fits the models of a catalogue, one after the other or in several processes."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ganomaly.catalog.entry import CatalogEntry, EntryResult, failed, fit_entry
+from ganomaly.data.resources import usable_processors
 from ganomaly.files import make_folder
 from ganomaly.workers import run_in_processes
 
@@ -56,7 +56,7 @@ def _results(entries: Sequence[CatalogEntry], out: Path, jobs: int) -> Iterator[
         for position, entry in enumerate(entries):
             yield position, fit_entry(entry, out)
         return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, usable_processors() // jobs)
     fit = partial(_fit_with_threads, out=out, threads=threads)
     for position, result in run_in_processes(fit, entries, jobs=jobs):
         yield position, failed(entries[position], DIED) if result is None else result

@@ -182,8 +182,8 @@ def finish(folder: Location, plan: Plan, counts: dict[int, PartCounts]) -> PartC
     return total
 
 
-def failures(folder: Location, counts: dict[int, PartCounts], most: int) -> Iterator[tuple[str, str]]:
-    """Path and error of the first images that could not be read, `most` at most."""
+def failures(folder: Location, counts: dict[int, PartCounts]) -> Iterator[tuple[str, str]]:
+    """Path and error of the images that could not be read, in order; a part is opened when it is needed."""
     import pyarrow.parquet as pq
 
     for part in sorted(counts):
@@ -192,11 +192,8 @@ def failures(folder: Location, counts: dict[int, PartCounts], most: int) -> Iter
         with opened(folder / part_name(part)) as source:
             table = pq.read_table(source, columns=["path", "error"])
         for row in table.to_pylist():
-            if row["error"] is not None and most > 0:
-                most -= 1
+            if row["error"] is not None:
                 yield row["path"], row["error"]
-        if most <= 0:
-            return
 
 
 def counts_as_metadata(counts: PartCounts) -> dict[bytes, bytes]:

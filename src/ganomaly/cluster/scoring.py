@@ -101,7 +101,8 @@ def score_in_parts(
     with ray_session() as ray, locked_folder(out, "ganomaly score"):
         workers = choose_workers(ray.cluster_resources(), n_workers, device)
         plan, counts = begin(out, make_plan(dataset, digest, workers.number))
-        on_progress(sum(part.rows for part in counts.values()))
+        done = sum(part.rows for part in counts.values())
+        on_progress(done)
         missing = [part for part in range(plan.n_parts) if part not in counts]
         options = {
             "batch_size": batch_size,
@@ -116,7 +117,8 @@ def score_in_parts(
                 ray, plan, dataset, missing[start : start + window], workers, (reference, out), options
             ):
                 counts[part] = found
-                on_progress(sum(part.rows for part in counts.values()))
+                done += found.rows
+                on_progress(done)
         total = finish(out, plan, counts)
     if total.not_finite and total.unreadable == total.rows:
         raise TrainingError(
@@ -164,7 +166,8 @@ def _scored(
     descriptions = []
     for part in parts:
         start, stop = plan.bounds(part)
-        images = cloudpickle.dumps(dataset.part(start, stop))  # type: ignore[no-untyped-call]
+        # from this process to its own workers, as Ray passes all it passes
+        images = cloudpickle.dumps(dataset.part(start, stop))  # type: ignore[no-untyped-call]  # Ray is not typed
         descriptions.append({"part": part, "start": start, "images": images})
     done = ray.data.from_items(descriptions, override_num_blocks=len(parts)).map_batches(
         PartScorer,

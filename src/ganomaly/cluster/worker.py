@@ -115,7 +115,7 @@ class PartScorer:
         return counts
 
     def _predicted(self, dataset: ImageDataset) -> list[Prediction]:
-        """Predictions of all images; that no score is a number is for the driver to judge, who sees all parts."""
+        """Predictions of all images; whether no score is a number only the driver can say, who sees all parts."""
         predictions: list[Prediction] = []
         try:
             for prediction in self._predictor.predict(

@@ -172,3 +172,8 @@ Protocol = Annotated[
     Literal["clean", "published"],
     typer.Option(help="published repeats the authors' released code, which leaks test data."),
 ]
+
+
+def with_backbone(option: list[str] | None, backbone: str | None) -> list[str]:
+    """Options of the method as `--option` has them, and `--backbone`, which is one of them."""
+    return [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]

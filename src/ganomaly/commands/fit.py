@@ -9,7 +9,6 @@ from typing import Any
 import typer
 
 from ganomaly.commands.console import Console
-from ganomaly.commands.launch import checkpoint_of
 from ganomaly.commands.process import InterruptionError
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
@@ -21,6 +20,7 @@ from ganomaly.loggers import logged, open_loggers, run_name
 from ganomaly.output_checks import CHECKPOINT, check_replaceable
 from ganomaly.prediction.model_file import check_model_path, save_model
 from ganomaly.remote import Location, RemoteFile, stored_file
+from ganomaly.training.checkpoint import checkpoint_of
 from ganomaly.training.fit import fit_model, help_fit, plan_fit
 from ganomaly.training.forecast import forecast_duration, threshold_in_words
 from ganomaly.training.processes import LOST, Place, is_watched

@@ -1,11 +1,10 @@
 """`ganomaly fit --devices N --nodes M`: which process this is, or the start of all of them. Imports no PyTorch."""
 
 import sys
-from pathlib import Path
 
 from ganomaly.errors import UsageError
 from ganomaly.locks import locked_file
-from ganomaly.remote import Location, RemoteFile
+from ganomaly.remote import Location
 from ganomaly.training.processes import (
     Place,
     end_with_parent,
@@ -13,12 +12,6 @@ from ganomaly.training.processes import (
     place_of_this_process,
     run_processes,
 )
-
-
-def checkpoint_of(model: Location) -> Path:
-    """Where the state of a training is: beside its model, or in the current folder if that is in a store."""
-    name = f"{model.name}.checkpoint"
-    return Path(name) if isinstance(model, RemoteFile) else model.with_name(name)
 
 
 def find_place(devices: int | None, nodes: int | None) -> Place | None:

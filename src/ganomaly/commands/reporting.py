@@ -1,6 +1,7 @@
 """What several commands report: a model's summary, and the images that could not be read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from ganomaly.commands.console import Console
@@ -40,11 +41,16 @@ def model_summary(model: Predictor) -> dict[str, Any]:
 
 def list_failures(console: Console, failures: Mapping[str, str]) -> None:
     """Say which images could not be read, and why."""
-    if not failures:
+    list_first_failures(console, len(failures), failures.items())
+
+
+def list_first_failures(console: Console, n_failures: int, first: Iterable[tuple[str, str]]) -> None:
+    """Say how many images could not be read, and of the first of them path and reason."""
+    if not n_failures:
         return
-    images = "image" if len(failures) == 1 else "images"
-    console.warn(f"{len(failures)} {images} could not be read:")
-    for path, why in list(failures.items())[:MAX_LISTED_FAILURES]:
+    images = "image" if n_failures == 1 else "images"
+    console.warn(f"{n_failures} {images} could not be read:")
+    for path, why in islice(first, MAX_LISTED_FAILURES):
         console.say(f"  {path}: {why}")
-    if len(failures) > MAX_LISTED_FAILURES:
-        console.say(f"  … and {len(failures) - MAX_LISTED_FAILURES} more")
+    if n_failures > MAX_LISTED_FAILURES:
+        console.say(f"  … and {n_failures - MAX_LISTED_FAILURES} more")

@@ -6,7 +6,7 @@ from ganomaly.cluster.parts import failures
 from ganomaly.cluster.scoring import score_in_parts as run
 from ganomaly.commands.console import Console
 from ganomaly.commands.process import InterruptionError
-from ganomaly.commands.reporting import MAX_LISTED_FAILURES
+from ganomaly.commands.reporting import list_first_failures
 from ganomaly.data import open_images
 from ganomaly.errors import UsageError
 from ganomaly.remote import Location
@@ -60,10 +60,5 @@ def score_in_parts(
         f"{total.rows} images: {total.anomalous} anomalous, {n_read - total.anomalous} normal, {total.unreadable} "
         f"unreadable; wrote {len(counts)} parts to {out}"
     )
-    if total.unreadable:
-        console.warn(f"{total.unreadable} image{'' if total.unreadable == 1 else 's'} could not be read:")
-        for path, why in failures(out, counts, MAX_LISTED_FAILURES):
-            console.say(f"  {path}: {why}")
-        if total.unreadable > MAX_LISTED_FAILURES:
-            console.say(f"  … and {total.unreadable - MAX_LISTED_FAILURES} more")
+    list_first_failures(console, total.unreadable, failures(out, counts))
     return total.unreadable == 0

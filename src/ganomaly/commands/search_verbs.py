@@ -1,7 +1,7 @@
 """The verbs that fit many times: `ganomaly tune` and `ganomaly fit-all`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,11 +20,9 @@ from ganomaly.commands.arguments import (
     PresetName,
     Report,
     Seed,
+    with_backbone,
 )
 from ganomaly.commands.process import exit_if_unreadable, heavy_imports
-
-if TYPE_CHECKING:
-    from ganomaly.commands.console import Console
 
 ModelFile = Annotated[
     Path, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
@@ -90,6 +88,7 @@ def tune(
     several processes; a search that was stopped goes on.
     """
     with heavy_imports("tune"):
+        from ganomaly.commands.console import Console
         from ganomaly.commands.tune import tune as run
         from ganomaly.config import FitOptions, parse_method_options
         from ganomaly.tuning import SearchOptions
@@ -103,14 +102,12 @@ def tune(
         device=device,
         precision=precision,
         false_alarm_rate=false_alarm_rate,
-        method_options=parse_method_options(
-            [*(option or []), *([] if backbone is None else [f"backbone={backbone}"])]
-        ),
+        method_options=parse_method_options(with_backbone(option, backbone)),
     )
     asked = SearchOptions(trials, budget, max_ms, labelled)
     exit_if_unreadable(
         run(
-            _console(),
+            Console(),
             data,
             model,
             options,
@@ -141,12 +138,7 @@ def fit_all(
     A model that fails does not stop the others; models whose images and options are the same are not fitted again.
     """
     with heavy_imports("fit-all"):
+        from ganomaly.commands.console import Console
         from ganomaly.commands.fit_all import fit_all as run
 
-    exit_if_unreadable(run(_console(), catalog, out, jobs=jobs))
-
-
-def _console() -> "Console":
-    from ganomaly.commands.console import Console
-
-    return Console()
+    exit_if_unreadable(run(Console(), catalog, out, jobs=jobs))

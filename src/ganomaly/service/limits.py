@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -24,6 +25,10 @@ MAX_BODY = 2**20
 
 FORM_BYTES = 2**16
 """What a form may add to an upload."""
+
+DISCARD_SECONDS = 2.0
+"""So long the rest of a body that is too large is read: a client that still sends when its connection is closed loses
+the answer."""
 
 CLIENT_GONE = 499
 """What is logged and counted where a client ended the connection before its request was complete."""
@@ -107,6 +112,7 @@ class Limits:
                 return await receive()
             announced = headers.get("content-length", "0")
             if announced.isdecimal() and int(announced) > limit:
+                await _discard(receive)
                 raise _too_large(limit)
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
@@ -116,6 +122,8 @@ class Limits:
             n_bytes += len(message.get("body", b""))
             is_complete = not message.get("more_body", False)
             if n_bytes > limit:
+                if not is_complete:
+                    await _discard(receive)
                 raise _too_large(limit)
             return message
 
@@ -127,6 +135,14 @@ class _LimitError(HTTPException):
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(status, sentence, {"Connection": "close"})
+
+
+async def _discard(receive: Receive) -> None:
+    """Read the rest of a body, for a moment."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def _too_large(limit: int) -> _LimitError:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from ganomaly.config import Precision
 from ganomaly.errors import TrainingError
 from ganomaly.methods import Method
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.tensor_files import check_readable, write_safetensors
 from ganomaly.training.ranks import Ranks
 
@@ -104,6 +105,12 @@ def share_state(
         return state
     _restore(unpacked(content), method, optimizers)
     return shared
+
+
+def checkpoint_of(model: Location) -> Path:
+    """Where the state of a training is: beside its model, or in the current folder if that is in a store."""
+    name = f"{model.name}.checkpoint"
+    return Path(name) if isinstance(model, RemoteFile) else model.with_name(name)
 
 
 def recorded_data(path: Path | None) -> str | None:

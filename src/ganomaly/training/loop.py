@@ -27,10 +27,10 @@ from ganomaly.methods import Method, Step
 from ganomaly.methods.products import with_own_statistics
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.tensors import in_channels_last, network_input
-from ganomaly.training.checkpoint import Checkpoint, RunState, recorded_precision, share_state
+from ganomaly.training.checkpoint import Checkpoint, RunState, share_state
 from ganomaly.training.memory import check_fits_memory
 from ganomaly.training.observers import TrainingProgress
-from ganomaly.training.precision import WORTH_MEASURING, faster_precision
+from ganomaly.training.precision import precision_of_run
 from ganomaly.training.ranks import Ranks, SharedPrecision
 from ganomaly.training.shared_batch_norm import shared_batch_norm
 
@@ -134,14 +134,20 @@ def train(
             f"{ranks.number} processes share the {batch_size} images of a batch; use {batch_size} devices at most"
         )
     check_fits_memory(method_type, options, preprocessing, batch_size=batch_size, device=device)
-    precision = choose_precision(training.precision, device)
-    if training.precision == "auto" and ranks.number == 1 and device.type == "cpu":
-        n_steps = run_length(training, len(indices), images.patches_per_image)[2]
-        recorded = recorded_precision(checkpoint) if checkpoint is not None and resume else None
-        if recorded is not None:
-            precision = recorded
-        elif n_steps >= WORTH_MEASURING:
-            precision = faster_precision(method_type, options, preprocessing, batch_size=batch_size, say=say)
+    precision = (
+        choose_precision(training.precision, device)  # the same in all of them
+        if ranks.number > 1
+        else precision_of_run(
+            method_type,
+            options,
+            preprocessing,
+            training,
+            batch_size=batch_size,
+            n_steps=run_length(training, len(indices), images.patches_per_image)[2],
+            checkpoint=checkpoint if resume else None,
+            say=say,
+        )
+    )
     method = method_type(options, preprocessing, Generator().manual_seed(training.seed))
     method = in_channels_last(method.to(device))
     optimizers = method.optimizers()

@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from torch import Generator
 
-from ganomaly.config import MethodOptions, Precision, Preprocessing
-from ganomaly.devices import choose_precision, full_precision, make_fabric
+from ganomaly.config import MethodOptions, Precision, Preprocessing, TrainingOptions
+from ganomaly.devices import choose_device, choose_precision, full_precision, make_fabric
 from ganomaly.errors import GANomalyError
 from ganomaly.files import written_whole
 from ganomaly.installation import processor_name
 from ganomaly.methods import Method, Step
 from ganomaly.tensors import in_channels_last
+from ganomaly.training.checkpoint import recorded_precision
 from ganomaly.training.ranks import Ranks, SharedPrecision
 from ganomaly.version import __version__
 
@@ -38,6 +39,42 @@ STEPS = 3  # that are measured in each precision, after one that is not
 ENOUGH_SECONDS = 5.0  # after which no further step is measured
 CLEARLY = 1.15
 """So many times as long bf16 must take for fp32 to be chosen, so that chance does not decide between equals."""
+
+
+def precision_of_run(
+    method_type: type[Method],
+    options: MethodOptions,
+    preprocessing: Preprocessing,
+    training: TrainingOptions,
+    *,
+    batch_size: int,
+    n_steps: int,
+    checkpoint: Path | None,
+    say: Callable[[str], None],
+) -> Precision:
+    """Resolve `auto` for one process: that of the run that goes on, else the faster one if the run is long.
+
+    Parameters
+    ----------
+    method_type, options, preprocessing, training
+        What is trained, and how.
+    batch_size, n_steps : int
+        Images of a step, and steps in all.
+    checkpoint : Path, optional
+        Of the run that goes on.
+    say : callable
+        Called with a sentence when it was measured.
+    """
+    device = choose_device(training.device)
+    by_instructions = choose_precision(training.precision, device)
+    if training.precision != "auto" or device.type != "cpu":
+        return by_instructions
+    recorded = None if checkpoint is None else recorded_precision(checkpoint)
+    if recorded is not None:
+        return recorded
+    if n_steps < WORTH_MEASURING:
+        return by_instructions
+    return faster_precision(method_type, options, preprocessing, batch_size=batch_size, say=say)
 
 
 def faster_precision(

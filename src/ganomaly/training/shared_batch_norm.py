@@ -26,7 +26,7 @@ def shared_batch_norm(module: nn.Module, ranks: Ranks) -> Iterator[None]:
     if ranks.number == 1:
         layers = []
     for layer in layers:
-        layer.forward = partial(_forward, layer, ranks)  # type: ignore[method-assign]
+        layer.forward = partial(_forward, layer, ranks)  # type: ignore[method-assign]  # put back below
     try:
         yield
     finally:
