@@ -12,7 +12,8 @@ from ganomaly.data.ignored_region import mask_to_text
 from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import find_preset
-from ganomaly.training.plan import plan_method, plan_preprocessing, plan_training, read_training_images
+from ganomaly.training.plan import plan_method, plan_preprocessing, plan_training
+from ganomaly.training.read_images import read_training_images
 
 
 class HeadersOnly(ImageArrays):

@@ -22,7 +22,8 @@ from ganomaly.files import remove_file
 from ganomaly.methods import Method, Preset
 from ganomaly.training.checkpoint import recorded_data
 from ganomaly.training.loop import TrainingResult, train
-from ganomaly.training.plan import plan_preprocessing, read_training_images
+from ganomaly.training.plan import plan_preprocessing
+from ganomaly.training.read_images import read_training_images
 from ganomaly.version import __version__
 
 Rows = list[dict[str, Any]]

@@ -42,11 +42,11 @@ from ganomaly.training.plan import (
     check_options,
     plan_split,
     plan_training,
-    read_training_images,
     readable,
 )
 from ganomaly.training.processes import Place
 from ganomaly.training.ranks import join
+from ganomaly.training.read_images import read_training_images
 from ganomaly.training.samples import SampleImages
 from ganomaly.version import __version__
 

@@ -4,7 +4,7 @@ All of it follows from the headers of the images, the options and the seed. `fit
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +34,11 @@ from ganomaly.data import (
 from ganomaly.data.fingerprint import SAMPLE_SIZE
 from ganomaly.data.ignored_region import mask_of
 from ganomaly.data.inspect import agreed_bits, choose_channels, have_values
-from ganomaly.data.value_range import measure_value_range
 from ganomaly.devices import choose_device
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
 from ganomaly.training.memory import check_fits_memory
-from ganomaly.training.ranks import Ranks
 
 SMALL_PRESET, LARGE_PRESET = "small", "features"
 MAX_SMALL_SIDE = 64
@@ -361,46 +359,6 @@ def plan_split(
         except DataError as error:
             raise DataError(f"product {name}: {error}") from error
     return joined_split(splits, inspection.groups)
-
-
-def read_training_images(
-    dataset: ImageDataset,
-    inspection: Inspection,
-    preprocessing: Preprocessing,
-    on_decoded: Callable[[int], None] | None = None,
-    *,
-    training: NDArray[np.int64] | None = None,
-    ranks: Ranks | None = None,
-) -> tuple[ImageLoader, Preprocessing]:
-    """Decode what memory holds, and measure the white level of 16-bit images, or the range of physical values
-    unless the user declared it.
-
-    Parameters
-    ----------
-    dataset, inspection, preprocessing
-        As planned.
-    on_decoded : callable, optional
-        Called with the number of images decoded so far.
-    training : ndarray, optional
-        `int64[n]`, the images that train; all of them if left out.
-    ranks : Ranks, optional
-        Processes that read them too; those on this machine share its memory, and all stream if one has to.
-
-    Returns
-    -------
-    loader : ImageLoader
-        Gives training batches.
-    preprocessing : Preprocessing
-        With the measured white level and range.
-    """
-    if have_values(inspection) and preprocessing.value_range is None:
-        value_range = measure_value_range(dataset, inspection.openable if training is None else training)
-        preprocessing = preprocessing.model_copy(update={"value_range": value_range})
-    ranks = ranks or Ranks()
-    loader = ImageLoader.of(dataset, inspection, preprocessing, sharers=ranks.local_number)
-    loader.in_memory = ranks.all_agree(loader.in_memory)
-    loader.load(on_decoded)
-    return loader, preprocessing.model_copy(update={"white_level": loader.white_level})
 
 
 def readable(indices: NDArray[np.int64], loader: ImageLoader) -> int:

@@ -26,7 +26,8 @@ from ganomaly.methods import Method
 from ganomaly.metrics import audit_metrics, image_metrics
 from ganomaly.prediction.pytorch import predict_dataset
 from ganomaly.training.loop import run_length, train
-from ganomaly.training.plan import plan_training, read_training_images
+from ganomaly.training.plan import plan_training
+from ganomaly.training.read_images import read_training_images
 
 HELD_OUT_SHARE = 0.25
 MOST_HELD_OUT = 60  # images; more make the figure a little steadier, and each trial longer
