@@ -58,7 +58,9 @@ def main() -> None:
         )
     shifts(max(stations // 10, 10))
     if arguments.tiles:
-        tiles({name: np.array(scores) for name, scores in json.loads(arguments.tiles.read_text()).items()})
+        scores = {name: np.array(group) for name, group in json.loads(arguments.tiles.read_text()).items()}
+        long_streams(scores)
+        tiles(scores)
     if arguments.figure:
         draw_figure(arguments.figure)
 
@@ -182,6 +184,23 @@ def tiles(scores: dict[str, Scores], repeats: int = 200) -> None:
             middle = np.median(found)
             medians.append(f"{middle:.0f}" if np.isfinite(middle) else "–")
         print(f"| {name} | {shift:+.2f} | " + " | ".join(alarms + medians) + " |", flush=True)
+
+
+def long_streams(scores: dict[str, Scores], stations: int = 50, changed: int = 10_000) -> None:
+    """Delay on magnetic tiles in streams longer than there are tiles: their scores are drawn again and again."""
+    print(f"\n| scores of tiles, up to {changed:,} after the change | 1,000 images before it | 10,000 |")
+    print("| --- | --- | --- |")
+    normal = scores["undisturbed"]
+    for name, group in scores.items():
+        found: list[list[float]] = [[], []]
+        for column, before in zip(found, (1000, 10_000), strict=True):
+            for seed in range(stations):
+                rng = np.random.default_rng([seed, before])
+                monitor = DriftMonitor(rng.choice(normal, 200), seed=seed)
+                monitor.update(rng.choice(normal, before))
+                state = monitor.to_dict() | {"alarm_at": None}
+                column.append(delay(state, rng.choice(group, changed)))
+        print(f"| {name} | " + " | ".join(map(cell, found)) + " |", flush=True)
 
 
 def draw_figure(path: Path) -> None:
