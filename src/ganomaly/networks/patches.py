@@ -107,7 +107,7 @@ class PatchPyramid(nn.Module):
 class PatchSegmentation(PatchPyramid):
     """Where does an image show defects? From `float[N, C, H, W]` to logits `float[N, 1, H/2, W/2]`.
 
-    Half as many channels at half of the image's size and kernels of 2 halve the time, and see no less
+    Half as many channels at half of the image's size and kernels of 2 halve the arithmetic, and see as much
     (`docs/experiments.md`).
     """
 
