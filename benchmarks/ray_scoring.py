@@ -5,6 +5,7 @@ Each run is a process of its own; rates count from the first part that is done t
 seconds to start whatever the number of images; the whole time stands beside.
 
 Run: python benchmarks/ray_scoring.py speed|memory|kills|nodes [--images 4000] [--side 512] [--rounds 1] [--kills 20]
+       [--model FILE]
 """
 
 import argparse
@@ -273,14 +274,17 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--model", type=Path, help="one of preset paper at 64 px is trained if left out")
     parser.add_argument("--json", type=Path, help="figures of speed, for scale_simulation.py")
     arguments = parser.parse_args()
     print(describe_machine())
-    print(f"{arguments.images} JPEG of {arguments.side} px, preset paper at 64 px, seed 0")
+    print(
+        f"{arguments.images} JPEG of {arguments.side} px, {arguments.model or 'preset paper at 64 px, seed 0'}"
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         image_folder = make_images(folder, arguments.images, arguments.side)
-        model_path = make_model(folder, image_folder)
+        model_path = arguments.model or make_model(folder, image_folder)
         if arguments.what == "speed":
             speed(folder, model_path, image_folder, arguments.rounds, arguments.json)
         elif arguments.what == "memory":

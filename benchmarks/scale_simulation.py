@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ganomaly.cluster.parts import images_per_part
-from ganomaly.cluster.scoring import WINDOW
+from ganomaly.cluster.scoring import parts_at_once
 
 NAMES_PER_REQUEST = 1000
 READS_AT_ONCE = 16
@@ -78,8 +78,9 @@ def simulate(measured: dict[str, Any], site: Site, n_images: int, n_workers: int
     listing = requests * site.request_seconds + n_images * stages["list, disk"].mean()
     describing = n_images * measured["driver"]["describe_seconds"]
     now, first_done, scored_after_first = listing, math.inf, 0
-    for start in range(0, n_images, WINDOW):
-        window = min(WINDOW, n_images - start)
+    at_once = size * parts_at_once(size, n_workers)
+    for start in range(0, n_images, at_once):
+        window = min(at_once, n_images - start)
         now += window * measured["driver"]["describe_seconds"]
         free = [now + site.start_seconds * generator.uniform(0.8, 1.2) for _ in range(n_workers)]
         heapq.heapify(free)
@@ -135,7 +136,9 @@ def predict(measured: dict[str, Any], site: Site, arguments: argparse.Namespace)
                 continue
             outcome = simulate(measured, site, n_images, n_workers)
             machines = math.ceil(n_workers / arguments.cores)
-            parts = math.ceil(n_images / images_per_part(n_images, n_workers))
+            size = images_per_part(n_images, n_workers)
+            parts = math.ceil(n_images / size)
+            described = min(n_images, size * parts_at_once(size, n_workers))
             reads = n_images * site.reads_per_image
             writes = math.ceil(n_images / NAMES_PER_REQUEST) + parts
             money = (
@@ -144,7 +147,8 @@ def predict(measured: dict[str, Any], site: Site, arguments: argparse.Namespace)
                 + writes / 1e6 * arguments.put
             )
             memory = (
-                n_images * measured["driver"]["held_bytes"] + WINDOW * measured["driver"]["description_bytes"]
+                n_images * measured["driver"]["held_bytes"]
+                + described * measured["driver"]["description_bytes"]
             )
             share = (outcome.listing + outcome.describing) / outcome.total
             print(

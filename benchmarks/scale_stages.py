@@ -3,7 +3,7 @@
 A store is a bucket of moto's S3 server on this machine, behind which a real one has its own latency: the docs count
 requests and bytes from here, and the time of a request is an assumption that stands beside each figure.
 
-Run: python benchmarks/scale_stages.py [--images 600] [--side 512] [--json FILE]
+Run: python benchmarks/scale_stages.py [--images 600] [--side 512] [--model FILE] [--predicted 256] [--json FILE]
 """
 
 import argparse
@@ -32,9 +32,6 @@ from ganomaly.prediction import load_predictor
 from ganomaly.remote import RemoteFile, StoredFile, list_files, read, upload
 from machine import describe_machine
 from ray_scoring import make_images, make_model
-
-PART = 256
-"""Images whose rows are written at once."""
 
 
 def timed(function: Callable[[Any], object], items: list[Any]) -> NDArray[np.float64]:
@@ -70,10 +67,12 @@ def bucket() -> Iterator[RemoteFile]:
     server.stop()
 
 
-def measure(folder: Path, n_images: int, side: int) -> dict[str, NDArray[np.float64]]:
-    """Seconds per image of each stage, a sample of each."""
+def measure(
+    folder: Path, n_images: int, side: int, model: Path | None, n_predicted: int
+) -> dict[str, NDArray[np.float64]]:
+    """Seconds per image of each stage, a sample of each; rows of `n_predicted` images are written at once."""
     images = make_images(folder, n_images, side)
-    model_path = make_model(folder, images)
+    model_path = model or make_model(folder, images)
     paths = sorted(images.iterdir())
     stages: dict[str, NDArray[np.float64]] = {}
     stages["list, disk"] = timed(lambda _: open_images(images), [None] * 3) / n_images
@@ -89,7 +88,7 @@ def measure(folder: Path, n_images: int, side: int) -> dict[str, NDArray[np.floa
         decoded.append(resize_image(pixels, shape[:2], preprocessing.channels))
 
     stages["decode"] = timed(decode, list(range(n_images)))
-    arrays = ImageArrays(np.stack(decoded[:PART]))
+    arrays = ImageArrays(np.stack(decoded[:n_predicted]))
     list(predictor.predict(arrays, fixed_batches=True))  # warm up
     predictions: list[Any] = []
 
@@ -147,14 +146,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--model", type=Path, help="one of preset paper at 64 px is trained if left out")
+    parser.add_argument("--predicted", type=int, default=256, help="images that are predicted, 5 times")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
-        stages = measure(Path(folder), arguments.images, arguments.side)
+        stages = measure(Path(folder), arguments.images, arguments.side, arguments.model, arguments.predicted)
         size = statistics.mean(path.stat().st_size for path in (Path(folder) / "images").iterdir())
-    print(f"JPEG of {arguments.side} px, {size / 1000:.0f} kB, preset paper at 64 px; ms per image")
+    model = arguments.model or "preset paper at 64 px"
+    print(f"JPEG of {arguments.side} px, {size / 1000:.0f} kB, {model}; ms per image")
     for name, seconds in stages.items():
         low, median, high = np.percentile(seconds, [5, 50, 95]) * 1000
         print(f"{name:12} {median:8.3f}  ({low:.3f} … {high:.3f})")

@@ -30,7 +30,7 @@ SMALLEST_PART = 64
 PARTS_PER_WORKER = 16
 """At least, where there are enough images: the last ones to finish then wait for little."""
 
-MOST_PARTS = 20_000
+MOST_PARTS = 100_000
 """However many images: each part is a request or two, and a task."""
 
 
@@ -92,7 +92,7 @@ def images_per_part(n_images: int, n_workers: int) -> int:
     """A multiple of `SMALLEST_PART`, so that batches of the networks are full.
 
     >>> images_per_part(1_000, 2), images_per_part(100_000, 2), images_per_part(1_000_000_000, 1_000)
-    (64, 1024, 50048)
+    (64, 1024, 10048)
     """
     size = min(math.ceil(n_images / (PARTS_PER_WORKER * n_workers)), LARGEST_PART)
     size = max(size, math.ceil(n_images / MOST_PARTS), 1)

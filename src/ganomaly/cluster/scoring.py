@@ -111,7 +111,7 @@ def score_in_parts(
             "folder": str(Path.cwd()),
         }
         reference = [ray.put(files)]
-        window = max(WINDOW // plan.images_per_part, 2 * workers.number)
+        window = parts_at_once(plan.images_per_part, workers.number)
         for start in range(0, len(missing), window):
             for part, found in _scored(
                 ray, plan, dataset, missing[start : start + window], workers, (reference, out), options
@@ -125,6 +125,11 @@ def score_in_parts(
             "the model gives scores that are not a number: its weights are broken; train it again"
         )
     return total, counts
+
+
+def parts_at_once(images_per_part: int, n_workers: int) -> int:
+    """Parts that are described to Ray at once: those of `WINDOW` images, but two for each worker at least."""
+    return max(WINDOW // images_per_part, 2 * n_workers)
 
 
 def choose_workers(resources: dict[str, float], number: int | None, device: Device) -> Workers:
