@@ -36,7 +36,9 @@ from ganomaly.commands.arguments import (
     Protocol,
     Report,
     Seed,
+    TaskEngine,
     ValueRange,
+    Workers,
     with_backbone,
 )
 from ganomaly.commands.hub_verbs import pull, push
@@ -177,12 +179,7 @@ def score(
             help="ray: several processes, on this machine or a cluster; --out is then a folder of parquet."
         ),
     ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Processes of --engine ray \\[default: one for each GPU or processor]."
-        ),
-    ] = None,
+    workers: Workers = None,
     debug: Debug = False,
 ) -> None:
     """Score images with a model: one row per image, in input order."""
@@ -299,6 +296,8 @@ def benchmark(
     image_size: ImageSize = None,
     precision: Precision = defaults.PRECISION,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Trainings to run in parallel.")] = 1,
+    engine: TaskEngine = "local",
+    workers: Workers = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="JSON file for the rows.")
     ] = None,
@@ -307,7 +306,9 @@ def benchmark(
     """Compare methods on a dataset: one row per class, method and seed, saved as soon as it is done."""
     with heavy_imports():
         from ganomaly.commands.benchmark import benchmark as run
+        from ganomaly.commands.engine import task_runner
 
+        runner = task_runner(engine, out, jobs=jobs, workers=workers)
     run(
         _console(),
         name,
@@ -322,7 +323,7 @@ def benchmark(
         test_images=test_images,
         image_size=image_size,
         precision=precision,
-        jobs=jobs,
+        run=runner,
         json_path=json_path,
     )
 

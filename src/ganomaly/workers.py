@@ -6,12 +6,68 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+from ganomaly.data.resources import usable_processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+DIED = (
+    "its process was ended by the system, which may have had no memory left; run fewer at a time, or make the images "
+    "smaller"
+)
+
+
+class TaskRunner(Protocol):
+    """Calls a function with each of the items, somewhere: `run_tasks` does, and `cluster.tasks.run_on_ray`.
+
+    Yields position and result of each item as they come; None where the process has died.
+    """
+
+    def __call__(
+        self, function: Callable[[Item], Result], items: Sequence[Item], /
+    ) -> Iterator[tuple[int, Result | None]]:
+        """Run."""
+        ...
+
+
+def run_tasks(
+    function: Callable[[Item], Result], items: Sequence[Item], *, jobs: int = 1
+) -> Iterator[tuple[int, Result | None]]:
+    """Call a function with each of the items: one after the other here, or several at a time in other processes.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module, so that another process finds it.
+    items : sequence
+        What it is called with.
+    jobs : int
+        Calls at a time; they divide the processors among them.
+
+    Yields
+    ------
+    (int, result)
+        As `run_in_processes`.
+    """
+    if jobs == 1:
+        for position, item in enumerate(items):
+            yield position, function(item)
+        return
+    threads = max(1, usable_processors() // jobs)
+    yield from run_in_processes(partial(call_with_threads, function, threads), items, jobs=jobs)
+
+
+def call_with_threads(function: Callable[[Item], Result], threads: int, item: Item) -> Result:
+    """Call a function where PyTorch computes with so many threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return function(item)
 
 
 def run_in_processes(

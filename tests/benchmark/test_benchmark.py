@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from ganomaly.config import Preprocessing
 from ganomaly.data import open_images
 from ganomaly.errors import UsageError
 from ganomaly.methods import METHODS
+from ganomaly.workers import run_tasks
 from images import textures
 from shell import ganomaly
 
@@ -172,7 +174,7 @@ def test_a_later_error_does_not_hide_a_row(digits: Path, tmp_path: Path) -> None
 def test_parallel_jobs_give_the_same_aurocs(digits: Path, tmp_path: Path) -> None:
     cells = [cell(digits, name) for name in ("0", "1")]
     serial = run_grid(cells, RowFile(tmp_path / "serial"))
-    parallel = run_grid(cells, RowFile(tmp_path / "parallel"), jobs=2)
+    parallel = run_grid(cells, RowFile(tmp_path / "parallel"), run=partial(run_tasks, jobs=2))
     assert [row["auroc"] for row in serial] == pytest.approx([row["auroc"] for row in parallel], abs=0.05)
 
 

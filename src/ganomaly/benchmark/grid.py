@@ -4,12 +4,10 @@ import hashlib
 import itertools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ganomaly.benchmark.cells import Budget, Cell, Protocol
 from ganomaly.benchmark.method_spec import MethodSpec
@@ -17,11 +15,10 @@ from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.benchmark.run import run_cell
 from ganomaly.benchmark.tasks import BenchmarkDataset
 from ganomaly.config import PRECISION, Precision
-from ganomaly.data.resources import usable_processors
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError, UsageError
 from ganomaly.files import make_folder
-from ganomaly.workers import worker_pool
+from ganomaly.workers import DIED, TaskRunner, run_tasks
 
 CHECKPOINTS = "checkpoints"
 
@@ -61,7 +58,7 @@ def run_grid(
     cells: Sequence[Cell],
     rows: RowFile,
     *,
-    jobs: int = 1,
+    run: TaskRunner = run_tasks,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[dict[str, Any]]:
     """Run the cells that have no rows yet; rows and artifacts are written as soon as a cell is done.
@@ -72,8 +69,8 @@ def run_grid(
         The grid.
     rows : RowFile
         Rows of earlier runs; new ones are added.
-    jobs : int
-        Cells at a time, each in a process of its own; the processors are divided among them.
+    run : callable
+        Where the cells run: here, unless it is another one. Rows are written by this process alone.
     on_done : callable
         Called with the number of cells that are done.
 
@@ -87,7 +84,7 @@ def run_grid(
     on_done(done)
     folder = rows.path.parent / CHECKPOINTS
     make_folder(folder)
-    for cell_rows in _results(missing, rows.path.parent, jobs):
+    for cell_rows in _results(missing, rows.path.parent.absolute(), run):
         rows.add(cell_rows)
         done += 1
         on_done(done)
@@ -96,33 +93,26 @@ def run_grid(
     return [row for cell in cells for row in rows.select(cell)]
 
 
-def _results(cells: Sequence[Cell], out: Path, jobs: int) -> Iterator[list[dict[str, Any]]]:
+def _results(cells: Sequence[Cell], out: Path, run: TaskRunner) -> Iterator[list[dict[str, Any]]]:
     for cell in cells:  # here, since workers would write the same folder; cells report errors themselves
         with suppress(GANomalyError):
             cell.dataset.simulate_if_missing(cell.classes)
-    if jobs == 1:
-        for cell in cells:
-            yield _attempt(cell, out, None)
-        return
-    threads = max(1, usable_processors() // jobs)
-    with worker_pool(jobs) as pool:
-        futures: list[Future[list[dict[str, Any]]]] = [
-            pool.submit(_attempt, cell, out, threads) for cell in cells
-        ]
-        for future in as_completed(futures):
-            yield future.result()
+    for position, rows in run(partial(_attempt, out=out), cells):
+        yield _failed(cells[position], DIED) if rows is None else rows
 
 
-def _attempt(cell: Cell, out: Path, threads: int | None) -> list[dict[str, Any]]:
+def _attempt(cell: Cell, out: Path) -> list[dict[str, Any]]:
     """Run a cell; an error becomes a row for each of its classes, and the other cells go on."""
-    if threads is not None:
-        torch.set_num_threads(threads)
     try:
         return run_cell(cell, out / CHECKPOINTS / _checkpoint_name(cell), out)
     except GANomalyError as error:
         message = str(error)
     except Exception:
         message = f"unexpected {traceback.format_exc(limit=3)}"
+    return _failed(cell, message)
+
+
+def _failed(cell: Cell, message: str) -> list[dict[str, Any]]:
     return [{"anomaly_class": name, **cell.identity(), ERROR: message} for name in cell.classes]
 
 

@@ -133,6 +133,16 @@ MethodOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="Set an option of the method, such as nz=64; repeatable."),
 ]
+TaskEngine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="ray: on RAY_ADDRESS's cluster, whose machines share --out, or else on this machine."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Processes of --engine ray \\[default: one for each GPU or processor]."
+    ),
+]
 BenchmarkName = Annotated[
     str,
     typer.Argument(

@@ -29,6 +29,7 @@ from ganomaly.errors import TrainingError, UsageError
 from ganomaly.files import written_whole
 from ganomaly.locks import locked_folder
 from ganomaly.output_checks import FIGURES_JSON, check_outputs
+from ganomaly.workers import TaskRunner
 
 
 def benchmark(
@@ -46,7 +47,7 @@ def benchmark(
     test_images: int | None,
     image_size: int | None,
     precision: Precision,
-    jobs: int,
+    run: TaskRunner,
     json_path: Path | None,
 ) -> None:
     """Compare methods; a second call with the same options resumes after the rows that are done."""
@@ -69,7 +70,7 @@ def benchmark(
     with locked_folder(out, "ganomaly benchmark"):
         row_file = RowFile(out)
         with console.counting(len(cells), "cells") as count:
-            rows = run_grid(cells, row_file, jobs=jobs, on_done=count)
+            rows = run_grid(cells, row_file, run=run, on_done=count)
         table = result_table(rows)
         console.print_table(_benchmark_table(table))
         written = write_tables(table, rows, out)

@@ -15,9 +15,10 @@ from ganomaly.catalog import (
 from ganomaly.commands.console import Console
 from ganomaly.errors import TrainingError, printable
 from ganomaly.locks import locked_folder
+from ganomaly.workers import TaskRunner
 
 
-def fit_all(console: Console, catalog: Path, out: Path, *, jobs: int) -> bool:
+def fit_all(console: Console, catalog: Path, out: Path, *, run: TaskRunner) -> bool:
     """Fit the models of a catalogue; return whether all images could be read."""
     entries = read_catalog(catalog)
     check_result_tables(out)
@@ -31,7 +32,7 @@ def fit_all(console: Console, catalog: Path, out: Path, *, jobs: int) -> bool:
             console.warn(f"{result.model} failed: {result.error}")
 
     with locked_folder(out, "ganomaly fit-all"), console.counting(len(entries), "models") as count:
-        results = fit_catalog(entries, out, jobs=jobs, on_result=on_result)
+        results = fit_catalog(entries, out, run=run, on_result=on_result)
         write_result_tables(results, out)
     console.print_table(_table(results))
     for result in results:

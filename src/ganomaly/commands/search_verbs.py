@@ -20,6 +20,8 @@ from ganomaly.commands.arguments import (
     PresetName,
     Report,
     Seed,
+    TaskEngine,
+    Workers,
     with_backbone,
 )
 from ganomaly.commands.process import exit_if_unreadable, heavy_imports
@@ -131,6 +133,8 @@ def fit_all(
     jobs: Annotated[
         int, typer.Option(metavar="N", min=1, help="Models to fit in parallel; they share the processors.")
     ] = 1,
+    engine: TaskEngine = "local",
+    workers: Workers = None,
     debug: Debug = False,
 ) -> None:
     """Fit the models of a catalogue: one for each product, or for each of its cameras.
@@ -139,6 +143,8 @@ def fit_all(
     """
     with heavy_imports("fit-all"):
         from ganomaly.commands.console import Console
+        from ganomaly.commands.engine import task_runner
         from ganomaly.commands.fit_all import fit_all as run
 
-    exit_if_unreadable(run(Console(), catalog, out, jobs=jobs))
+        runner = task_runner(engine, out, jobs=jobs, workers=workers)
+    exit_if_unreadable(run(Console(), catalog, out, run=runner))
