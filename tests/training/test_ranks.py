@@ -1,6 +1,8 @@
 """Several processes train the weights that one trains, and go on after any of them was killed."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from ganomaly.errors import TrainingError, UsageError
 from ganomaly.prediction.pytorch import eval_mode
+from ganomaly.training.observers import TrainingProgress
 from ganomaly.training.ranks import Ranks
 from training_in_processes import NETWORKS, NUMBER, run_presets, train_preset, weights_of
 
@@ -60,17 +63,49 @@ def test_two_processes_train_the_weights_and_scores_of_one(preset, together):
         torch.testing.assert_close(alone.method.predict(x).score, score, rtol=1e-2, atol=1e-4)
 
 
-def test_a_killed_process_ends_all_with_one_sentence_and_the_run_goes_on_to_the_same_weights(
-    together, tmp_path
-):
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two processes, of which one was killed."""
+    folder = tmp_path_factory.mktemp("killed")
     with pytest.raises(
         TrainingError, match=r"^process 2 of 2 was killed by signal SIGKILL, so the others were"
     ):
-        run_presets(tmp_path, "paper", killed=1, at_step=3)
-    assert (tmp_path / "paper.checkpoint").exists()
+        run_presets(folder, "paper", killed=1, at_step=3)
+    return folder / "paper.checkpoint"
+
+
+def test_a_killed_process_ends_all_with_one_sentence_and_the_run_goes_on_to_the_same_weights(
+    together, checkpoint, tmp_path
+):
+    shutil.copy(checkpoint, tmp_path)
     assert run_presets(tmp_path, "paper") == 0
     resumed, whole = load_file(tmp_path / "paper 0.safetensors"), together("paper")[0]
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_run_goes_on_in_another_number_of_processes_to_the_same_weights_up_to_rounding(
+    together, checkpoint, tmp_path
+):
+    own = Path(shutil.copy(checkpoint, tmp_path))
+    seen: list[int] = []
+
+    def stop(progress: TrainingProgress) -> None:
+        seen.append(progress.step)
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_preset("paper", Ranks(), checkpoint=own, on_progress=stop)
+    assert seen[0] > 1  # it went on
+    (tmp_path / "two").mkdir()
+    shutil.copy(own, tmp_path / "two")
+    one = weights_of(train_preset("paper", Ranks(), checkpoint=own))
+    assert run_presets(tmp_path / "two", "paper") == 0
+    two, whole = load_file(tmp_path / "two" / "paper 0.safetensors"), together("paper")[0]
+    for name, expected in whole.items():
+        for resumed in (one, two):
+            difference = (resumed[name] - expected).double().norm()
+            assert difference <= 1e-3 * expected.double().norm(), name
 
 
 def test_more_processes_than_images_of_a_batch_are_refused():
