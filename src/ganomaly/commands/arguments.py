@@ -53,6 +53,13 @@ Ignore = Annotated[
         "a mask for each image, of the same name.",
     ),
 ]
+IgnoreMask = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MASK",
+        help="Image that is not 0 where all images are to be ignored, such as a jig or a clock.",
+    ),
+]
 Products = Annotated[
     bool,
     typer.Option(

@@ -14,13 +14,16 @@ from ganomaly.commands.arguments import (
     Device,
     Epochs,
     FalseAlarmRate,
+    IgnoreMask,
     ImageSize,
+    Loggers,
     MethodOption,
     Precision,
     PresetName,
     Report,
     Seed,
     TaskEngine,
+    ValueRange,
     Workers,
     with_backbone,
 )
@@ -81,7 +84,10 @@ def tune(
     precision: Precision = defaults.PRECISION,
     false_alarm_rate: FalseAlarmRate = defaults.FALSE_ALARM_RATE,
     backbone: Backbone = None,
+    ignore: IgnoreMask = None,
+    value_range: ValueRange = None,
     option: MethodOption = None,
+    log: Loggers = None,
     debug: Debug = False,
 ) -> None:
     """Search the options with which a preset finds defects best, from normal images alone, and fit with them.
@@ -93,8 +99,14 @@ def tune(
         from ganomaly.commands.console import Console
         from ganomaly.commands.tune import tune as run
         from ganomaly.config import FitOptions, parse_method_options
+        from ganomaly.data.ignored_region import read_ignored_region
+        from ganomaly.errors import UsageError
         from ganomaly.tuning import SearchOptions
 
+    if ignore is not None and ignore.is_dir():
+        raise UsageError(
+            f"{ignore} is a folder, and a search takes one mask for all images; name an image, or use `ganomaly fit`"
+        )
     options = FitOptions.checked(
         preset=preset,
         epochs=epochs,
@@ -104,6 +116,8 @@ def tune(
         device=device,
         precision=precision,
         false_alarm_rate=false_alarm_rate,
+        ignored=None if ignore is None else read_ignored_region(ignore),
+        value_range=value_range,
         method_options=parse_method_options(with_backbone(option, backbone)),
     )
     asked = SearchOptions(trials, budget, max_ms, labelled)
@@ -116,6 +130,7 @@ def tune(
             asked,
             storage=storage,
             report=None if report is None else Path(report),
+            loggers=log or (),
         )
     )
 

@@ -1,5 +1,6 @@
 """`ganomaly tune`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.text import Text
 from ganomaly.commands.console import Console
 from ganomaly.commands.fit import fit
 from ganomaly.config import FitOptions
+from ganomaly.loggers import open_loggers, run_name
 from ganomaly.output_checks import REPORT, check_outputs
 from ganomaly.outputs.report.search import SearchReport
 from ganomaly.prediction.model_file import check_model_path
@@ -31,10 +33,15 @@ def tune(
     *,
     storage: str | None,
     report: Path | None,
+    loggers: Sequence[str] = (),
 ) -> bool:
-    """Search, fit with the best options and report; return whether all images could be read."""
+    """Search, fit with the best options and report; return whether all images could be read.
+
+    Loggers are told of the fit, not of the trials.
+    """
     check_model_path(path)
     check_outputs({"--report": (report, REPORT)})
+    open_loggers(loggers, run_name(path))  # says before the search what cannot be used
     if asked.labelled is not None:
         console.warn(f"searching with labels. {LEAK}")
     url = storage or f"sqlite:///{path.with_name(path.name + '.tuning.db')}"
@@ -63,7 +70,9 @@ def tune(
         "preset_auroc": result.trials[0].value,
     }
     console.say("Fits the model with these options and the whole training.")
-    return fit(console, data, path, result.options, resume=True, provenance={"tuning": tuning})
+    return fit(
+        console, data, path, result.options, resume=True, loggers=loggers, provenance={"tuning": tuning}
+    )
 
 
 def _compare(console: Console, result: SearchResult, best: TrialSummary) -> None:
