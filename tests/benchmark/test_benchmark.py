@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,19 @@ def test_a_failed_cell_is_a_row_with_an_error_and_the_others_go_on(digits: Path,
     assert "33 does not fit" in failed["error"]
     assert "error" not in complete
     assert not rows.has(cell(digits, image_size=33))
+
+
+def died(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, None]]:
+    """As where the system ends the process of each task."""
+    for position in range(len(items)):
+        yield position, None
+
+
+def test_a_cell_whose_process_dies_is_a_row_with_an_error(digits: Path, tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "out")
+    (row,) = run_grid([cell(digits)], rows, run=died)
+    assert "was ended by the system" in row["error"]
+    assert row in RowFile(tmp_path / "out").rows
 
 
 def test_a_later_error_does_not_hide_a_row(digits: Path, tmp_path: Path) -> None:

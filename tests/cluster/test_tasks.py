@@ -12,7 +12,7 @@ import torch
 from ganomaly.benchmark import BenchmarkDataset, Budget, RowFile, grid, parse_methods, run_grid
 from ganomaly.benchmark.artifacts import ARTIFACTS
 from ganomaly.cluster import tasks
-from ganomaly.cluster.tasks import run_on_ray
+from ganomaly.cluster.tasks import MARK, _Mark, run_on_ray
 from ganomaly.errors import EngineError
 from images import textures, write_images
 from shell import ganomaly
@@ -91,8 +91,10 @@ def test_a_machine_without_the_output_folder_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def elsewhere(folder: Path) -> Iterator[Path]:
-        yield folder / "on another machine"
+    def elsewhere(folder: Path) -> Iterator[_Mark]:
+        file = folder / MARK  # of the same name, as where a killed run left it
+        file.write_text("another run")
+        yield _Mark(file, "this run")
 
     monkeypatch.setattr(tasks, "_marked", elsewhere)
     with pytest.raises(EngineError, match=r"is not the same folder on .* as here; let --out be one that all"):

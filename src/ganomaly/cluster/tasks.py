@@ -2,22 +2,24 @@
 
 import os
 import socket
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from ganomaly.cluster.scoring import Workers, choose_workers
 from ganomaly.cluster.session import ray_session
 from ganomaly.errors import EngineError
+from ganomaly.files import remove_file, written_whole
 from ganomaly.workers import call_with_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MARK = ".ganomaly.ray"
 TRIES = 2
 """Of a task whose process dies: it may have been its machine's fault."""
 
@@ -109,11 +111,30 @@ def choose_task_workers(machines: Sequence[dict[str, float]], number: int | None
     return replace(workers, processors=share, threads=threads)
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """A file in a folder, by which other machines see whether they have the same folder."""
+
+    file: Path
+    content: str
+
+    def is_here(self) -> bool:
+        try:
+            return self.file.read_text() == self.content
+        except (OSError, UnicodeDecodeError):
+            return False
+
+
 @contextmanager
-def _marked(folder: Path) -> Iterator[Path]:
-    """A file in a folder while the block runs, by which other machines see that they have the same folder."""
-    with tempfile.NamedTemporaryFile(dir=folder.absolute(), prefix=".ganomaly-") as file:
-        yield Path(file.name)
+def _marked(folder: Path) -> Iterator[_Mark]:
+    """Mark a folder while the block runs; what a killed run left is written over."""
+    mark = _Mark(folder.absolute() / MARK, uuid4().hex)
+    try:
+        with written_whole(mark.file) as part:
+            part.write_text(mark.content)
+        yield mark
+    finally:
+        remove_file(mark.file)
 
 
 def _result(ray: Any, reference: Any, out: Path) -> Any:
@@ -137,12 +158,12 @@ class _DiedError(Exception):
 
 
 def _run(
-    function: Callable[[Item], Result], item: Item, threads: int, folder: Path, mark: Path
+    function: Callable[[Item], Result], item: Item, threads: int, folder: Path, mark: _Mark
 ) -> tuple[Result | None, str | None]:
     """In a worker: the result, or else the name of a machine that does not have the output folder."""
     os.environ["GANOMALY_PROCESSORS"] = str(threads)
     with suppress(OSError):  # on another machine, where paths are absolute or in a store
         os.chdir(folder)
-    if not mark.exists():
+    if not mark.is_here():
         return None, socket.gethostname()
     return call_with_threads(function, threads, item), None
