@@ -107,6 +107,7 @@ def choose_task_workers(machines: Sequence[dict[str, float]], number: int | None
     # a worker fits where a machine has its processors
     while threads > 1 and sum(int(machine.get("CPU", 0) // threads) for machine in machines) < workers.number:
         threads -= 1
+    # whole processors, where workers of Ray Data have halves: no task of Ray's own is waited for here
     share = min(threads, total["CPU"] / workers.number)
     return replace(workers, processors=share, threads=threads)
 
