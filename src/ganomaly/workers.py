@@ -54,7 +54,8 @@ def run_tasks(
     (int, result)
         As `run_in_processes`.
     """
-    if jobs == 1:
+    jobs = min(jobs, len(items))  # so that few tasks have all processors
+    if jobs <= 1:
         for position, item in enumerate(items):
             yield position, function(item)
         return
