@@ -1,0 +1,1 @@
+"""The detector by the conventions of other libraries: `ganomaly.adapters.pyod`, `ganomaly.adapters.anomalib`."""
