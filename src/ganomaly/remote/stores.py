@@ -111,7 +111,7 @@ def _hub() -> Any:
     with package_needed("hf://", "remote"):
         from huggingface_hub import HfFileSystem
 
-    return HfFileSystem()
+    return HfFileSystem(endpoint=os.environ.get("HF_ENDPOINT") or None)
 
 
 @cache

@@ -130,16 +130,39 @@ def list_files(folder: RemoteFile) -> list[StoredFile]:
     fs = arrow_stores()
 
     def attempt() -> list[StoredFile]:
+        by_fsspec = fsspec_store_of(folder)
+        if by_fsspec is not None:
+            return _found_by_fsspec(folder, *by_fsspec)
         store, path = store_of(folder)
         found = store.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
         files = []
         for entry in found:
             name = entry.path[len(path) :].strip("/")
-            if entry.type == fs.FileType.File and not any(part.startswith(".") for part in name.split("/")):
+            if entry.type == fs.FileType.File and not _is_hidden(name):
                 files.append(_stored(folder / name, name, entry))
         return files
 
     return sorted(retried(f"list {folder}", attempt), key=lambda stored: stored.name)
+
+
+def _found_by_fsspec(folder: RemoteFile, store: Any, path: str) -> list[StoredFile]:
+    try:
+        found = store.find(path, detail=True, refresh=True)
+    except FileNotFoundError:
+        return []
+    # the store's own paths may say more, as the revision of a hub
+    names = {
+        name[len(path) :].strip("/"): entry for name, entry in found.items() if name.startswith(f"{path}/")
+    }
+    return [
+        StoredFile(folder / name, name, int(entry["size"] or 0), 0)
+        for name, entry in names.items()
+        if entry["type"] == "file" and not _is_hidden(name)
+    ]
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def download(file: RemoteFile, target: Path) -> None:

@@ -144,12 +144,18 @@ def images_below(folder: RemoteFile) -> tuple[list[StoredFile], list[RemoteFile]
         )
     found = list_files(folder)
     if not found:
-        raise UsageError(f"{folder} does not exist, or nothing is in it; check the path")
+        raise _nothing_at(folder)
     suffixes = image_suffixes()
     images = [stored for stored in found if _suffix(stored.name) in suffixes]
     parquet = [stored.file for stored in found if _suffix(stored.name) == ".parquet"]
     images.sort(key=lambda stored: _natural_key(stored.name))
     return images, sorted(parquet, key=lambda file: _natural_key(file.path))
+
+
+def _nothing_at(source: RemoteFile) -> UsageError:
+    # a hub does not say whether there is something that the token may not see
+    remedy = "path, and the token in HF_TOKEN" if source.scheme == "hf" else "path"
+    return UsageError(f"{source} does not exist, or nothing is in it; check the {remedy}")
 
 
 def copied_images(source: RemoteFile, split: str, open_local: Callable[[Path], ImageDataset]) -> ImageDataset:
@@ -183,7 +189,7 @@ def copied_images(source: RemoteFile, split: str, open_local: Callable[[Path], I
         try:
             download(source, root)
         except FileNotFoundError:
-            raise UsageError(f"{source} does not exist, or nothing is in it; check the path") from None
+            raise _nothing_at(source) from None
     with named_as(root, source):
         return _CopiedImages(open_local(root), root, source, copy)
 
