@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from ganomaly.audit import MAX_MASKED, PaintedImages, audit_model, plan_audit
-from ganomaly.audit.datasets import moved_mask
+from ganomaly.audit.datasets import Painting, moved_mask
+from ganomaly.audit.inpainting import painted_region
 from ganomaly.data import Subset, open_test_images
 from ganomaly.data.sources.dataset import JoinedImages
 from ganomaly.metrics import audit_metrics
@@ -272,3 +274,23 @@ def test_parts_and_joined_datasets_have_the_images_without_defects_too(tmp_path)
         assert [image is not None for image in opened] == recorded
         with opened[recorded.index(True)] as image:
             assert (image.decode()[..., 0] == textures(1, seed=5)[0]).all()
+
+
+def test_images_of_physical_values_are_painted_as_the_pixels_they_are_mapped_to(tmp_path):
+    """As those of DICOM and floating-point TIFF, which have no pixels of their own."""
+    values = np.linspace(0, 100, 32 * 32, dtype=np.float32).reshape(32, 32)
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[8:12, 20:26] = 255
+    for folder in ("test/good", "test/crack", "ground_truth/crack"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("test/good", "test/crack"):
+        tifffile.imwrite(tmp_path / folder / "0.tiff", values)
+    Image.fromarray(mask).save(tmp_path / "ground_truth" / "crack" / "0_mask.png")
+    images = open_test_images(tmp_path)
+    cracked = next(index for index, record in enumerate(images.records) if record.is_anomalous)
+    painted = PaintedImages(images, [Painting(cracked, cracked)]).read(0, value_range=(0.0, 100.0))
+    original = images.read(cracked, value_range=(0.0, 100.0))
+    assert painted.dtype == original.dtype == np.uint16
+    assert (painted != original).any()
+    outside = ~painted_region(mask != 0)
+    np.testing.assert_array_equal(painted[outside], original[outside])

@@ -223,3 +223,18 @@ def test_a_card_says_nothing_of_the_machine_and_a_name_cannot_be_markup(detector
     assert provenance["machine"] not in card
     assert provenance["data_fingerprint"] not in card
     assert "# \\<b\\>x" in card
+
+
+def test_a_name_that_may_be_a_new_folder_is_asked_about_and_sent_nowhere(
+    hub, model_path, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "published").mkdir()
+    done = ganomaly("push", model_path, "published/part")
+    assert done.returncode == 2
+    assert "write ./published/part for the folder" in done.stderr
+    assert not hub.requests
+    assert ganomaly("push", model_path, "published/parts/nut").returncode == 0  # no name of a repository
+    assert ganomaly("push", model_path, "./published/part").returncode == 0
+    assert ganomaly("push", model_path, "published/part").returncode == 0  # there now
+    assert not hub.requests

@@ -12,6 +12,7 @@ from ganomaly.audit.inpainting import paint_out
 from ganomaly.config import SEED
 from ganomaly.data import ImageDataset, ImageRecord, Pixels
 from ganomaly.data.readers.encoded_image import EncodedImage
+from ganomaly.data.readers.physical_values import ValueRange
 from ganomaly.errors import ImageError
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ class _PaintedImage(EncodedImage):
 
     def decode(self, smallest_side: int | None = None) -> Pixels:
         # painted at the size it is decoded at, so that nothing but the painted area differs from the original
-        pixels = self._image.decode(smallest_side)
+        return self.decode_in(None, smallest_side)
+
+    def decode_in(self, value_range: ValueRange | None, smallest_side: int | None = None) -> Pixels:
+        # physical values are painted as the pixels that the model maps them to
+        pixels = self._image.decode_in(value_range, smallest_side)
         return paint_out(pixels, _shrunk(self._mask, *pixels.shape[:2]), seed=self._seed)
 
 

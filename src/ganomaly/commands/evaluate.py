@@ -11,7 +11,7 @@ from ganomaly.audit import AuditedImages
 from ganomaly.audit.pairs import report_pairs
 from ganomaly.commands.audit import audit as audit_model
 from ganomaly.commands.console import Console
-from ganomaly.commands.reporting import list_failures, report_builder
+from ganomaly.commands.reporting import list_failures, report_builder, tell_of_data
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images, with_ignored_regions
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.evaluation import evaluate_model
@@ -45,7 +45,10 @@ def evaluate(
     if ignore is not None and audit:
         raise UsageError("--audit paints defects out of whole images; leave out --ignore or --audit")
     model = load_predictor(model_path)
-    dataset = _opened(console, data, ignore)
+    dataset = open_test_images(data)
+    if ignore is not None:
+        dataset = with_ignored_regions(dataset, ignore)
+    tell_of_data(console, model, dataset)
     builder = (
         None if report is None else report_builder(model, f"{model_path.name} on {dataset.name}", notice)
     )
@@ -118,15 +121,6 @@ def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Ta
     for kind, figures in sorted(evaluation.per_kind.items()):
         table.add_row(f"image AUROC, {kind}", text(figures.image_auroc), str(figures.n))
     return table
-
-
-def _opened(console: Console, data: str, ignore: Path | None) -> ImageDataset:
-    dataset = open_test_images(data)
-    if ignore is None:
-        return dataset
-    regions = with_ignored_regions(dataset, ignore)
-    console.say(regions.describe())
-    return regions
 
 
 def _write_json(path: Location, evaluation: Evaluation, audited: AuditedImages | None) -> None:

@@ -5,6 +5,8 @@ from itertools import islice
 from typing import Any
 
 from ganomaly.commands.console import Console
+from ganomaly.data import ImageDataset, ImagesWithIgnoredRegions
+from ganomaly.data.sources.dataset import left_out_in_words
 from ganomaly.outputs.report import ReportBuilder
 from ganomaly.prediction import Predictor
 
@@ -37,6 +39,20 @@ def model_summary(model: Predictor) -> dict[str, Any]:
         **model.method_options,
         **model.provenance,
     }
+
+
+def tell_of_data(console: Console, model: Predictor, dataset: ImageDataset) -> None:
+    """Say what may not be as the user thinks: files that are left out, masks that the model was not fitted with."""
+    left_out = left_out_in_words(dataset)
+    if left_out is not None:
+        console.warn(left_out)
+    if isinstance(dataset, ImagesWithIgnoredRegions):
+        console.say(dataset.describe())
+        if model.preprocessing.ignored is None and not model.provenance.get("ignored_regions"):
+            console.warn(
+                "the model was not fitted with --ignore as far as its file says: normal images with a region that "
+                "is ignored may get other scores than those it was calibrated with; fit it with masks too"
+            )
 
 
 def list_failures(console: Console, failures: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ganomaly.calibration import ProductCalibration
 from ganomaly.commands.console import Console
-from ganomaly.commands.reporting import list_failures, report_builder
+from ganomaly.commands.reporting import list_failures, report_builder, tell_of_data
 from ganomaly.config import MapFormat
 from ganomaly.data import ImageDataset, open_images, with_ignored_regions
 from ganomaly.errors import UsageError
@@ -38,8 +38,8 @@ def score(
     details = maps is not None or report is not None
     dataset = open_images(images, keep_content=details)
     if ignore is not None:
-        dataset = regions = with_ignored_regions(dataset, ignore)
-        console.say(regions.describe())
+        dataset = with_ignored_regions(dataset, ignore)
+    tell_of_data(console, model, dataset)
     map_folder = None if maps is None else _map_folder(maps, model, map_format, images, dataset)
     builder = None if report is None else report_builder(model, f"{len(dataset)} images, {model_path.name}")
     failures: dict[str, str] = {}
@@ -77,7 +77,6 @@ def score(
         console.warn(
             "every image is anomalous; if you did not expect that, check that the images are of the same kind, size "
             "and colours as the training images"
-            + ("" if ignore is None else ", and that the model was fitted with --ignore too")
         )
     list_failures(console, failures)
     return not failures

@@ -20,7 +20,8 @@ MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README
 def is_local(repository: str | Path) -> bool:
     """Whether a folder is meant: a `Path`, an existing folder, or a text that begins as a path does."""
     text = os.fspath(repository)
-    return isinstance(repository, Path) or text.startswith((".", "/", "~")) or Path(text).is_dir()
+    is_path = text.startswith((".", "/", "~")) or text.count("/") > 1  # a repository is ORG/NAME
+    return isinstance(repository, Path) or is_path or Path(text).is_dir()
 
 
 def push_model(
@@ -52,13 +53,15 @@ def push_model(
     Raises
     ------
     UsageError
-        If there is no such model, or `huggingface_hub` is not installed.
+        If there is no such model, `huggingface_hub` is not installed, or `published/part` may be a repository or a
+        folder, because the folder `published` is here.
     ModelFileError
         If it is no model, or damaged.
     OutputError
         If the hub refuses it or cannot be reached, or the folder cannot be written.
     """
     path = Path(path)
+    _check_is_clear(repository)
     model = load_model(path)  # an exported graph is not pushed: whoever pulls it could not check it
     description = {key: value for key, value in describe_model(path).items() if key != "file"}
     texts = {
@@ -133,6 +136,17 @@ def pretrained_file(repository: str | Path, *, revision: str | None = None) -> P
             f"the model {repository}{at} cannot be had from the hub ({_first_line(error)}); check the name, the "
             "connection and the token, or name a local folder"
         ) from error
+
+
+def _check_is_clear(repository: str | Path) -> None:
+    """Raise `UsageError` if a repository's name may be meant as a new folder: nothing is sent out by mistake."""
+    text = os.fspath(repository)
+    organisation, _, name = text.partition("/")
+    if not is_local(repository) and name and Path(organisation).is_dir():
+        raise UsageError(
+            f"{text} may be a repository of the hub, or a new folder in the folder {organisation} that is here; "
+            f"write ./{text} for the folder, or start elsewhere for the hub"
+        )
 
 
 def _write_folder(path: Path, folder: Path, texts: Mapping[str, str]) -> str:

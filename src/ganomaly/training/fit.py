@@ -26,6 +26,7 @@ from ganomaly.data import (
 )
 from ganomaly.data.fingerprint import has_fingerprint, without_times
 from ganomaly.data.products import product_indices
+from ganomaly.data.sources.dataset import left_out_in_words
 from ganomaly.devices import choose_device, choose_precision, precision_warning
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method
@@ -122,6 +123,8 @@ def fit_model(
     if shortfall is not None:
         observer.warn(shortfall)
     provenance = _provenance(plan, trained, options, n_calibration=len(calibration.scores))
+    if regions is not None:
+        provenance["ignored_regions"] = True
     if place is not None:
         provenance["devices"] = place.number
     model = Model(method, plan.method.preset_name, preprocessing, calibration, provenance, map_calibration)
@@ -180,6 +183,9 @@ def _train(
     own = own or loader.fingerprint(fingerprint)
     ranks.check_same({"images": without_times(own)})
     observer.say(plan.describe(loader, preprocessing))
+    left_out = left_out_in_words(dataset)
+    if left_out is not None:
+        observer.say(f"Note: {left_out}")
     if regions is not None:
         observer.say(regions.describe())
     slow = precision_warning(plan.training.precision, device)

@@ -31,6 +31,7 @@ from ganomaly.data.readers.encoded_image import (
 )
 from ganomaly.data.readers.registry import register_reader
 from ganomaly.errors import ImageError
+from images import textures, write_images
 
 HEIGHT, WIDTH = 20, 30
 RNG = np.random.default_rng(0)
@@ -514,3 +515,10 @@ def test_an_image_of_more_bytes_than_are_decoded_is_refused() -> None:
         ImageError, match=r"13000×13000 px with 3 channels of 16 bits are 1014 MB.*at most 537"
     ):
         ImageHeader(13_000, 13_000, 3, 16).checked()
+
+
+def test_what_a_decoder_says_of_its_own_code_is_not_repeated(tmp_path):
+    path = write_images(tmp_path / "images", textures(1), suffix=".bmp") / "000.bmp"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"^000\.bmp is truncated or damaged$"):
+        decode_image(path)

@@ -210,3 +210,18 @@ def test_masks_in_memory_must_fit_the_images():
         with_ignored_regions(images, np.ones((3, 8, 8), dtype=np.bool_))
     with pytest.raises(UsageError, match="ignores nothing"):
         with_ignored_regions(images, np.zeros((8, 8), dtype=np.bool_))
+
+
+def test_a_mask_that_the_model_was_not_fitted_with_is_noted(model_path, normal_folder, tmp_path):
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[:8, :8] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    (normal_folder / "other.gif").write_bytes(b"GIF89a")
+    arguments = ("score", model_path, normal_folder, "--out", tmp_path / "out.csv")
+    masked = ganomaly(*arguments, "--ignore", tmp_path / "mask.png")
+    assert masked.returncode == 0, masked.stderr
+    assert masked.stderr.count("the model was not fitted with --ignore") == 1
+    whole = ganomaly(*arguments)
+    assert "--ignore" not in whole.stderr
+    assert whole.stderr.count("files left out") == 1
+    assert ".gif (1)" in whole.stderr

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganomaly.data import ImageDataset, open_images, open_test_images, open_training_images
+from ganomaly.data.sources.dataset import left_out_in_words
 from ganomaly.errors import DataError, ImageError, UsageError
+from images import textures, write_images
 
 
 def write(path: Path, level: int = 100, size: tuple[int, int] = (12, 10)) -> Path:
@@ -320,3 +322,32 @@ def test_data_come_without_torch() -> None:
     script = "import sys, ganomaly.data; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
+
+
+@pytest.mark.parametrize("line", ["s3://", "no such folder", "a\0b"])
+def test_a_bad_line_of_a_list_is_named(tmp_path, line):
+    write_images(tmp_path / "images", textures(2))
+    (tmp_path / "list.txt").write_text(f"images/000.png\n\n{line}\n")
+    with pytest.raises(UsageError, match=r"^line 3 of .*list\.txt"):
+        open_images(tmp_path / "list.txt")
+
+
+def test_a_missing_image_of_a_list_costs_its_row(tmp_path):
+    write_images(tmp_path / "images", textures(1))
+    (tmp_path / "list.txt").write_text("images/000.png\nimages/none.png\n")
+    images = open_images(tmp_path / "list.txt")
+    images.read(0)
+    with pytest.raises(ImageError, match="does not exist"):
+        images.read(1)
+
+
+def test_files_that_are_no_images_are_counted_by_their_ending(labelled_folder):
+    for name in ("train/good/a.gif", "train/good/b.GIF", "train/good/notes", "test/blob/c.gif"):
+        (labelled_folder / name).write_bytes(b"GIF89a")
+    training = open_training_images(labelled_folder)
+    assert training.left_out == {".gif": 2, "": 1}
+    assert left_out_in_words(training).endswith(": .gif (2), without one (1)")
+    assert open_test_images(labelled_folder).left_out == {".gif": 1}
+    everything = open_images([labelled_folder / "train", labelled_folder / "test"])
+    assert everything.left_out == {".gif": 3, "": 1}
+    assert left_out_in_words(open_images(labelled_folder / "train" / "good" / "000.png")) is None

@@ -204,7 +204,8 @@ def _errors_in_words(name: str) -> Iterator[None]:
         ) from None
     except Exception as error:
         # decoders raise anything on damaged bytes: SyntaxError, struct.error, IndexError …
-        raise ImageError(f"{name} is truncated or damaged ({_in_one_line(error)})") from error
+        # their words are about their own code, and say nothing to who sees the image
+        raise ImageError(f"{name} is truncated or damaged") from error
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -200,8 +200,8 @@ def _nothing_quoted(remedy: str = "") -> Iterator[None]:
         if error.name != "pydicom":
             raise ImageError(f"cannot be decoded ({type(error).__name__}){remedy}") from None
         raise ImageError("is a DICOM file, which pydicom reads; pip install 'ganomaly[dicom]'") from None
-    except Exception as error:  # pydicom and its decoders raise anything on damaged bytes
-        raise ImageError(f"is truncated or damaged ({type(error).__name__}){remedy}") from None
+    except Exception:  # pydicom and its decoders raise anything on damaged bytes
+        raise ImageError(f"is truncated or damaged{remedy}") from None
     finally:
         _SILENCE.active = False
 

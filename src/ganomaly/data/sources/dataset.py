@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, TypeVar, overload
 
 import numpy as np
@@ -17,6 +19,8 @@ from ganomaly.data.readers.encoded_image import EncodedImage, Pixels
 from ganomaly.data.readers.physical_values import ValueRange
 
 Item = TypeVar("Item")
+
+_MOST_ENDINGS = 6  # that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,13 @@ class ImageDataset(ABC):
         What messages call the dataset.
     records : sequence of ImageRecord
         One for each image, in order; it may be a lazy sequence.
+    left_out : mapping of str to int
+        Number of files beside the images that are none by their ending, such as `.gif`, by that.
     """
 
     name: str
     records: Sequence[ImageRecord]
+    left_out: Mapping[str, int] = MappingProxyType({})
 
     def __len__(self) -> int:
         """Number of images, broken ones included."""
@@ -183,6 +190,16 @@ class ImageDataset(ABC):
         return None
 
 
+def left_out_in_words(dataset: ImageDataset) -> str | None:
+    """Which files of a dataset's folders are no images by their ending, in one sentence; None if there are none."""
+    if not dataset.left_out:
+        return None
+    counts = sorted(dataset.left_out.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{ending or 'without one'} ({count})" for ending, count in counts[:_MOST_ENDINGS])
+    more = ", and others" if len(counts) > _MOST_ENDINGS else ""
+    return f"files left out, since their ending is not that of an image that is read: {named}{more}"
+
+
 class LazySequence(Sequence[Item], Generic[Item]):
     """A sequence whose items are made on access.
 
@@ -221,6 +238,7 @@ class DerivedImages(ImageDataset):
 
     def __init__(self, parts: Sequence[ImageDataset]) -> None:
         self._parts = parts
+        self.left_out = sum((Counter(part.left_out) for part in parts), Counter[str]())
 
     @abstractmethod
     def _located(self, index: int) -> tuple[ImageDataset, int]:

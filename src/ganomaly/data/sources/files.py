@@ -1,10 +1,11 @@
 """Images in files, most of them in files of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import xxhash
@@ -58,10 +59,14 @@ class ImageFiles(ImageDataset):
         In order. The images of a file that holds several are called `scan.dcm#1`, `scan.dcm#2` …, without a mask.
     name : str
         What messages call the dataset.
+    left_out : mapping of str to int
+        Other files of the folder, as in `ImageDataset`.
     """
 
-    def __init__(self, files: Sequence[ImageFile], name: str) -> None:
-        self.name = name
+    def __init__(
+        self, files: Sequence[ImageFile], name: str, left_out: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        self.name, self.left_out = name, left_out
         files = self._files = [image for file in files for image in _images_in(file)]
         self._digests: dict[Path, bytes] = {}  # of files that hold several images: each is hashed once
         self.records = [

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -27,13 +28,18 @@ class FolderContent:
         Files whose endings are those of images, and DICOM files without an ending.
     parquet : list of Path
         Parquet files.
-    others : int
-        Number of other files.
+    left_out : Counter of str
+        Number of other files by their ending, such as `.gif`.
     """
 
     images: list[Path]
     parquet: list[Path]
-    others: int
+    left_out: Counter[str]
+
+    @property
+    def others(self) -> int:
+        """Number of other files."""
+        return self.left_out.total()
 
 
 def list_folder(folder: Path) -> FolderContent:
@@ -46,7 +52,8 @@ def list_folder(folder: Path) -> FolderContent:
     UsageError
         If a folder cannot be listed.
     """
-    images, parquet, others = [], [], 0
+    images, parquet = [], []
+    left_out: Counter[str] = Counter()
     visited = {folder.resolve()}
     for parent, subfolders, names in os.walk(folder, followlinks=True, onerror=_raise_usage_error):
         to_visit = []
@@ -66,8 +73,8 @@ def list_folder(folder: Path) -> FolderContent:
             elif suffix == ".parquet":
                 parquet.append(Path(parent, name))
             else:
-                others += 1
-    return FolderContent(_in_natural_order(images), _in_natural_order(parquet), others)
+                left_out[suffix] += 1
+    return FolderContent(_in_natural_order(images), _in_natural_order(parquet), left_out)
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ In a folder with a subfolder for each kind, one of them must be named as in `NOR
 folders called `ground_truth` are not images.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -252,20 +253,24 @@ def _training_folder(root: Path) -> ImageDataset:
     normal = [kind for kind in kinds if _is_normal(kind.name)]
     others = [kind.name for kind in kinds if kind not in normal]
     if normal and (others or base != root):
+        contents = {kind: list_folder(kind) for kind in normal}
         files = [
             ImageFile(path, _label(path, root), kind.name, is_anomalous=False)
-            for kind in normal
-            for path in list_folder(kind).images
+            for kind, content in contents.items()
+            for path in content.images
         ]
         if not files:
-            raise _nothing_in(normal[0], list_folder(normal[0]))
+            raise _nothing_in(normal[0], contents[normal[0]])
         name = " and ".join(str(kind) for kind in normal)
-        return ImageFiles(files, f"{name} (without {', '.join(others)})" if others else name)
+        name = f"{name} (without {', '.join(others)})" if others else name
+        return ImageFiles(files, name, _left_out(contents.values()))
     _check_is_one_dataset(root, kinds)
     content = list_folder(base)
     if content.images:
         _check_all_may_be_normal(root, {path.parent for path in content.images})
-        return ImageFiles([ImageFile(path, _label(path, root)) for path in content.images], str(base))
+        return ImageFiles(
+            [ImageFile(path, _label(path, root)) for path in content.images], str(base), content.left_out
+        )
     return _normal_rows(_parquet_of_split(root, content, "train"))
 
 
@@ -277,6 +282,7 @@ def _test_folder(root: Path) -> ImageDataset:
     if any(_is_normal(kind.name) for kind in kinds) or (
         kinds and base != root and masks == root / MASK_FOLDER
     ):
+        contents = {kind: list_folder(kind) for kind in kinds}
         files = [
             ImageFile(
                 path,
@@ -288,11 +294,11 @@ def _test_folder(root: Path) -> ImageDataset:
                 if masks is None or _is_normal(kind.name)
                 else _without(path, kind, masks),
             )
-            for kind in kinds
-            for path in list_folder(kind).images
+            for kind, content in contents.items()
+            for path in content.images
         ]
         if files:
-            return ImageFiles(files, str(base))
+            return ImageFiles(files, str(base), _left_out(contents.values()))
     _check_is_one_dataset(root, kinds)
     content = list_folder(base)
     if content.images:
@@ -303,8 +309,19 @@ def _test_folder(root: Path) -> ImageDataset:
 def _whole_folder(root: Path) -> ImageDataset:
     content = list_folder(root)
     if content.images:
-        return ImageFiles([ImageFile(path, _label(path, root)) for path in content.images], str(root))
+        return ImageFiles(
+            [ImageFile(path, _label(path, root)) for path in content.images], str(root), content.left_out
+        )
     return _parquet_of_split(root, content, "")
+
+
+def _images_of(content: FolderContent, root: Path, name: str) -> ImageFiles:
+    files = [ImageFile(path, _label(path, root)) for path in content.images]
+    return ImageFiles(files, name, content.left_out)
+
+
+def _left_out(contents: Iterable[FolderContent]) -> Counter[str]:
+    return sum((content.left_out for content in contents), Counter[str]())
 
 
 def _is_normal(name: str) -> bool:

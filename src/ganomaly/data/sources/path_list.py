@@ -1,6 +1,9 @@
 """A text file that names images."""
 
-from ganomaly.errors import DataError, UsageError
+from pathlib import Path
+
+from ganomaly.data.readers.registry import image_suffixes
+from ganomaly.errors import DataError, UsageError, printable
 from ganomaly.remote import Location, is_remote, local_copy, location
 
 PATH_LIST = ".txt"
@@ -13,7 +16,8 @@ def read_path_list(source: Location) -> list[Location]:
     Raises
     ------
     UsageError
-        If there is no such file, or it is no text.
+        If there is no such file, it is no text, or a line names no image and nothing that exists; the message says
+        which line.
     DataError
         If it is empty.
     """
@@ -24,7 +28,28 @@ def read_path_list(source: Location) -> list[Location]:
         raise UsageError(f"{source} does not exist; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{source} cannot be read as text ({error}); write one path in each line") from None
-    paths = [location(line) if is_remote(line) else source.parent / line for line in lines if line]
+    paths = [_path(line, number, source) for number, line in enumerate(lines, start=1) if line]
     if not paths:
         raise DataError(f"no images: {source} is empty; write one path in each line")
     return paths
+
+
+def _path(line: str, number: int, source: Location) -> Location:
+    """What a line names; an image that is missing costs its row later, so only other names are looked up."""
+    try:
+        path = location(line) if is_remote(line) else source.parent / line
+    except UsageError as error:
+        raise UsageError(f"line {number} of {source}: {error}") from None
+    if isinstance(path, Path) and path.suffix.lower() not in image_suffixes() and not _exists(path):
+        raise UsageError(
+            f"line {number} of {source} names {printable(line[:200])!r}, which does not exist and is no image by its "
+            "name; write one path in each line"
+        )
+    return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no disk can have
+        return False
