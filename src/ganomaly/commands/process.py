@@ -15,9 +15,7 @@ from ganomaly.errors import GANomalyError, package_needed, printable
 
 UNREADABLE_IMAGES = 3
 INTERRUPTED = 130  # what shells expect
-SPINS = (
-    "20000"  # rounds of waiting, a twentieth of a millisecond, before a thread sleeps; the default is 300,000
-)
+SPINS = "2000"  # rounds of waiting, some microseconds, before a thread sleeps; the default is 300,000
 AFTER_INTERRUPTION = {
     "benchmark": "finished rows are saved; the same command resumes with the next",
     "score": "no table or report was written; maps already written stay",
