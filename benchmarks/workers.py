@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 Answer = Mapping[str, Any]
-SPINS = "2000"  # as the commands of the package set it, for all alike; waiting for long is no system's own work
+SPINS = (
+    "2000"  # as the commands of the package set it, for all alike; waiting for long is no system's own work
+)
 
 
 class WorkerError(RuntimeError):
