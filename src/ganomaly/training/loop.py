@@ -234,6 +234,7 @@ class _Run:
         self.first_step = state.step
         self.seconds_before = state.seconds
         self.started = self.last_saved = time.perf_counter()
+        self.first_step_ended: float | None = None
         self.waited_before = images.wait_seconds
 
     def finish(self, *, fit_statistics: bool = True) -> None:
@@ -375,8 +376,12 @@ class _Run:
             raise TrainingError(f"training has collapsed by step {self.state.step}: {collapse}")
 
     def _report(self, epoch: int) -> None:
-        elapsed = time.perf_counter() - self.started
+        now = time.perf_counter()
+        elapsed = now - self.started
         done_here = self.state.step - self.first_step
+        # the first step also waits for kernels to be chosen and memory to be had, and says nothing of the others
+        self.first_step_ended = self.first_step_ended or now
+        step_seconds = (now - self.first_step_ended) / (done_here - 1) if done_here > 1 else elapsed
         self.on_progress(
             TrainingProgress(
                 step=self.state.step,
@@ -386,7 +391,7 @@ class _Run:
                 losses=self.losses,
                 losses_step=self.losses_step,
                 images_per_second=done_here * self.batch_size / elapsed,
-                seconds_left=elapsed / done_here * (self.steps - self.state.step),
+                seconds_left=step_seconds * (self.steps - self.state.step),
             )
         )
 
