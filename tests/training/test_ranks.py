@@ -49,9 +49,11 @@ def test_two_processes_train_the_weights_and_scores_of_one(preset, together):
     trained = [parameter for parameter, value in alone.method.named_parameters() if value.requires_grad]
     for parameter in trained:
         assert torch.equal(first[parameter], second[parameter]), parameter
-        # Adam makes a whole step of a gradient that is rounding alone, so single weights may differ by more
+        # Adam makes a whole step of a gradient that is rounding alone, so single weights may differ by more; biases
+        # begin at 0, and are small after a few steps
         difference = (first[parameter] - expected[parameter]).norm()
-        assert difference <= 1e-3 * expected[parameter].norm(), parameter
+        bound = 1e-3 * expected[parameter].norm() + 1e-5 * expected[parameter].numel() ** 0.5
+        assert difference <= bound, parameter
     statistics = [key for key in expected if key.endswith(("running_mean", "running_var"))]
     for key in statistics:
         torch.testing.assert_close(first[key], expected[key], rtol=1e-3, atol=1e-5)
