@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ganomaly.commands.process import SPINS
 from machine import describe_load, describe_machine
 from own_systems import FILES, noise
-from workers import SPINS, Worker
+from workers import Worker
 
 HERE = Path(__file__).parent
 BUSY = "while True: pass"

@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ganomaly.commands.process import SPINS
 from machine import describe_load, describe_machine
 from own_systems import FILES
 from peer_environment import peer_interpreter
-from workers import SPINS, Worker, WorkerError
+from workers import Worker, WorkerError
 
 HERE = Path(__file__).parent
 PRESETS = ("features", "patches", "paper")
@@ -95,7 +96,9 @@ def workers(folder: Path, arguments: argparse.Namespace) -> Iterator[list[Worker
             for runtime, file in FILES.items():
                 options = ("--model", str(folder / preset / file), "--channels", str(arguments.channels))
                 started.append(
-                    Worker(f"{preset}, {runtime}", sys.executable, HERE / "own_systems.py", *options)
+                    Worker(
+                        f"{preset}, {runtime}", sys.executable, HERE / "own_systems.py", *options, spins=SPINS
+                    )
                 )
         if arguments.peers:
             interpreter = peer_interpreter(arguments.environment)
@@ -104,7 +107,13 @@ def workers(folder: Path, arguments: argparse.Namespace) -> Iterator[list[Worker
                     continue
                 peer = (name, "--runtime", runtime, "--training-images", str(arguments.images))
                 started.append(
-                    Worker(f"anomalib {name}, {runtime}", interpreter, HERE / "anomalib_systems.py", *peer)
+                    Worker(
+                        f"anomalib {name}, {runtime}",
+                        interpreter,
+                        HERE / "anomalib_systems.py",
+                        *peer,
+                        spins=SPINS,
+                    )
                 )
         yield started
     finally:

@@ -7,14 +7,16 @@ one ends when the model is there, with its statistics and calibration. 1 is righ
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.progress import Progress
 
 from ganomaly.config import FitOptions
 from ganomaly.data import open_images
+from ganomaly.prediction.model import Model
 from ganomaly.training.fit import fit_model
 from ganomaly.training.observers import SilentObserver, TrainingProgress
 
@@ -46,19 +48,24 @@ def report(name: str, predicted: Predictions, actual: float) -> None:
     print(f"{name:<18} {actual:7.1f} s   predicted over actual at {ratios}", flush=True)
 
 
-def measure_fit(folder: Path, preset: str, epochs: int | None) -> object:
+def measure_fit(folder: Path, preset: str, epochs: int | None) -> Model:
     observer = Predictions()
     result = fit_model(folder, FitOptions.checked(preset=preset, epochs=epochs), observer=observer)
     report(f"fit {preset}", observer, time.perf_counter() - observer.first)
     return result.model
 
 
-def measure_score(predict: Callable[[], object], n_images: int) -> None:
+def measure_score(predict: Callable[[], Iterable[object]], n_images: int) -> None:
+    """With the bar of `score`: Rich's own estimate, from the pace of the last half minute."""
     observer = Predictions()
+    bar = Progress()
+    task = bar.add_task("score", total=n_images)
     started = time.perf_counter()
-    for done, _ in enumerate(predict(), start=1):  # type: ignore[arg-type]
-        elapsed = time.perf_counter() - started
-        observer.note(done / n_images, elapsed / done * n_images)  # by the mean, as a bar does at first
+    for done, _ in enumerate(predict(), start=1):
+        bar.update(task, completed=done)
+        left = bar.tasks[0].time_remaining
+        if left is not None:
+            observer.note(done / n_images, time.perf_counter() - started + left)
     report("score", observer, time.perf_counter() - started)
 
 
@@ -76,10 +83,8 @@ def main() -> None:
         for number in range(arguments.images):
             pixels = np.clip(rng.normal(120, 30, size), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{number:05}.png")
-        model = None
-        for preset in arguments.presets:
-            model = measure_fit(folder, preset, arguments.epochs)
-        measure_score(lambda: model.predict(open_images(folder), details=True), arguments.images)  # type: ignore[attr-defined]
+        models = [measure_fit(folder, preset, arguments.epochs) for preset in arguments.presets]
+        measure_score(lambda: models[-1].predict(open_images(folder), details=True), arguments.images)
 
 
 if __name__ == "__main__":

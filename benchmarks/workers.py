@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 Answer = Mapping[str, Any]
-SPINS = (
-    "2000"  # as the commands of the package set it, for all alike; waiting for long is no system's own work
-)
 
 
 class WorkerError(RuntimeError):
@@ -34,12 +31,12 @@ class Worker:
         A Python and a script that calls `answer_requests`.
     *arguments : str
         Of the script.
-    spins : str, optional
+    spins : str or None
         Rounds for which threads of GNU's OpenMP wait before they sleep; None leaves the environment as it is.
     """
 
     def __init__(
-        self, name: str, interpreter: str | Path, script: Path, *arguments: str, spins: str | None = SPINS
+        self, name: str, interpreter: str | Path, script: Path, *arguments: str, spins: str | None
     ) -> None:
         self.name = name
         self.process = subprocess.Popen(

@@ -3,15 +3,15 @@
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
 
 from ganomaly import GANomalyDetector, ModelFileError, UsageError
 from ganomaly.hub import model_card, push_model
+from hub_answers import answer, hub_at
 from shell import ganomaly
 
 COMMIT = "a" * 40
@@ -29,39 +29,29 @@ class Hub:
 
 def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_: object) -> None:
             pass
-
-        def answer(self, status, body=b"", headers=(), *, json_body=None):
-            content = body if json_body is None else json.dumps(json_body).encode()
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
 
         def do_POST(self):
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             hub.requests.append(f"POST {self.path}")
             hub.token = self.headers.get("Authorization")
             if hub.token == "Bearer hf_wrong":
-                return self.answer(401, json_body={"error": "Invalid username or password."})
+                return answer(self, 401, {"error": "Invalid username or password."})
             if self.path == "/api/repos/create":
                 asked = json.loads(content)
                 name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
                 is_private = asked.get("private") or asked.get("visibility") == "private"
                 hub.files.setdefault(name, {})
                 hub.private[name] = bool(is_private)
-                return self.answer(200, json_body={"url": f"http://{self.headers['Host']}/{name}"})
+                return answer(self, 200, {"url": f"http://{self.headers['Host']}/{name}"})
             repository = "/".join(self.path.split("/")[3:5])
             if "/preupload/" in self.path:
                 files = [
                     {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
                     for file in json.loads(content)["files"]
                 ]
-                return self.answer(200, json_body={"files": files})
+                return answer(self, 200, {"files": files})
             if "/commit/" in self.path:
                 lines = [json.loads(line) for line in content.splitlines()]
                 for line in lines:
@@ -69,16 +59,17 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                         value = line["value"]
                         hub.files[repository][value["path"]] = base64.b64decode(value["content"])
                 url = f"http://{self.headers['Host']}/{repository}/commit/{COMMIT}"
-                return self.answer(
+                return answer(
+                    self,
                     200,
-                    json_body={
+                    {
                         "success": True,
                         "commitOid": COMMIT,
                         "commitUrl": url,
                         "pullRequestUrl": None,
                     },
                 )
-            return self.answer(200, json_body={"errors": [], "warnings": []})  # /api/validate-yaml
+            return answer(self, 200, {"errors": [], "warnings": []})  # /api/validate-yaml
 
         def do_HEAD(self):
             self.do_GET()
@@ -88,12 +79,12 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             organisation, name, _, revision, file = self.path.lstrip("/").split("/", 4)
             files = hub.files.get(f"{organisation}/{name}")
             if files is None:
-                return self.answer(404, headers=[("X-Error-Code", "RepoNotFound")])
+                return answer(self, 404, headers=[("X-Error-Code", "RepoNotFound")])
             if revision not in ("main", "v1", COMMIT):
-                return self.answer(404, headers=[("X-Error-Code", "RevisionNotFound")])
+                return answer(self, 404, headers=[("X-Error-Code", "RevisionNotFound")])
             content = files[file]
             etag = hashlib.sha256(content).hexdigest()
-            return self.answer(200, content, [("ETag", f'"{etag}"'), ("X-Repo-Commit", COMMIT)])
+            return answer(self, 200, content, [("ETag", f'"{etag}"'), ("X-Repo-Commit", COMMIT)])
 
     return Handler
 
@@ -104,15 +95,11 @@ def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
     from huggingface_hub import constants
 
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield hub
-    server.shutdown()
-    server.server_close()
+    with hub_at(handler(hub)) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield hub
 
 
 def test_a_model_comes_back_from_the_hub_as_it_was_pushed(

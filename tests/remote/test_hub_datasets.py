@@ -2,10 +2,8 @@
 
 import csv
 import hashlib
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
@@ -18,6 +16,7 @@ from ganomaly import GANomalyDetector
 from ganomaly.data import open_images, open_training_images
 from ganomaly.errors import ImageError, StoreError, UsageError
 from ganomaly.remote import RemoteFile, list_files, location, stores, transfer
+from hub_answers import answer, hub_at
 from images import SMALL, textures, write_images
 from shell import ganomaly
 
@@ -47,17 +46,6 @@ def handler(hub: DatasetHub) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def answer(self, status, content=b"", headers=()):
-            if not isinstance(content, bytes):
-                content = json.dumps(content).encode()
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
         def do_HEAD(self):
             self.do_GET()
 
@@ -66,7 +54,7 @@ def handler(hub: DatasetHub) -> type[BaseHTTPRequestHandler]:
             if not self.may_read():
                 return
             found = [described(path) for path in asked.get("paths", []) if path in hub.files]
-            self.answer(200, found)
+            answer(self, 200, found)
 
         def do_GET(self):
             if not self.may_read():
@@ -78,40 +66,40 @@ def handler(hub: DatasetHub) -> type[BaseHTTPRequestHandler]:
             elif "/tree/" in path:
                 self.listing(path.partition("/tree/")[2].partition("/")[2], parse_qs(parts.query))
             else:
-                self.answer(200, {"id": "lab/parts", "sha": COMMIT, "siblings": [], "tags": []})
+                answer(self, 200, {"id": "lab/parts", "sha": COMMIT, "siblings": [], "tags": []})
 
         def may_read(self) -> bool:
             hub.requests.append(f"{self.command} {self.path}")
             hub.tokens.add(self.headers.get("Authorization"))
             if hub.failures > 0:
                 hub.failures -= 1
-                self.answer(500)
+                answer(self, 500)
             elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                self.answer(401, {"error": "Invalid credentials"})
+                answer(self, 401, {"error": "Invalid credentials"})
             elif "/datasets/lab/parts" not in self.path:
-                self.answer(404, headers=[("X-Error-Code", "RepoNotFound")])
+                answer(self, 404, headers=[("X-Error-Code", "RepoNotFound")])
             else:
                 return True
             return False
 
         def content(self, name):
             if name not in hub.files:
-                return self.answer(404, headers=[("X-Error-Code", "EntryNotFound")])
+                return answer(self, 404, headers=[("X-Error-Code", "EntryNotFound")])
             content = hub.files[name]
             etag = ("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             asked = self.headers.get("Range")
             if asked is None:
-                return self.answer(200, content, [etag])
+                return answer(self, 200, content, [etag])
             first, last = asked.removeprefix("bytes=").split("-")
             part = content[int(first) : int(last or len(content)) + 1]
             place = ("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
-            return self.answer(206, part, [etag, place])
+            return answer(self, 206, part, [etag, place])
 
         def listing(self, folder, query):
             prefix = f"{folder}/" if folder else ""
             below = [name for name in hub.files if name.startswith(prefix)]
             if folder and not below:
-                return self.answer(404, headers=[("X-Error-Code", "EntryNotFound")])
+                return answer(self, 404, headers=[("X-Error-Code", "EntryNotFound")])
             folders = {str(parent) for name in below for parent in PurePosixPath(name).parents}
             names = sorted(name for name in {*below, *folders} if name.startswith(prefix) and name != ".")
             if query.get("recursive") != ["true"]:
@@ -124,7 +112,7 @@ def handler(hub: DatasetHub) -> type[BaseHTTPRequestHandler]:
                 )
                 address = f"http://{self.headers['Host']}{urlsplit(self.path).path}?{follow}"
                 headers = [("Link", f'<{address}>; rel="next"')]
-            return self.answer(200, [described(name) for name in names[start : start + PER_PAGE]], headers)
+            return answer(self, 200, [described(name) for name in names[start : start + PER_PAGE]], headers)
 
     def described(name: str) -> dict[str, object]:
         content = hub.files.get(name)
@@ -141,18 +129,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetHub]:
     from huggingface_hub import HfFileSystem
 
     hub = DatasetHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.01)
-    for forget in (stores._hub.cache_clear, stores._hf.cache_clear, HfFileSystem.clear_instance_cache):
-        forget()
-    yield hub
-    for forget in (stores._hub.cache_clear, stores._hf.cache_clear, HfFileSystem.clear_instance_cache):
-        forget()
-    server.shutdown()
-    server.server_close()
+    with hub_at(handler(hub)) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        for forget in (stores._hub.cache_clear, stores._hf.cache_clear, HfFileSystem.clear_instance_cache):
+            forget()
+        yield hub
+        for forget in (stores._hub.cache_clear, stores._hf.cache_clear, HfFileSystem.clear_instance_cache):
+            forget()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ with package_needed("the adapter for PyOD", "pyod"):
     from pyod.models.base import BaseDetector
 
 
-class PyODDetector(BaseDetector):  # type: ignore[misc]  # PyOD is not typed
+class PyODDetector(BaseDetector):  # type: ignore[misc]  # PyOD has no types: its base is Any
     """A detector of images by the conventions of PyOD: larger scores are more abnormal, labels are 0 and 1.
 
     Parameters

@@ -147,9 +147,8 @@ def _scratch(size: int, random: Generator) -> tuple[Tensor, bool]:
     direction = turns + random.uniform(0, 2 * math.pi)
     start = random.uniform(0, size, (2, 1))
     path = start + np.cumsum([np.cos(direction), np.sin(direction)], axis=1) * length / points  # [2, points]
-    columns, rows = torch.from_numpy(path.astype(np.float32))[:, :, None] - _centres(
-        size
-    )  # [points, size] each
+    # of each point of the path to the columns and to the rows of pixels, [points, size] each
+    columns, rows = torch.from_numpy(path.astype(np.float32))[:, :, None] - _centres(size)
     distance = (columns.square()[:, None, :] + rows.square()[:, :, None]).amin(dim=0).sqrt()
     width = _log_uniform(random, 0.6, 3.5)
     return torch.sigmoid((width - distance) / random.uniform(0.3, 0.8)), True

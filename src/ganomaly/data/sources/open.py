@@ -268,9 +268,7 @@ def _training_folder(root: Path) -> ImageDataset:
     content = list_folder(base)
     if content.images:
         _check_all_may_be_normal(root, {path.parent for path in content.images})
-        return ImageFiles(
-            [ImageFile(path, _label(path, root)) for path in content.images], str(base), content.left_out
-        )
+        return _images_of(content, root, str(base))
     return _normal_rows(_parquet_of_split(root, content, "train"))
 
 
@@ -309,9 +307,7 @@ def _test_folder(root: Path) -> ImageDataset:
 def _whole_folder(root: Path) -> ImageDataset:
     content = list_folder(root)
     if content.images:
-        return ImageFiles(
-            [ImageFile(path, _label(path, root)) for path in content.images], str(root), content.left_out
-        )
+        return _images_of(content, root, str(root))
     return _parquet_of_split(root, content, "")
 
 
