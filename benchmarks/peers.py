@@ -154,12 +154,12 @@ def measure(systems: Sequence[Worker], arguments: argparse.Namespace) -> list[Ro
     return rows
 
 
-def print_table(rows: Sequence[Row]) -> None:
+def print_table(rows: Sequence[Row], n_many: int) -> None:
     """The rows as a table; what was not measured is empty."""
     base, base_processor = rows[0]["one_ms"], rows[0]["one_processor_ms"]
     print(
         "| system | one image, ms (least–most) | over the first row | processor time, ms | over the first row "
-        "| 64 images, s | peak, MB | file, MB | fit, s | peak of fit, MB |\n" + "| --- " * 10 + "|"
+        f"| {n_many} images, s | peak, MB | file, MB | fit, s | peak of fit, MB |\n" + "| --- " * 10 + "|"
     )
     for row in rows:
         least, most = row["one_ms_range"]
@@ -218,7 +218,7 @@ def main() -> None:
         f"fit: {arguments.images} gray JPEG files; GOMP_SPINCOUNT={SPINS}; peers, random weights: {versions}"
     )
     print(describe_load())
-    print_table(rows)
+    print_table(rows, arguments.many)
     if arguments.json is not None:
         machine = {"machine": describe_machine(), "load": describe_load()}
         arguments.json.write_text("".join(json.dumps(row | machine) + "\n" for row in rows))
