@@ -165,12 +165,14 @@ def training_step(preset: str, batch: int) -> Callable[[], object]:
 
     from ganomaly.devices import choose_device, make_fabric
     from ganomaly.methods import Step
+    from ganomaly.training.ranks import Ranks, SharedPrecision
 
     method, x = _method(preset, batch)
     method.train()
-    fabric, optimizers = make_fabric(choose_device("cpu"), "fp32"), method.optimizers()
+    precision = SharedPrecision(make_fabric(choose_device("cpu"), "fp32"), Ranks())
+    optimizers = method.optimizers()
     x = x.contiguous(memory_format=torch.channels_last)
-    return lambda: method.training_step(x, optimizers, fabric, Step(0, 1))
+    return lambda: method.training_step(x, optimizers, precision, Step(0, 1))
 
 
 def predicted_batch(preset: str, batch: int) -> Callable[[], object]:

@@ -21,8 +21,8 @@ from ganomaly.prediction.model_file import load_model
 from machine import describe_machine
 
 
-def load_predictors(folder: Path, preset: str, size: int) -> dict[str, Predictor]:
-    """A model and its exported graphs, by runtime."""
+def write_models(folder: Path, preset: str, size: int) -> None:
+    """A model, `model.safetensors`, and its exported graphs, `fp32` and `int8`, `.onnx` and `.xml`."""
     images = np.random.default_rng(0).integers(0, 255, (40, size, size), dtype=np.uint8)
     path = folder / "model.safetensors"
     GANomalyDetector(preset, epochs=1, false_alarm_rate=0.1).fit(images).save(path)
@@ -32,8 +32,12 @@ def load_predictors(folder: Path, preset: str, size: int) -> dict[str, Predictor
     for name, graph in (("fp32", fp32), ("int8", int8)):
         write_graph(graph, folder / f"{name}.onnx", "onnx")
         write_graph(graph, folder / f"{name}.xml", "openvino")
+
+
+def load_predictors(folder: Path) -> dict[str, Predictor]:
+    """The model and its graphs, by runtime."""
     return {
-        "ganomaly, PyTorch": load_predictor(path),
+        "ganomaly, PyTorch": load_predictor(folder / "model.safetensors"),
         "ONNX Runtime": load_predictor(folder / "fp32.onnx"),
         "ONNX Runtime, int8": load_predictor(folder / "int8.onnx"),
         "OpenVINO": load_predictor(folder / "fp32.xml"),
@@ -58,7 +62,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        predictors = load_predictors(folder, arguments.preset, arguments.size)
+        write_models(folder, arguments.preset, arguments.size)
+        predictors = load_predictors(folder)
         image_path = folder / "image.jpg"
         y, x = np.mgrid[: arguments.size, : arguments.size] / 9
         pixels = 127 + 60 * np.sin(x) * np.cos(y) + np.random.default_rng(1).normal(0, 9, x.shape)

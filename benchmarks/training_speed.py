@@ -35,10 +35,9 @@ def plain(size: int, channels: int) -> Callable[[], object]:
     return lambda: plain_step(method, x, optimizers)
 
 
-def package(size: int, channels: int) -> Callable[[], object]:
-    """A step as `ganomaly fit` takes it: precision auto, channels last, fused Adam."""
-    device = choose_device("cpu")
-    fabric = make_fabric(device, choose_precision("auto", device))
+def package(size: int, channels: int, precision: str) -> Callable[[], object]:
+    """A step as `ganomaly fit` takes it: channels last, fused Adam."""
+    fabric = make_fabric(choose_device("cpu"), precision)
     method = in_channels_last(_method(size, channels))
     x = _images(size, channels).contiguous(memory_format=torch.channels_last)
     optimizers = method.optimizers()
@@ -52,12 +51,10 @@ def flop(step: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def large_product() -> Callable[[], object]:
-    """A large matrix product in the precision that training takes."""
-    bf16 = choose_precision("auto", choose_device("cpu")) == "bf16"
-    left, right = (
-        torch.rand(PRODUCT, PRODUCT, dtype=torch.bfloat16 if bf16 else torch.float32) for _ in "lr"
-    )
+def large_product(precision: str) -> Callable[[], object]:
+    """A large matrix product in the precision of training."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.rand(PRODUCT, PRODUCT, dtype=dtype) for _ in "lr")
     return lambda: left @ right
 
 
@@ -85,13 +82,17 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     arguments = parser.parse_args()
 
-    loops = {"plain loop": plain, "ganomaly": package}
-    steps = {name: make(arguments.size, arguments.channels) for name, make in loops.items()}
+    precision = choose_precision(arguments.precision, choose_device("cpu"))
+    steps = {
+        "plain loop": plain(arguments.size, arguments.channels),
+        "ganomaly": package(arguments.size, arguments.channels, precision),
+    }
     for step in steps.values():
         per_second(step, 3)  # warm up
-    product, products = large_product(), []
+    product, products = large_product(precision), []
     speeds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(arguments.rounds):
         for name, step in steps.items():
@@ -100,7 +101,7 @@ def main() -> None:
 
     print(describe_machine())
     print(
-        f"preset paper, {arguments.size} px, {arguments.channels} channel(s), batch {BATCH}, seed 0; "
+        f"preset paper, {arguments.size} px, {arguments.channels} channel(s), batch {BATCH}, seed 0, {precision}; "
         f"medians of {arguments.rounds} alternating runs of {arguments.steps} steps"
     )
     medians = {name: statistics.median(values) for name, values in speeds.items()}

@@ -124,6 +124,7 @@ class FittingDisplay(SilentObserver):
         self._console, self._bars, self._is_terminal = console, bars, is_terminal
         self._decoding: TaskID | None = None
         self._training: TaskID | None = None
+        self._finishing: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
 
     def say(self, sentence: str) -> None:
@@ -157,3 +158,14 @@ class FittingDisplay(SilentObserver):
             steps = f"step {progress.step:,} of {progress.steps:,}"
             self._console.say(f"{epoch}, {steps}: {self._bars.details}; {progress.seconds_left:.0f} s left")
             self._last_line = time.monotonic()
+
+    def finishing(self, stage: str, done: int, total: int) -> None:
+        """Update the bar of the stage; that of statistics moves to and fro once their images are read."""
+        if stage not in self._finishing:
+            for task in self._finishing.values():
+                self._bars.update(task, total=self._bars.tasks[task].completed)
+            self._finishing[stage] = self._bars.add_task(stage)
+            if not self._is_terminal:
+                self._console.say(f"{stage}: {total} images")
+        is_computing = stage == "statistics" and done == total
+        self._bars.update(self._finishing[stage], completed=done, total=None if is_computing else total)

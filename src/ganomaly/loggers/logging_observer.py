@@ -87,6 +87,10 @@ class LoggingObserver:
         """Pass it on."""
         self._observer.decoded(done, total)
 
+    def finishing(self, stage: str, done: int, total: int) -> None:
+        """Pass it on."""
+        self._observer.finishing(stage, done, total)
+
     def finish(self, figures: Mapping[str, float], model: Path | None) -> None:
         """End the run of each logger."""
         for logger in self._loggers:

@@ -2,9 +2,10 @@
 
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,13 @@ def fit_model(
 
     failures = dict(loader.failures)
     method, calibration, map_calibration = _calibrated(
-        plan, result, plan.dataset, preprocessing, options, failures
+        plan,
+        result,
+        plan.dataset,
+        preprocessing,
+        options,
+        failures,
+        partial(observer.finishing, "calibration"),
     )
     shortfall = calibration.shortfall(plan.split.n_groups)
     if shortfall is not None:
@@ -205,6 +212,7 @@ def _train(
         fingerprint=_fingerprint_of_run(fingerprint, regions, plan),
         on_progress=samples.trained,
         on_epoch=samples.epoch_ended,
+        on_statistics=partial(observer.finishing, "statistics"),
         say=observer.say,
         products=plan.products_to_train(),
         ranks=ranks,
@@ -285,6 +293,7 @@ def _calibrated(
     preprocessing: Preprocessing,
     options: FitOptions,
     failures: dict[int, str],
+    on_image: Callable[[int, int], None],
 ) -> tuple[Method | ProductMethods, Calibration, MapCalibration | None]:
     """The trained method, of one product or several, with its calibration; failures are noted."""
 
@@ -293,7 +302,7 @@ def _calibrated(
             method, preprocessing, Subset(dataset, indices), device=options.device, details=True
         )
         noted = _with_failures_noted(predictions, indices, failures)
-        return calibrate(noted, options.false_alarm_rate)
+        return calibrate(_told(noted, len(indices), on_image), options.false_alarm_rate)
 
     if plan.products is None:
         return result.method, *calibrated(result.method, plan.split.calibration)
@@ -326,6 +335,16 @@ def _with_failures_noted(
         if prediction.error is not None:
             failures[int(indices[prediction.index])] = prediction.error
         yield prediction
+
+
+def _told(
+    predictions: Iterable[Prediction], n_images: int, on_image: Callable[[int, int], None]
+) -> Iterator[Prediction]:
+    """Pass predictions on, and say how many there were."""
+    on_image(0, n_images)
+    for done, prediction in enumerate(predictions, start=1):
+        yield prediction
+        on_image(done, n_images)
 
 
 def _product_counts(plan: TrainingPlan, loader: ImageLoader) -> dict[str, dict[str, int]]:

@@ -7,7 +7,7 @@ a run that was killed and goes on from its checkpoint ends with the weights it w
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def train(
     fingerprint: str = "",
     on_progress: Callable[[TrainingProgress], None] = lambda _: None,
     on_epoch: Callable[[Method], None] = lambda _: None,
+    on_statistics: Callable[[int, int], None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
     products: Mapping[str, NDArray[np.int64]] | None = None,
     ranks: Ranks | None = None,
@@ -110,6 +111,8 @@ def train(
         Called after each step.
     on_epoch : callable
         Called with the method after each epoch; it must not change the weights.
+    on_statistics : callable
+        Called with how many images have been read for statistics, and how many are to be.
     say : callable
         Called with a sentence when training goes on from a checkpoint.
     products : mapping of str to ndarray, optional
@@ -182,6 +185,7 @@ def train(
         checkpoint=saved,
         on_progress=on_progress,
         on_epoch=on_epoch,
+        on_statistics=on_statistics,
     )
     run.finish(fit_statistics=not products)
     of_products = {
@@ -220,12 +224,13 @@ class _Run:
         checkpoint: Checkpoint | None,
         on_progress: Callable[[TrainingProgress], None],
         on_epoch: Callable[[Method], None],
+        on_statistics: Callable[[int, int], None],
     ) -> None:
         self.method, self.optimizers, self.fabric, self.ranks = method, optimizers, fabric, ranks
         self.precision = SharedPrecision(fabric, ranks)
         self.preprocessing, self.images, self.indices = preprocessing, images, indices
         self.training, self.state, self.checkpoint = training, state, checkpoint
-        self.on_progress, self.on_epoch = on_progress, on_epoch
+        self.on_progress, self.on_epoch, self.on_statistics = on_progress, on_epoch, on_statistics
         self.batch_size, self.steps_per_epoch, self.steps = run_length(
             training, len(indices), images.patches_per_image
         )
@@ -283,12 +288,21 @@ class _Run:
         some = np.random.default_rng(self.training.seed).permutation(indices)[:n_images]
         batches = np.array_split(some, range(STATISTICS_BATCH, len(some), STATISTICS_BATCH))
         method.eval()
-        images = self.images.batches(iter(batches))
+        images = self._told(self.images.batches(iter(batches)), len(some))
         with torch.no_grad(), full_precision(self.fabric.device):
             if self.images.has_ignored_regions:
                 method.fit_statistics_outside(self._input_and_region(pixels) for pixels in images)
             else:
                 method.fit_statistics(self._input(pixels) for pixels in images)
+
+    def _told(self, batches: Iterable[Pixels], n_images: int) -> Iterator[Pixels]:
+        """Batches for statistics; say how many images have been read."""
+        done = 0
+        self.on_statistics(done, n_images)
+        for pixels in batches:
+            yield pixels
+            done += len(pixels)
+            self.on_statistics(done, n_images)
 
     def _input(self, pixels: Pixels) -> torch.Tensor:
         return self._input_and_region(pixels)[0]

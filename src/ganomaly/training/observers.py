@@ -67,6 +67,9 @@ class Observer(Protocol):
     def trained(self, progress: TrainingProgress) -> None:
         """Take the progress after a training step."""
 
+    def finishing(self, stage: str, done: int, total: int) -> None:
+        """Take the stage after training, `statistics` or `calibration`, and how many of its images are read."""
+
 
 class SilentObserver:
     """Ignores everything; a base class for other observers."""
@@ -91,6 +94,9 @@ class SilentObserver:
         """Ignore it."""
 
     def trained(self, progress: TrainingProgress) -> None:
+        """Ignore it."""
+
+    def finishing(self, stage: str, done: int, total: int) -> None:
         """Ignore it."""
 
 
