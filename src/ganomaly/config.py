@@ -91,7 +91,8 @@ _ValueRange = Annotated[tuple[_Value, _Value], AfterValidator(_rising), Field(st
 class Options(BaseModel):
     """A frozen set of options that refuses unknown names and values out of range."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # building what checks values takes a while, and a command needs few of the options
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def checked(cls, **values: Any) -> Self:

@@ -6,7 +6,6 @@ The command line catches `GANomalyError` in one place, prints the sentence and e
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
 
 _PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow"}
 """Packages whose name differs from that of their module."""
@@ -102,6 +101,8 @@ def package_needed(what: str, extra: str | None = None) -> Iterator[None]:
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         distribution(package)
     except PackageNotFoundError:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import rich.console
@@ -10,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -90,6 +92,16 @@ class Console:
         return _Bars(console=self._terminal, disable=not self._terminal.is_terminal)
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """The time that a task says is left; Rich's own estimate where it says nothing."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.fields.get("seconds_left")
+        if seconds is None:
+            return super().render(task)
+        return Text(str(timedelta(seconds=round(seconds))), style="progress.remaining")
+
+
 class _Bars(Progress):
     """Progress bars with a line of details below, so that both fit into 80 columns."""
 
@@ -101,7 +113,7 @@ class _Bars(Progress):
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("·"),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             TextColumn("left"),
             console=console,
             disable=disable,
@@ -150,7 +162,12 @@ class FittingDisplay(SilentObserver):
         speed = f"{progress.images_per_second:.0f} images/s"
         self._bars.details = f"{speed}; losses: {losses}" if losses else speed
         epoch = f"epoch {progress.epoch}/{progress.epochs}"
-        self._bars.update(self._training, completed=progress.step, description=f"training, {epoch}")
+        self._bars.update(
+            self._training,
+            completed=progress.step,
+            description=f"training, {epoch}",
+            seconds_left=progress.seconds_left,
+        )
         if self._is_terminal:
             return
         is_last_of_epoch = progress.step * progress.epochs == progress.epoch * progress.steps

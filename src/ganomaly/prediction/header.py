@@ -38,7 +38,7 @@ _Score = Annotated[float, Field(ge=0)]
 class ModelHeader(BaseModel):
     """The JSON object that describes a model in its file. Other keys are ignored: later versions may add some."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, title="header")
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, title="header", defer_build=True)
 
     method: _Name
     preset: _Name
@@ -65,7 +65,7 @@ class GraphHeader(ModelHeader):
 class Provenance(BaseModel):
     """Where a model comes from; other keys may be there, of any JSON."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow", title="provenance")
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", title="provenance", defer_build=True)
     __pydantic_extra__: dict[str, JsonValue]
 
     ganomaly: _Text | None = None

@@ -216,6 +216,7 @@ def _train(
         say=observer.say,
         products=plan.products_to_train(),
         ranks=ranks,
+        n_predicted_after=len(plan.split.calibration),
     )
     ranks.leave()
     return _Trained(loader, preprocessing, fingerprint, result, samples)

@@ -33,12 +33,16 @@ from ganomaly.training.observers import TrainingProgress
 from ganomaly.training.precision import precision_of_run
 from ganomaly.training.ranks import Ranks, SharedPrecision
 from ganomaly.training.shared_batch_norm import shared_batch_norm
+from ganomaly.training.time_left import TimeLeft
 
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL = 25  # steps between two checks of the losses; each waits for the device
 MAX_RECOVERIES = 40  # checks in a row that needed a recovery before training gives up
 SCALES_IMAGES = 256  # that `fit_scales` gets
+WHOLE_IMAGES = 3  # that are predicted once during training, to say how long statistics and calibration take
+LONG_PREDICTION = 2.0  # s; after one as long no other is measured
+STATISTICS_COST = 1.5  # predictions that an image for statistics takes
 STATISTICS_BATCH = 256  # images per batch that `fit_statistics` gets
 COLLAPSE_IMAGES = 64  # that the check for collapse at the end of an epoch takes
 
@@ -88,6 +92,7 @@ def train(
     say: Callable[[str], None] = lambda _: None,
     products: Mapping[str, NDArray[np.int64]] | None = None,
     ranks: Ranks | None = None,
+    n_predicted_after: int = 0,
 ) -> TrainingResult:
     """Train a method on normal images.
 
@@ -120,6 +125,8 @@ def train(
     ranks : Ranks, optional
         The processes that train together; each calls this with the same arguments, and the first alone has a
         checkpoint, is told how it goes, and fits statistics.
+    n_predicted_after : int
+        Images that the caller predicts next; the time left counts them.
 
     Raises
     ------
@@ -186,6 +193,9 @@ def train(
         on_progress=on_progress,
         on_epoch=on_epoch,
         on_statistics=on_statistics,
+        n_whole_images=n_predicted_after
+        + STATISTICS_COST
+        * sum(min(len(part), method.statistics_images) for part in (products or {"": indices}).values()),
     )
     run.finish(fit_statistics=not products)
     of_products = {
@@ -225,12 +235,14 @@ class _Run:
         on_progress: Callable[[TrainingProgress], None],
         on_epoch: Callable[[Method], None],
         on_statistics: Callable[[int, int], None],
+        n_whole_images: float,
     ) -> None:
         self.method, self.optimizers, self.fabric, self.ranks = method, optimizers, fabric, ranks
         self.precision = SharedPrecision(fabric, ranks)
         self.preprocessing, self.images, self.indices = preprocessing, images, indices
         self.training, self.state, self.checkpoint = training, state, checkpoint
         self.on_progress, self.on_epoch, self.on_statistics = on_progress, on_epoch, on_statistics
+        self.n_whole_images = n_whole_images  # that are predicted after training
         self.batch_size, self.steps_per_epoch, self.steps = run_length(
             training, len(indices), images.patches_per_image
         )
@@ -239,7 +251,6 @@ class _Run:
         self.first_step = state.step
         self.seconds_before = state.seconds
         self.started = self.last_saved = time.perf_counter()
-        self.first_step_ended: float | None = None
         self.waited_before = images.wait_seconds
 
     def finish(self, *, fit_statistics: bool = True) -> None:
@@ -249,6 +260,7 @@ class _Run:
             self._fit_scales()
         self.state = share_state(self.ranks, self.method, self.optimizers, self.state)
         self.first_step = self.state.step
+        self.time_left = TimeLeft(self.first_step, self.steps, self._seconds_of_whole_images)
         if self.ranks.number > 1:
             for optimizer in self.optimizers.values():
                 optimizer.register_step_pre_hook(
@@ -390,12 +402,8 @@ class _Run:
             raise TrainingError(f"training has collapsed by step {self.state.step}: {collapse}")
 
     def _report(self, epoch: int) -> None:
-        now = time.perf_counter()
-        elapsed = now - self.started
+        elapsed = time.perf_counter() - self.started
         done_here = self.state.step - self.first_step
-        # the first step also waits for kernels to be chosen and memory to be had, and says nothing of the others
-        self.first_step_ended = self.first_step_ended or now
-        step_seconds = (now - self.first_step_ended) / (done_here - 1) if done_here > 1 else elapsed
         self.on_progress(
             TrainingProgress(
                 step=self.state.step,
@@ -405,9 +413,28 @@ class _Run:
                 losses=self.losses,
                 losses_step=self.losses_step,
                 images_per_second=done_here * self.batch_size / elapsed,
-                seconds_left=step_seconds * (self.steps - self.state.step),
+                seconds_left=self.time_left.after(self.state.step),
             )
         )
+
+    def _seconds_of_whole_images(self) -> float:
+        """What statistics and calibration are likely to take, from some predictions.
+
+        Where images are squares they take little beside training, and count nothing.
+        """
+        if self.preprocessing.scale is None:
+            return 0.0
+        some = np.random.default_rng(self.training.seed).permutation(self.indices)[:WHOLE_IMAGES]
+        seconds = []
+        with eval_mode(self.method):
+            for pixels in self.images.batches(iter([np.array([index]) for index in some])):
+                x = self._input(pixels)
+                started = time.perf_counter()
+                self.method.predict(x)
+                seconds.append(time.perf_counter() - started)
+                if seconds[-1] > LONG_PREDICTION:
+                    break
+        return float(np.median(seconds)) * self.n_whole_images if seconds else 0.0
 
     def _save_if_due(self, losses: Mapping[str, torch.Tensor]) -> None:
         if self.checkpoint is None or self._seconds_since_saved() < self.training.checkpoint_seconds:

@@ -27,7 +27,7 @@ class TrainingProgress:
     images_per_second : float
         Since this process began to train.
     seconds_left : float
-        Estimated from that.
+        Estimated, with statistics and calibration.
     """
 
     step: int

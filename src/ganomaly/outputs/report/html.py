@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import ArrayLike
 
 from ganomaly.errors import UsageError, package_needed
 from ganomaly.files import written_whole
 from ganomaly.outputs.panels import Panels
 from ganomaly.outputs.report.audit import ReportAudit
+from ganomaly.outputs.report.templates import page_template
 from ganomaly.outputs.report.thumbnails import ThumbnailStore
 from ganomaly.prediction import Prediction
 from ganomaly.remote import Location
@@ -155,7 +155,7 @@ class ReportBuilder:
             If the file cannot be written.
         """
         evaluation = evaluation or self._evaluate_labels()
-        page = _template().stream(
+        page = page_template("report.html.j2").stream(
             title=self._title,
             notice=self._notice,
             model_summary=self._model_summary,
@@ -214,16 +214,3 @@ class ReportBuilder:
             for row, thumbnails in self._thumbnails.by_row().items()
         }
         return {"names": list(names), "by_row": by_row}
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("ganomaly.outputs.report", package_path="template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # compact, in the order given, and without NaN, which browsers cannot parse
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment.get_template("report.html.j2")

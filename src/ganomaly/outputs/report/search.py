@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from ganomaly.files import written_whole
@@ -19,6 +18,7 @@ from ganomaly.outputs.report.search_figures import (
     history_figure,
     importance_figure,
 )
+from ganomaly.outputs.report.templates import page_template
 from ganomaly.version import __version__
 
 
@@ -51,14 +51,7 @@ class SearchReport:
 
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all; raises `UsageError` or `OutputError` if that is not possible."""
-        environment = Environment(
-            loader=PackageLoader("ganomaly.outputs.report", package_path="template"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        page = environment.get_template("search.html.j2").render(
+        page = page_template("search.html.j2").render(
             title=self.title,
             notice=self.notice,
             objective=self.objective,
