@@ -139,6 +139,11 @@ def test_a_map_has_the_size_of_the_user_s_image(detector):
             detector.anomaly_map(several)
 
 
+def test_a_folder_is_no_image_to_map(detector, normal_folder):
+    with pytest.raises(UsageError, match="`predictions` gives the map of each"):
+        detector.anomaly_map(normal_folder)
+
+
 def test_reconstructions_are_images_of_the_network_s_size(detector, normal_images):
     reconstructions = detector.reconstruct(normal_images[:5])
     assert reconstructions.shape == (5, 32, 32, 1)

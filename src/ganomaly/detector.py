@@ -306,8 +306,12 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
         is_path = isinstance(image, str | Path)
         if isinstance(image, list | tuple) or (not is_path and np.ndim(image) > 3):  # height, width, channels
             raise UsageError("anomaly_map takes one image, [H, W] or [H, W, C]; call it once for each")
-        batch = [image] if is_path else np.asarray(image)[np.newaxis]
-        anomaly_map = next(self._predict_details(batch, ignore)).map_at_image_size()
+        dataset = _opened([image] if is_path else np.asarray(image)[np.newaxis], ignore)
+        if len(dataset) > 1 or (is_path and Path(image).is_dir()):
+            raise UsageError(
+                f"anomaly_map takes one image, and {image} holds several; `predictions` gives the map of each"
+            )
+        anomaly_map = next(self._details_of(dataset)).map_at_image_size()
         if anomaly_map is None:
             raise UsageError(f"the method {self._model.method_name} has no anomaly map")
         return anomaly_map
@@ -451,7 +455,9 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
 
     def _predict_details(self, images: Any, ignore: Any = None) -> Iterator[Prediction]:
         """Predictions with details, one by one; `ImageError` for the first unreadable image."""
-        dataset = _opened(images, ignore)
+        yield from self._details_of(_opened(images, ignore))
+
+    def _details_of(self, dataset: ImageDataset) -> Iterator[Prediction]:
         for prediction in self._model.predict(dataset, device=self.device, details=True):
             if prediction.error is not None:
                 raise ImageError(prediction.error)

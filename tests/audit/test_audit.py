@@ -211,12 +211,15 @@ def test_the_conclusion_says_what_is_seen(with_defect, without, beginning):
     assert audit.conclusion.startswith(beginning)
 
 
-def test_what_may_be_chance_is_not_held_against_a_model():
-    audit = audit_metrics([9, 9, 9], [1.5, 2, 9], ["hole"] * 3, [1, 2, 3], [1, 2], [1, 2], ["hole"] * 2)
-    assert audit.conclusion.startswith(
+def test_what_may_be_chance_is_neither_held_against_a_model_nor_counted_for_it():
+    normal = [1, 2, 3] * 2
+    strong = audit_metrics([9] * 6, [1.5, 2, 9] * 2, ["hole"] * 6, normal, [1, 2], [1, 2], ["hole"] * 2)
+    assert strong.conclusion.startswith(
         "The model sees the defects: AUROC 1.00 with the defects, 0.61 without them."
     )
-    assert audit.conclusion.endswith("3 images are few; such figures are off by a tenth by chance.")
+    assert strong.conclusion.endswith("6 images are few; such figures are off by a tenth by chance.")
+    weak = audit_metrics([1.5, 2, 9] * 2, [1, 2, 3] * 2, ["hole"] * 6, normal, [1, 2], [1, 2], ["hole"] * 2)
+    assert weak.conclusion.startswith("The audit says nothing yet: AUROC 0.61 with the defects")
 
 
 def test_colour_and_16_bit_images_are_audited(tmp_path):

@@ -19,6 +19,17 @@ def test_without_a_terminal_a_count_is_a_line_every_half_minute(
         for done, clock.now in enumerate((5.0, 31.0, 40.0, 62.0), start=1):
             count(done)
     assert capsys.readouterr().err.splitlines() == ["cells: 2 of 4", "cells: 4 of 4"]
+    with Console().counting(4, "cells") as count:
+        for done, clock.now in enumerate((65.0, 99.0, 100.0, 101.0), start=1):
+            count(done)
+    assert capsys.readouterr().err.splitlines() == ["cells: 2 of 4", "cells: 4 of 4"]
+
+
+def test_brackets_in_a_table_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().table({"extra [a]": "pip install 'ganomaly[dicom]'"})
+    printed = capsys.readouterr().out
+    assert "ganomaly[dicom]" in printed
+    assert "extra [a]" in printed
 
 
 def test_without_a_terminal_a_long_epoch_is_a_line_every_half_minute(

@@ -26,6 +26,7 @@ from shell import ganomaly
 METHODS = {
     "paper": {"ngf": 4, "ndf": 4},
     "small": {"ngf": 4, "ndf": 4, "nz": 8, "embedding": 8},
+    "small-features": {"ngf": 4, "ndf": 4, "nz": 8, "embedding": 8},
     "features": {"ngf": 4, "ndf": 4, "nz": 4},
     "patches": {"ngf": 4, "ndf": 4, "nz": 4},
     "vae": {"ngf": 4},

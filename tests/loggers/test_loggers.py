@@ -115,7 +115,7 @@ def test_tensorboard_reads_losses_at_their_steps_images_and_figures(run):
     (threshold,) = events.Scalars("final/threshold")
     assert threshold.value == pytest.approx(run.model.calibration.threshold)
     assert {"sample/1", "sample/4"} <= set(tags["images"])
-    last = events.Images("sample/1")[-1]
+    (last,) = events.Images("sample/1 with map")
     assert (last.step, last.height) == (EPOCHS, 32)
     assert last.width == 4 * 32  # image, reconstruction, difference, overlay
     assert (folder / "model.safetensors").read_bytes() == (run.folder / "part.safetensors").read_bytes()
@@ -166,7 +166,7 @@ def test_three_methods_are_enough_for_a_logger_in_python(normal_images):
     assert list(recorder.values) == list(STEPS)
     assert recorder.figures["threshold"] == -detector.offset_
     assert recorder.n_model_bytes > 0
-    first, last = recorder.images[1, "sample/1"], recorder.images[EPOCHS, "sample/1"]
+    first, last = recorder.images[1, "sample/1"], recorder.images[EPOCHS, "sample/1 with map"]
     np.testing.assert_array_equal(first[:, :32], last[:, :32])  # the same image
     assert last.shape == (
         32,

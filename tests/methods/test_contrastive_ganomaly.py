@@ -10,12 +10,14 @@ from torch.nn import functional
 
 from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.methods.contrastive_ganomaly import (
+    BACKBONE_WEIGHT,
     SIGNAL_WEIGHTS,
     ContrastiveGANomaly,
     ContrastiveGANomalyOptions,
     contrastive_loss,
 )
 from ganomaly.metrics import image_auroc
+from ganomaly.networks.backbones import DEFAULT_BACKBONE, load_backbone
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.training.loop import train
 from images import load_images
@@ -59,7 +61,8 @@ def test_the_score_is_the_weighted_mean_of_the_standardised_signals():
     with torch.no_grad():
         method.fit_statistics([as_input(kinds_of_images([1, 2], 30))])
         x = as_input(kinds_of_images([3], 4))
-        features, embedding, difference, _ = method._outputs(x)
+        features, embedding, difference, _, pretrained = method._outputs(x)
+        assert pretrained is None
         plain, whitened, embedded = method.banks
         signals = [plain(features), whitened(features), embedded(embedding), difference]
         weighted = [
@@ -68,6 +71,32 @@ def test_the_score_is_the_weighted_mean_of_the_standardised_signals():
         ]
         expected = functional.softplus(torch.stack(weighted).sum(dim=0) / sum(SIGNAL_WEIGHTS))
         torch.testing.assert_close(method.predict(x).score, expected)
+
+
+def test_with_a_backbone_the_distance_of_its_features_counts_as_much_as_that_of_all_of_the_discriminators():
+    options = OPTIONS.model_copy(update={"backbone": DEFAULT_BACKBONE})
+    preprocessing = Preprocessing(image_size=32, channels=1)
+    method = ContrastiveGANomaly(options, preprocessing, torch.Generator().manual_seed(0)).eval()
+    method.load_pretrained()
+    assert not any(parameter.requires_grad for parameter in method.backbone.parameters())
+    x = as_input(kinds_of_images([3], 4))
+    with torch.no_grad():
+        method.fit_statistics([as_input(kinds_of_images([1, 2], 20))])
+        outputs = method._outputs(x)
+        enlarged = functional.interpolate(x, size=(128, 128), mode="bilinear")
+        (expected,) = load_backbone(DEFAULT_BACKBONE, ["block14"])(enlarged, ["block14"])
+        torch.testing.assert_close(outputs.pretrained, expected.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
+        signals = [
+            method.banks[0](outputs.features),
+            method.banks[1](outputs.features),
+            method.banks[2](outputs.embedding),
+            outputs.difference,
+            method.banks[3](outputs.pretrained),
+        ]
+        weights = torch.tensor([*SIGNAL_WEIGHTS, BACKBONE_WEIGHT])
+        above = (torch.stack(signals, dim=1).log() - method.reference_mean) / method.reference_std
+        score = functional.softplus(above @ weights / weights.sum())
+        torch.testing.assert_close(method.predict(x).score, score, rtol=1e-4, atol=1e-5)
 
 
 def test_reference_means_come_from_images_that_are_not_in_the_bank():

@@ -71,7 +71,7 @@ def test_the_command_writes_another_file_and_lists_broken_images(folder, tmp_pat
     done = ganomaly("update", folder / "m.safetensors", images, "--model", out)
     assert done.returncode == 3, done.stderr
     assert "broken.png" in done.stdout + done.stderr
-    assert "version 2: 12 images more" in done.stderr
+    assert "version 2: 12 new ones calibrate" in done.stderr
     description = json.loads(ganomaly("info", out, "--json").stdout)
     assert description["provenance"]["version"] == 2
     assert description["calibration"]["images"] == 12 + len(

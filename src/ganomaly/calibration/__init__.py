@@ -1,6 +1,12 @@
 """Conformal calibration: anomaly scores of normal images give p-values, a threshold and an alarm of drift."""
 
-from ganomaly.calibration.conformal import ROUNDING, Calibration, MapCalibration, images_needed
+from ganomaly.calibration.conformal import (
+    ROUNDING,
+    Calibration,
+    MapCalibration,
+    images_needed,
+    more_needed,
+)
 from ganomaly.calibration.drift import DriftMonitor
 from ganomaly.calibration.products import ProductCalibration
 
@@ -11,4 +17,5 @@ __all__ = [
     "MapCalibration",
     "ProductCalibration",
     "images_needed",
+    "more_needed",
 ]

@@ -21,6 +21,13 @@ ROUNDING = 2e-5
 """Relative; bounds how much the score of an image differs between batches, processors and exported graphs."""
 
 
+def more_needed(needed: int, unit: str) -> str:
+    """What gives so many calibration images or patients, in words."""
+    n = math.ceil(needed / LARGEST_SHARE)
+    what = f"{n} normal images" if unit == "images" else f"images of {n} {unit}"
+    return f"provide {what} or more (at most a third calibrates), or choose a higher rate"
+
+
 def images_needed(false_alarm_rate: float) -> int:
     """Number of calibration images that a false-alarm rate needs.
 
@@ -168,17 +175,10 @@ class Calibration:
         """
         if self.enough:
             return None
-        needed = images_needed(self.false_alarm_rate)
-        if n_groups is not None:
-            return (
-                f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration patients, but only "
-                f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; "
-                f"provide images of {math.ceil(needed / LARGEST_SHARE)} patients or more (at most a third "
-                "calibrates), or choose a higher rate"
-            )
+        needed, n = images_needed(self.false_alarm_rate), len(self.scores)
+        unit = "images" if n_groups is None else "patients"
         return (
-            f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration images, but only "
-            f"{len(self.scores)} are available; the threshold has a rate of {self.attained_rate:.2g} instead; "
-            f"provide {math.ceil(needed / LARGEST_SHARE)} normal images or more (at most a third calibrates), "
-            "or choose a higher rate"
+            f"a false-alarm rate of {self.false_alarm_rate:g} needs {needed} calibration {unit}, but only {n} "
+            f"{'is' if n == 1 else 'are'} available; the threshold has a rate of {self.attained_rate:.2g} instead; "
+            f"{more_needed(needed, unit)}"
         )

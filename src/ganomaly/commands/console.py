@@ -55,7 +55,8 @@ class Console:
             for number, (item_name, item) in enumerate(items.items()):
                 text = "–" if item is None else printable(str(item))
                 label = f"{item_name.replace('_', ' ')}: " if item_name else ""
-                table.add_row(name.replace("_", " ") if number == 0 else "", label + text)
+                # as `Text`: Rich would take an extra in brackets, as of `ganomaly[dicom]`, for its own markup
+                table.add_row(Text(name.replace("_", " ") if number == 0 else ""), Text(label + text))
         rich.console.Console(highlight=False).print(table)
 
     def print_table(self, table: Table) -> None:
@@ -66,20 +67,25 @@ class Console:
     def counting(self, total: int, what: str) -> Iterator[Callable[[int], None]]:
         """Show a progress bar; the block calls the function it gets with the number done.
 
-        Without a terminal a line is printed every `SECONDS_BETWEEN_LINES` seconds.
+        Without a terminal a line is printed every `SECONDS_BETWEEN_LINES` seconds, and one at the end of what took
+        longer.
         """
         with self._bar() as bars:
             task = bars.add_task(what, total=total)
             last_line = time.monotonic()
+            done_so_far = said = 0
 
             def count(done: int) -> None:
-                nonlocal last_line
+                nonlocal last_line, done_so_far, said
+                done_so_far = done
                 bars.update(task, completed=done)
                 if bars.disable and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
                     self.say(f"{what}: {done} of {total}")
-                    last_line = time.monotonic()
+                    last_line, said = time.monotonic(), done
 
             yield count
+            if 0 < said < done_so_far:
+                self.say(f"{what}: {done_so_far} of {total}")
 
     @contextmanager
     def fitting(self) -> Iterator["FittingDisplay"]:

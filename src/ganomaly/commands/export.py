@@ -31,7 +31,7 @@ def export(
         raise UsageError("--int8 and --data go together: give the data that the model was fitted on")
     model = load_model(model_path)
     images = None if data is None else calibration_images(model, data)
-    console.say("exporting: this takes a minute")
+    console.say("exporting: this takes some minutes")
     graph = to_onnx(model)
     with locked_file(out, "ganomaly export"), TemporaryDirectory() as folder:
         fp32_path = Path(folder) / f"fp32{ONNX}"

@@ -71,15 +71,18 @@ def fit(
             place=place,
         )
         model = result.model
+        is_replaced = _exists(path)
         save_model(replace(model, provenance={**model.provenance, **(provenance or {})}), path)
         logging.saved(result, None if isinstance(path, RemoteFile) else path)
         remove_file(checkpoint)  # before loggers take their time
     calibration, training = model.calibration, result.training
     work = length_in_words(model.provenance["epochs"], model.provenance["steps"])
+    unit = "images" if model.provenance.get("patients") is None else "patients, one image of each"
+    replaced = ", in place of the model there" if is_replaced else ""
     console.say(
         f"trained {work} in {training.seconds:.0f} s ({training.precision}); "
         f"threshold φ = {calibration.threshold:.4g} for a false-alarm rate of {calibration.attained_rate:.2g}, "
-        f"from {len(calibration.scores)} calibration images; wrote {path}"
+        f"from {len(calibration.scores)} calibration {unit}; wrote {path}{replaced}"
     )
     list_failures(console, result.failures)
     return not result.failures

@@ -23,6 +23,7 @@ def report_builder(model: Predictor, title: str, notice: str | None = None) -> R
         calibration_scores=calibration.scores,
         model_summary={name: str(value) for name, value in model_summary(model).items()},
         notice=notice,
+        calibration_unit="image" if model.provenance.get("patients") is None else "patient",
     )
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ganomaly.commands.console import Console
 from ganomaly.commands.fit import fit
+from ganomaly.commands.process import InterruptionError
 from ganomaly.config import FitOptions
 from ganomaly.loggers import open_loggers, run_name
 from ganomaly.output_checks import REPORT, check_outputs
@@ -70,9 +71,12 @@ def tune(
         "preset_auroc": result.trials[0].value,
     }
     console.say("Fits the model with these options and the whole training.")
-    return fit(
-        console, data, path, result.options, resume=True, loggers=loggers, provenance={"tuning": tuning}
-    )
+    try:
+        return fit(
+            console, data, path, result.options, resume=True, loggers=loggers, provenance={"tuning": tuning}
+        )
+    except InterruptionError as error:
+        raise InterruptionError(f"{error} with this fit; the trials of the search are kept") from None
 
 
 def _compare(console: Console, result: SearchResult, best: TrialSummary) -> None:

@@ -40,10 +40,10 @@ def update(
         console.warn(
             "the memory banks have no room for these images, so all of them calibrate; fit a new model to learn more"
         )
-    learned = f"{result.in_banks} images more in the memory banks; " if result.in_banks else ""
+    learned = f"{result.in_banks} new images went into the memory banks and " if result.in_banks else ""
     console.say(
-        f"version {result.model.provenance['version']}: {learned}{result.added} images more, so "
-        f"{len(calibration.scores)} calibrate; threshold φ = {calibration.threshold:.4g} for a false-alarm rate of "
+        f"version {result.model.provenance['version']}: {learned}{result.added} new ones calibrate, "
+        f"now {len(calibration.scores)} in all; threshold φ = {calibration.threshold:.4g} for a false-alarm rate of "
         f"{calibration.attained_rate:.2g}; wrote {out}"
     )
     list_failures(console, result.failures)

@@ -27,7 +27,7 @@ class TrainingLogger(Protocol):
             Losses, as ``loss/reconstruction``, and ``images_per_second``; often empty where there are images.
         images : mapping of str to ndarray
             Of each fixed image, as ``sample/1``, one strip `uint8[h, w, 3]`: the image, its reconstruction, their
-            difference, and once training has ended the overlay of its anomaly map.
+            difference; once training has ended, as ``sample/1 with map``, with the overlay of its anomaly map.
         """
 
     def finish(self, figures: Mapping[str, float], model: Path | None) -> None:

@@ -59,7 +59,10 @@ class LoggingObserver:
         """Draw the predictions."""
         self._observer.sampled(step, predictions, map_calibration)
         images = {
-            f"sample/{number}": strip(prediction, map_calibration)
+            # apart, so that pictures of one name do not change their shape where the map joins them
+            f"sample/{number}{'' if map_calibration is None else ' with map'}": strip(
+                prediction, map_calibration
+            )
             for number, prediction in enumerate(predictions, start=1)
             if prediction.image is not None
         }

@@ -1,17 +1,20 @@
 """MLflow: a run in the experiment `ganomaly` of a tracking server or a local database."""
 
 import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.errors import package_needed
+from ganomaly.errors import UsageError, package_needed
 
 EXPERIMENT = "ganomaly"
+ANSWER_SECONDS = 5.0  # that a server has to accept a connection
 PARAMS_AT_ONCE = 100  # as many as MLflow takes
 
 
@@ -28,12 +31,17 @@ class MLflowLogger:
     Raises
     ------
     UsageError
-        If MLflow is not installed.
+        If MLflow is not installed, or the URI is that of a folder, which MLflow keeps no new runs in.
     """
 
     def __init__(self, uri: str, run_name: str) -> None:
         with package_needed("logging to MLflow", "mlflow"):
             import mlflow  # noqa: F401 - missing packages are said before training
+        if "://" not in uri and uri.partition(":")[0] not in ("databricks", "uc", "databricks-uc"):
+            raise UsageError(
+                f"MLflow keeps no runs in a folder any more, and {uri} is one; name a database, as "
+                "sqlite:///mlflow.db, or a server, as http://localhost:5000"
+            )
         self._uri, self._run_name = uri, run_name
 
     def start(self, configuration: Mapping[str, Any]) -> None:
@@ -41,6 +49,7 @@ class MLflowLogger:
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
+        _check_answers(self._uri)
         self._client: Any = MlflowClient(tracking_uri=self._uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         experiment = self._client.get_experiment_by_name(name)
@@ -72,3 +81,17 @@ class MLflowLogger:
         metrics = [Metric(name, value, now, step) for name, value in values.items()]
         if metrics:
             self._client.log_batch(self._run_id, metrics=metrics)
+
+
+def _check_answers(uri: str) -> None:
+    """Raise `ConnectionError` if a server does not: MLflow itself would try for minutes."""
+    address = urlsplit(uri)
+    if address.scheme not in ("http", "https") or address.hostname is None:
+        return
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname, port), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"no server answers at {uri} ({error}); start it with `mlflow server`"
+        ) from None

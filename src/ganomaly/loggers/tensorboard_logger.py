@@ -1,6 +1,7 @@
 """TensorBoard: one folder of event files for each run."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganomaly.errors import package_needed
+from ganomaly.errors import UsageError, package_needed
 
 
 class TensorBoardLogger:
@@ -25,12 +26,15 @@ class TensorBoardLogger:
     Raises
     ------
     UsageError
-        If TensorBoard is not installed.
+        If TensorBoard is not installed, or nothing can be written into the folder.
     """
 
     def __init__(self, folder: Path, run_name: str) -> None:
         with package_needed("logging to TensorBoard", "tensorboard"):
             import tensorboard  # noqa: F401 - the writer of PyTorch needs it, and is slow to import
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise UsageError(f"TensorBoard's folder {folder} cannot be written; name one that can")
         self._folder = folder / run_name
 
     def start(self, configuration: Mapping[str, Any]) -> None:

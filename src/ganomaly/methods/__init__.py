@@ -1,5 +1,7 @@
 """The methods, by name: one file each, and one line in `METHODS`."""
 
+from difflib import get_close_matches
+
 from ganomaly.errors import UsageError
 from ganomaly.methods.anogan import AnoGAN
 from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
@@ -37,6 +39,9 @@ def find_method(name: str) -> type[Method]:
         If there is none with this name; the message lists the names.
     """
     if name not in METHODS:
+        method = next((each.name for each in METHODS.values() if name in each.presets), None)
+        if method is not None:
+            raise UsageError(f"{name!r} is a preset of the method {method}; name the method")
         raise UsageError(f"unknown method {name!r}; there are: {', '.join(sorted(METHODS))}")
     return METHODS[name]
 
@@ -51,7 +56,9 @@ def find_preset(name: str) -> tuple[type[Method], Preset]:
     """
     methods = {preset: method for method in METHODS.values() for preset in method.presets}
     if name not in methods:
-        raise UsageError(f"unknown preset {name!r}; there are: {', '.join(sorted(methods))}")
+        near = get_close_matches(name, methods, n=1)
+        meant = f"did you mean {near[0]}? There" if near else "there"
+        raise UsageError(f"unknown preset {name!r}; {meant} are: {', '.join(sorted(methods))}")
     return methods[name], methods[name].presets[name]
 
 

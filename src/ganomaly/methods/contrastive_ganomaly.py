@@ -7,14 +7,15 @@ a score from the difference between z and ẑ. Around it:
   GANs via Auxiliary Rotation Loss*, CVPR 2019, but from pairs of views (Chen et al., *A Simple Framework for
   Contrastive Learning*, ICML 2020);
 - beside z − ẑ, the score takes the distance of an image's features to those of the nearest normal images, and the
-  density there (`neighbours`), because simple anomalies are reconstructed well.
+  density there (`neighbours`), because simple anomalies are reconstructed well;
+- with a pretrained backbone, of which the image is shown enlarged, it takes that distance of its features too.
 
 What was tried, and what did not help, is in `docs/experiments.md`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -23,28 +24,33 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.backbone_options import BackboneOptions
 from ganomaly.methods.base import BatchPrediction, Method, Precision, Preset, Step
 from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.losses import adversarial_loss, difference_map, mean_square_error
 from ganomaly.methods.neighbours import ImageMemoryBank
-from ganomaly.methods.options import DecayRate, LatentSize, LearningRate, ScheduledOptions, Weight, Width
+from ganomaly.methods.options import DecayRate, LatentSize, LearningRate, Weight, Width
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.search_space import Choice, Range, Searched
 from ganomaly.methods.updates import frozen, set_learning_rate, update
 from ganomaly.methods.views import mirror_invariant, random_views
 from ganomaly.networks import Decoder, Discriminator, Encoder, draw_he_normal, initialise_weights
+from ganomaly.networks.backbones import DEFAULT_BACKBONE, Backbone, build_backbone, load_backbone
 
 BANK_SIZE = 10_000  # images whose features are in the memory banks
 PRINCIPAL_AXES = 128  # of the features
 # of the signals: distances of D's features, of these whitened, of the embedding whitened; ‖z − ẑ‖
 SIGNAL_WEIGHTS = (1.0, 1.0, 1.0, 0.25)
+BACKBONE_WEIGHT = 3.0  # of the distance of the backbone's features: as much as that of all of D's
+BACKBONE_SIZE = 128  # px of the image that the backbone sees
+_BACKBONE_IMAGES = 64  # at a time
 MIN_SIGNAL = 1e-4  # smaller signals count as this one: an image from training has distance 0
 MIN_STD = 1e-2
 FULL_WIDTH_SIZE = 32  # px; networks for larger images have fewer channels
 
 
-class ContrastiveGANomalyOptions(ScheduledOptions):
-    """Options of GANomaly for small images."""
+class ContrastiveGANomalyOptions(BackboneOptions):
+    """Options of GANomaly for small images; without the name of a backbone there is none."""
 
     nz: LatentSize = 64
     """Size of the latent."""
@@ -75,6 +81,32 @@ class ContrastiveGANomalyOptions(ScheduledOptions):
     min_crop: float = Field(default=0.3, gt=0, le=1)
     """Smallest area of a view, as a share of the image."""
 
+    def default_levels(self) -> list[str]:
+        """The deepest of the levels that methods take by default."""
+        return super().default_levels()[-1:]
+
+
+class _Outputs(NamedTuple):
+    """What the networks give for images.
+
+    Attributes
+    ----------
+    features, embedding : Tensor
+        D's pooled features, `float[N, K]`, and their embedding, `float[N, E]`.
+    difference : Tensor
+        ‖z − ẑ‖, `float[N]`.
+    reconstruction : Tensor
+        x̂.
+    pretrained : Tensor or None
+        Means of the backbone's feature maps, `float[N, L]`.
+    """
+
+    features: Tensor
+    embedding: Tensor
+    difference: Tensor
+    reconstruction: Tensor
+    pretrained: Tensor | None
+
 
 class ContrastiveGANomaly(Method):
     """Encoder–decoder–encoder, a discriminator with a contrastive loss, and the density of its features."""
@@ -87,7 +119,13 @@ class ContrastiveGANomaly(Method):
             ContrastiveGANomalyOptions(),
             TrainingOptions(steps=1500, batch_size=64),
             colour_steps=4500,  # photographs are more varied than digits, and take longer to learn
-        )
+        ),
+        "small-features": Preset(
+            "the preset small beside features of a pretrained network, which knows what photographs show",
+            ContrastiveGANomalyOptions(backbone=DEFAULT_BACKBONE),
+            TrainingOptions(steps=1500, batch_size=64),
+            colour_steps=4500,
+        ),
     }
     statistics_images: ClassVar[int] = 12_000
     search_space: ClassVar[Mapping[str, Searched]] = {
@@ -132,12 +170,24 @@ class ContrastiveGANomaly(Method):
         self.register_buffer("channel_mean", torch.zeros(channels))
         self.register_buffer("channel_std", torch.ones(channels))
         self.register_buffer("mirror", torch.tensor(False))
+        compared = [(features, False), (features, True), (options.embedding, True)]
+        self.backbone: Backbone | None = None
+        self.signal_weights = list(SIGNAL_WEIGHTS)
+        if options.backbone:
+            self.backbone = build_backbone(options.describe_backbone())
+            compared.append((sum(level.channels for level in self.backbone.levels.values()), False))
+            self.signal_weights.append(BACKBONE_WEIGHT)
         self.banks = nn.ModuleList(
-            ImageMemoryBank(size, PRINCIPAL_AXES, whiten=whiten)
-            for size, whiten in ((features, False), (features, True), (options.embedding, True))
+            ImageMemoryBank(size, PRINCIPAL_AXES, whiten=whiten) for size, whiten in compared
         )
-        self.register_buffer("reference_mean", torch.zeros(len(SIGNAL_WEIGHTS)))
-        self.register_buffer("reference_std", torch.ones(len(SIGNAL_WEIGHTS)))
+        self.register_buffer("reference_mean", torch.zeros(len(self.signal_weights)))
+        self.register_buffer("reference_std", torch.ones(len(self.signal_weights)))
+
+    def load_pretrained(self) -> None:
+        """Read the backbone's weights, if there is one."""
+        if self.backbone is not None:
+            weights = load_backbone(self.options.backbone, self.backbone.levels).state_dict()
+            self.backbone.load_state_dict(weights)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One AdamW for the generator (G_E, G_D, E), one for the discriminator."""
@@ -192,28 +242,29 @@ class ContrastiveGANomaly(Method):
 
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fill the memory banks; take mean and standard deviation of the signals of images that are not in them."""
-        batch_outputs = [self._outputs(x) for x in batches]
-        features, embedding, difference = (
-            torch.cat(parts) for parts in list(zip(*batch_outputs, strict=True))[:3]
-        )
-        n = len(features)
+        compared: list[list[Tensor]] = []
+        differences = []
+        for x in batches:
+            outputs = self._outputs(x)
+            compared.append(_compared(outputs))
+            differences.append(outputs.difference)
+        features = [torch.cat(parts) for parts in zip(*compared, strict=True)]
+        difference = torch.cat(differences)
+        n = len(difference)
         n_reference = min(max(n // 6, n - BANK_SIZE), n - 1)
-        for bank, bank_features in zip(self.banks, (features, features, embedding), strict=True):
-            assert isinstance(bank, ImageMemoryBank)
+        for bank, bank_features in zip(self._banks(), features, strict=True):
             bank.fit(bank_features[n_reference:])
         reference = slice(n_reference or None)  # a single image is its own reference
-        signals = self._signals(features[reference], embedding[reference], difference[reference])
+        signals = self._signals([part[reference] for part in features], difference[reference])
         self.reference_mean.copy_(signals.mean(dim=0))
         self.reference_std.copy_(signals.std(dim=0, correction=0).clamp_min(MIN_STD))
 
     def bank_rows(self, x: Tensor, generator: Generator, ignored: Tensor | None = None) -> list[Tensor]:
         """Features of another normal image; axes, local scales and reference statistics stay."""
-        features, embedding, *_ = self._outputs(x)
-        rows = []
-        for bank, bank_features in zip(self.banks, (features, features, embedding), strict=True):
-            assert isinstance(bank, ImageMemoryBank)
-            rows.append(bank.rows_of(bank_features))
-        return rows
+        features = _compared(self._outputs(x))
+        return [
+            bank.rows_of(bank_features) for bank, bank_features in zip(self._banks(), features, strict=True)
+        ]
 
     def predict(self, x: Tensor) -> BatchPrediction:
         """A(x): the weighted mean over the signals of log(signal), in standard deviations above normal images.
@@ -221,10 +272,12 @@ class ContrastiveGANomaly(Method):
         Signals are the distances to the nearest normal images, relative to the density there, and ‖z − ẑ‖. Softplus
         keeps the score ≥ 0. The map is |x − x̂|, which is not part of the score.
         """
-        *outputs, x_hat = self._outputs(x)
-        above = (self._signals(*outputs) - self.reference_mean) / self.reference_std
-        weights = above.new_tensor(SIGNAL_WEIGHTS)
+        outputs = self._outputs(x)
+        signals = self._signals(_compared(outputs), outputs.difference)
+        above = (signals - self.reference_mean) / self.reference_std
+        weights = above.new_tensor(self.signal_weights)
         score = functional.softplus(above @ weights / weights.sum())
+        x_hat = outputs.reconstruction
         return BatchPrediction(score, difference_map(x, x_hat), x_hat)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
@@ -258,11 +311,8 @@ class ContrastiveGANomaly(Method):
         logits, features = self.discriminator(standardised)
         return logits, features
 
-    def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """D's pooled features, `float[N, K]`, their embedding, `float[N, E]`, ‖z − ẑ‖, `float[N]`, and x̂.
-
-        Features and embedding are means over the image and its mirror image, where mirrored images are normal.
-        """
+    def _outputs(self, x: Tensor) -> _Outputs:
+        """Features and embedding are means over the image and its mirror image, where mirrored images are normal."""
         if torch.compiler.is_exporting():
             # a graph has no branches; the mean of an image with itself is the image
             images = [x, torch.where(self.mirror, x.flip(3), x)]
@@ -273,13 +323,36 @@ class ContrastiveGANomaly(Method):
         z = self.encoder(x)
         x_hat = self.decoder(z)
         difference = torch.flatten(z - self.reconstruction_encoder(x_hat), start_dim=1)
-        return features.mean(dim=0), embedding.mean(dim=0), difference.norm(dim=1), x_hat
+        pretrained = None if self.backbone is None else self._pretrained_features(self.backbone, x)
+        return _Outputs(
+            features.mean(dim=0), embedding.mean(dim=0), difference.norm(dim=1), x_hat, pretrained
+        )
 
-    def _signals(self, features: Tensor, embedding: Tensor, difference: Tensor) -> Tensor:
-        """Logarithms of the signals, `float[N, 4]`."""
-        plain, whitened, embedded = self.banks
-        signals = [plain(features), whitened(features), embedded(embedding), difference]
+    def _pretrained_features(self, backbone: Backbone, x: Tensor) -> Tensor:
+        """Means of the backbone's feature maps of the enlarged images, `float[N, L]`."""
+        parts = [x] if torch.compiler.is_exporting() else torch.split(x, _BACKBONE_IMAGES)
+        means = []
+        for part in parts:
+            size = [max(side, BACKBONE_SIZE) for side in part.shape[2:]]
+            enlarged = functional.interpolate(part, size=size, mode="bilinear", align_corners=False)
+            maps = backbone(enlarged, list(backbone.levels))
+            means.append(torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1))
+        return torch.cat(means)
+
+    def _banks(self) -> list[ImageMemoryBank]:
+        return [bank for bank in self.banks if isinstance(bank, ImageMemoryBank)]
+
+    def _signals(self, features: Sequence[Tensor], difference: Tensor) -> Tensor:
+        """Logarithms of the signals, `float[N, 4]`, with a backbone `float[N, 5]`."""
+        distances = [bank(part) for bank, part in zip(self._banks(), features, strict=True)]
+        signals = [*distances[:3], difference, *distances[3:]]
         return torch.stack(signals, dim=1).clamp_min(MIN_SIGNAL).log()
+
+
+def _compared(outputs: _Outputs) -> list[Tensor]:
+    """The features that each memory bank compares."""
+    features = [outputs.features, outputs.features, outputs.embedding]
+    return features if outputs.pretrained is None else [*features, outputs.pretrained]
 
 
 def pooled(features: Tensor) -> Tensor:

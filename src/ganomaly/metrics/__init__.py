@@ -1,5 +1,6 @@
 """Metrics of anomaly scores and anomaly maps against labels and masks."""
 
+from ganomaly.metrics.alarms import chance_of_alarms
 from ganomaly.metrics.audit import Audit, KindAudit, audit_metrics
 from ganomaly.metrics.images import (
     Evaluation,
@@ -19,6 +20,7 @@ __all__ = [
     "PixelTally",
     "audit_metrics",
     "aupro",
+    "chance_of_alarms",
     "equal_error_rate",
     "fpr_at_tpr",
     "image_auroc",

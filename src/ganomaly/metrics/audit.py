@@ -101,8 +101,7 @@ class Audit(KindAudit):
                 f"{'higher' if higher else 'lower'} once they are painted (control AUROC {self.control_auroc:.2f}; "
                 f"0.50 is right), so the figures without the defects are too {'high' if higher else 'low'}."
             )
-        few = f" {self.n} images are few; such figures are off by a tenth by chance." if self.n < _FEW else ""
-        return self._what_is_seen() + few
+        return self._what_is_seen()
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the audit under the names of `evaluate --audit --json`."""
@@ -119,14 +118,22 @@ class Audit(KindAudit):
         if with_defect < _SEPARATES:
             return f"The model does not tell these images from normal ones (AUROC {with_defect:.2f})."
         figures = f"AUROC {with_defect:.2f} with the defects, {without:.2f} without them"
+        if with_defect - 0.5 <= self._chance():
+            return (
+                f"The audit says nothing yet: {figures}, which {self.n} anomalous and {self.n_normal} normal images "
+                "can have by chance; audit more images, or a model that finds more."
+            )
         remaining = max(0.0, without - 0.5) / (with_defect - 0.5)
         if without - 0.5 <= self._chance():
             remaining = 0.0
         if remaining > 0.5:
-            return f"The model sees mostly something other than the defects: {figures}."
-        if remaining > 0.2:
-            return f"The model sees the defects, and something else about these images: {figures}."
-        return f"The model sees the defects: {figures}."
+            seen = "mostly something other than the defects"
+        elif remaining > 0.2:
+            seen = "the defects, and something else about these images"
+        else:
+            seen = "the defects"
+        few = f" {self.n} images are few; such figures are off by a tenth by chance." if self.n < _FEW else ""
+        return f"The model sees {seen}: {figures}.{few}"
 
 
 def audit_metrics(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ganomaly.calibration import images_needed
+from ganomaly.calibration import images_needed, more_needed
 from ganomaly.config import Preprocessing
 from ganomaly.data import ImageArrays, ImageLoader, inspect_images
 from ganomaly.prediction.pytorch import predict_dataset
@@ -59,7 +59,8 @@ def threshold_in_words(plan: TrainingPlan, false_alarm_rate: float) -> str:
         return f"The threshold will have the false-alarm rate of {false_alarm_rate:g} that was asked for."
     return (
         f"The threshold will have a false-alarm rate of {1 / (1 + n):.2g}, not {false_alarm_rate:g}: that needs "
-        f"{needed} calibration {unit}, and there are {n}{of_what}."
+        f"{needed} calibration {unit}, and there {'is' if n == 1 else 'are'} {n}{of_what}; "
+        f"{more_needed(needed, unit)}."
     )
 
 

@@ -272,6 +272,8 @@ class _Run:
             if self.ranks.is_first:
                 self._check_collapse()
                 self.on_epoch(self.method)
+        if self.checkpoint is not None and self.state.step > self.first_step:
+            self._save()  # so that a run that is stopped from here on need not train again
         if fit_statistics and self.ranks.is_first:
             self._fit_statistics(self.method, self.indices)
         self._update_seconds()
@@ -440,6 +442,10 @@ class _Run:
         if self.checkpoint is None or self._seconds_since_saved() < self.training.checkpoint_seconds:
             return
         self._check_finite(losses)
+        self._save()
+
+    def _save(self) -> None:
+        assert self.checkpoint is not None
         self._update_seconds()
         self.checkpoint.save(self.method, self.optimizers, self.state)
         self.last_saved = time.perf_counter()

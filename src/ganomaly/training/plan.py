@@ -4,6 +4,7 @@ All of it follows from the headers of the images, the options and the seed. `fit
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ parts of its content."""
 SMALLEST_PATCH = 32  # px
 PATCH_STRIDE = 16  # px; the networks for patches halve them four times
 _MOST_NAMED = 10  # products
+_MOST_FOLDERS = 6  # that are named
 WHITE_LEVEL_16_BIT = 65535  # until the brightest pixel is known
 
 
@@ -140,7 +142,8 @@ class TrainingPlan:
             f"and times of all of them, but the content of {min(SAMPLE_SIZE, len(self.dataset)):,}."
         )
         return (
-            f"{readable(self.inspection.openable, loader)} normal images in {self.dataset.name}{unreadable}, "
+            f"{readable(self.inspection.openable, loader)} normal images in {self.dataset.name}{unreadable}"
+            f"{self._folders_in_words()}, "
             f"{self.channels}, {bits}, "
             f"median size {self.inspection.median_width}×{self.inspection.median_height} px; "
             f"{n_train} train, {n_calibrate} calibrate the threshold.{self._groups_in_words()}{streamed}"
@@ -149,6 +152,14 @@ class TrainingPlan:
             f"{self._ignored_in_words()}"
             f"{length_in_words(training.epochs, training.steps)} of training."
         )
+
+    def _folders_in_words(self) -> str:
+        """The folders that are mixed, because one of them may hold what is not normal."""
+        folders = Counter(record.path.rpartition("/")[0] for record in self.dataset.records)
+        if self.products is not None or not 1 < len(folders) <= _MOST_FOLDERS:
+            return ""
+        counts = [f"{name.rpartition('/')[2]} ({n})" for name, n in sorted(folders.items())]
+        return f", all of them from {', '.join(counts[:-1])} and {counts[-1]}"
 
     def _products_in_words(self) -> str:
         if self.products is None:

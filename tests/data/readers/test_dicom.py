@@ -132,6 +132,17 @@ def test_an_enhanced_file_has_a_slope_for_each_frame(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values(path, 2).values[..., 0], SAMPLES * 3 + 1)
 
 
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [("", -1024, SAMPLES - 1024.0), (2, "", SAMPLES * 2.0), ("", "", SAMPLES * 1.0)],
+)
+def test_an_empty_slope_is_1_and_an_empty_intercept_0(
+    tmp_path: Path, slope: object, intercept: object, expected: np.ndarray
+) -> None:
+    path = write_dicom(tmp_path / "ct.dcm", SAMPLES, RescaleSlope=slope, RescaleIntercept=intercept)
+    np.testing.assert_array_equal(values(path).values[..., 0], expected)
+
+
 # --- files and frames ------------------------------------------------------------------------------------
 
 

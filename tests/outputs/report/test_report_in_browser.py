@@ -330,7 +330,7 @@ def test_reports_without_labels_work_too(browser, tmp_path, images, calibration,
 
 @pytest.mark.parametrize(
     ("n", "words"),
-    [(13, "13 calibration images are too few, φ attains 7.1 %"), (99, "99 calibration images")],
+    [(13, "7.1 %\n1 % was asked for; 13 calibration images are too few"), (99, "99 calibration images")],
 )
 def test_a_rate_that_was_not_attained_is_stated(browser, images, tmp_path, n, words):
     calibration = Calibration(np.random.default_rng(4).lognormal(-3, 0.3, n), false_alarm_rate=0.01)

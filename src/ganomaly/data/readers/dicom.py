@@ -213,7 +213,7 @@ def _count_frames(file: IO[bytes]) -> int:
 
 DICOM = FormatFamily(
     names=("DICOM",),
-    suffixes=(".dcm", ".dicom"),
+    suffixes=(".dcm", ".dicom", ".dic", ".ima"),
     signature=re.compile(rb".{128}DICM", re.DOTALL),
     read_header=DicomImage,
     count_images=_count_frames,

@@ -164,7 +164,7 @@ def _whole(dataset: Any, name: str, default: int) -> int:
 
 
 def _rescaling(dataset: Any, frame: int) -> tuple[float, float]:
-    """Slope and intercept of a frame; 1 and 0 where the file names none."""
+    """Slope and intercept of a frame; 1 and 0 where the file gives none."""
     holders = [dataset]
     for name, item in (
         ("PerFrameFunctionalGroupsSequence", frame - 1),
@@ -173,10 +173,21 @@ def _rescaling(dataset: Any, frame: int) -> tuple[float, float]:
         sequence = dataset.get(name)
         if sequence and item < len(sequence):
             holders += sequence[item].get("PixelValueTransformationSequence") or []
-    holder = next((each for each in holders if each.get("RescaleSlope") not in (None, "")), None)
+    absent = (None, "")
+    holder = next(
+        (
+            each
+            for each in holders
+            if each.get("RescaleSlope") not in absent or each.get("RescaleIntercept") not in absent
+        ),
+        None,
+    )
     if holder is None:
         return 1.0, 0.0
-    slope, intercept = float(holder.RescaleSlope), float(holder.get("RescaleIntercept") or 0)
+    slope, intercept = (
+        default if holder.get(name) in absent else float(holder.get(name))
+        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
         raise ImageError(f"is damaged: its rescale slope is {slope:g}, and its intercept {intercept:g}")
     return slope, intercept

@@ -300,6 +300,11 @@ def _test_folder(root: Path) -> ImageDataset:
     _check_is_one_dataset(root, kinds)
     content = list_folder(base)
     if content.images:
+        if base != root and kinds:
+            raise DataError(
+                f"{base} has no normal images to compare with: put some into {base / 'good'}, beside "
+                f"{' and '.join(kind.name for kind in kinds[:3])}"
+            )
         raise DataError(f"{root} has images, but no labels to evaluate with; give {_LAYOUTS}")
     return _labelled_rows(_parquet_of_split(root, content, "test"))
 

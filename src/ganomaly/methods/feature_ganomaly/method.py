@@ -1,9 +1,8 @@
 """Options, networks and training step."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -11,8 +10,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from ganomaly.config import MAX_OPTION_TEXT, MethodOptions, Preprocessing, TrainingOptions
-from ganomaly.errors import UsageError
+from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
+from ganomaly.methods.backbone_options import BackboneOptions
 from ganomaly.methods.base import BatchPrediction, Method, Patches, Precision, Preset, Step
 from ganomaly.methods.collapse import latent_collapse
 from ganomaly.methods.feature_ganomaly.feature_networks import FeatureNetworks
@@ -21,7 +20,7 @@ from ganomaly.methods.feature_ganomaly.pixel_signals import N_SIGNALS, PixelSign
 from ganomaly.methods.feature_ganomaly.scoring import SignalScoring
 from ganomaly.methods.losses import robust_cross_entropy
 from ganomaly.methods.normalisation import InputNormalisation
-from ganomaly.methods.options import LatentSize, LearningRate, ScheduledOptions, Weight, Width
+from ganomaly.methods.options import LatentSize, LearningRate, Weight, Width
 from ganomaly.methods.randomness import Randomness
 from ganomaly.methods.search_space import BackboneLevels, Choice, InstalledBackbone, Range, Searched
 from ganomaly.methods.signals import predict_one_by_one, predict_one_by_one_outside
@@ -29,18 +28,16 @@ from ganomaly.methods.synthetic_defects import with_defects
 from ganomaly.methods.updates import set_learning_rate, update
 from ganomaly.methods.views import at_both_scales
 from ganomaly.networks import SEGMENTATION_STRIDE, PatchSegmentation, initialise_patch_weights
-from ganomaly.networks.backbones import DEFAULT_BACKBONE, VARIANTS, describe_backbone
+from ganomaly.networks.backbones import DEFAULT_BACKBONE
 
 
-class FeatureGANomalyOptions(ScheduledOptions):
+class FeatureGANomalyOptions(BackboneOptions):
     """Options of GANomaly over feature maps."""
 
     backbone: Annotated[str, Field(min_length=1, max_length=500)] = DEFAULT_BACKBONE
     """Name of the pretrained network, see `ganomaly.networks.backbones`."""
     levels: Annotated[str, Field(max_length=500)] = ""
     """Names of its levels, separated by commas; by default the deepest of each stride from 8 to 32."""
-    backbone_description: Annotated[str, Field(max_length=MAX_OPTION_TEXT)] = ""
-    """JSON that builds the backbone from a model file alone; `completed` fills it where the name does not suffice."""
     learning_rate: LearningRate = 3e-3
     """Highest learning rate of AdamW; it rises for a twentieth of the steps, and falls to 0 along a cosine."""
     nz: LatentSize = 64
@@ -57,25 +54,6 @@ class FeatureGANomalyOptions(ScheduledOptions):
     """Weight of ‖z − ẑ‖² in the generator's loss."""
     reconstruction_share: float = Field(default=0.125, gt=0, le=1)
     """Share of a batch that the generator reconstructs; defects are segmented in all of it."""
-
-    def completed(self) -> "FeatureGANomalyOptions":
-        """Read what builds the backbone; raises what `describe_backbone` does."""
-        description = describe_backbone(self.backbone, self._level_names())
-        if self.backbone in VARIANTS:
-            return self
-        return self.model_copy(update={"backbone_description": json.dumps(description)})
-
-    def describe_backbone(self) -> dict[str, Any]:
-        """What `build_backbone` needs."""
-        if self.backbone_description:
-            try:
-                return dict(json.loads(self.backbone_description))
-            except ValueError as error:
-                raise UsageError(f"backbone_description is not a JSON object ({error})") from error
-        return describe_backbone(self.backbone, self._level_names())
-
-    def _level_names(self) -> list[str]:
-        return [level.strip() for level in self.levels.split(",") if level.strip()]
 
 
 class FeatureGANomaly(Method):

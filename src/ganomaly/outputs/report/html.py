@@ -60,6 +60,8 @@ class ReportBuilder:
     max_thumbnails : int
         Images with thumbnails: those with the highest scores, and up to a quarter of labelled anomalous images with
         the lowest.
+    calibration_unit : str
+        What a calibration score is of: "image" or "patient".
 
     Raises
     ------
@@ -77,6 +79,7 @@ class ReportBuilder:
         model_summary: Mapping[str, str],
         notice: str | None = None,
         max_thumbnails: int = 2000,
+        calibration_unit: str = "image",
     ) -> None:
         calibration = np.sort(np.asarray(calibration_scores, dtype=np.float64).ravel())
         if not math.isfinite(threshold) or not np.isfinite(calibration).all():
@@ -87,6 +90,7 @@ class ReportBuilder:
         self._threshold = float(threshold)
         self._false_alarm_rate = float(false_alarm_rate)
         self._calibration_scores = calibration
+        self._calibration_unit = calibration_unit
         self._model_summary = dict(model_summary)
         self._notice = notice
         self._max_thumbnails = max_thumbnails
@@ -187,6 +191,7 @@ class ReportBuilder:
             "threshold": self._threshold,
             "false_alarm_rate": self._false_alarm_rate,
             "calibration_scores": self._calibration_scores.tolist(),
+            "calibration_unit": self._calibration_unit,
             "evaluation": None if evaluation is None else evaluation.to_json_dict(),
             "max_thumbnails": self._max_thumbnails,
             "n_errors": len(self._failures),

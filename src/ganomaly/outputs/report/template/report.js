@@ -34,12 +34,12 @@ function showTiles(threshold) {
     if (auroc !== null) tiles.push(tile("AUROC", formatFigure(auroc), "0.5 is chance"));
   }
   const moved = threshold !== numbers.threshold;
-  const calibrated = countOf(groups.calibration.length, "calibration image");
+  const calibrated = countOf(groups.calibration.length, `calibration ${numbers.calibration_unit}`);
   const attained = groups.calibration.length ? calibratedRate(numbers.threshold) : 0;
   const tooFew = attained > numbers.false_alarm_rate + 1e-9;
   tiles.push(
     tile("Threshold", formatScore(threshold), moved ? `moved; φ is ${formatScore(numbers.threshold)}` : "φ, set by calibration", "live"),
-    tile("False-alarm rate", formatPercent(numbers.false_alarm_rate), tooFew ? `chosen; ${calibrated} are too few, φ attains ${formatPercent(attained)}` : `chosen; ${calibrated}`),
+    tile("False-alarm rate", formatPercent(tooFew ? attained : numbers.false_alarm_rate), tooFew ? `${formatPercent(numbers.false_alarm_rate)} was asked for; ${calibrated} are too few` : `chosen; ${calibrated}`),
   );
   byId("tiles").replaceChildren(...tiles);
 }
@@ -50,7 +50,7 @@ function showConsequence(threshold) {
   if (groups.calibration.length) {
     const rate = calibratedRate(threshold);
     const above = countAbove(groups.calibration, threshold);
-    parts.push(` By calibration, ${above ? "about" : "at most"} ${formatPercent(rate)} of new normal images would be false alarms `);
+    parts.push(` By calibration, ${above ? "about" : "at most"} ${formatPercent(rate)} of new normal ${numbers.calibration_unit}s would be false alarms `);
     parts.push(element("span", { className: "nowrap" }, `(p-value ≤ ${formatP(rate)}).`));
   }
   byId("consequence").replaceChildren(...parts);
