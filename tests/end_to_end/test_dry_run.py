@@ -36,7 +36,9 @@ def test_it_says_what_fit_then_does(folder: Path) -> None:
     assert planned.stderr.splitlines()[0] == fitted.stderr.splitlines()[0]
     assert "31 train, 9 calibrate" in planned.stderr
     assert "have the false-alarm rate of 0.1 that was asked for" in planned.stderr
-    low, high = re.findall(r"It would take (?:(.*?) to )?(.*?) by a few steps on noise", planned.stderr)[0]
+    low, high = re.findall(
+        r"It would take (?:(.*?) to )?(.*?), measured just now with random data", planned.stderr
+    )[0]
     assert 0 < seconds(low or high) <= seconds(high) < 60
 
 

@@ -119,7 +119,7 @@ def test_training_killed_with_sigkill_again_and_again_ends_with_the_same_weights
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(normal_images, tmp_path):
     checkpoint = tmp_path / "run.checkpoint"
     run(normal_images, checkpoint=checkpoint, seed=1)
-    with pytest.raises(TrainingError, match=r"belongs to a run with other training; .*--no-resume"):
+    with pytest.raises(TrainingError, match=r"belongs to a run with other training \(seed\); .*--no-resume"):
         run(normal_images, checkpoint=checkpoint, seed=2)
     with pytest.raises(TrainingError, match="other data"):
         run(normal_images, checkpoint=checkpoint, seed=1, fingerprint="other images")

@@ -66,16 +66,15 @@ def _remarks(audit: Audit) -> list[str]:
     sentences = []
     if audit.n_recorded:
         sentences.append(
-            f"{audit.n_recorded} images were recorded without their defects too; nothing is painted in them, and "
-            "they need no control."
+            f"Images that were recorded without their defects too, so that nothing is painted: {audit.n_recorded}."
         )
     if audit.n_mask_too_large:
         sentences.append(
-            f"{audit.n_mask_too_large} anomalous images are left out: their masks cover more than a tenth of them, "
-            "and painting that much proves nothing."
+            "Anomalous images that are left out, because their masks cover more than a tenth of them, and painting "
+            f"that much proves nothing: {audit.n_mask_too_large}."
         )
     if audit.n_without_mask:
         sentences.append(
-            f"{audit.n_without_mask} anomalous images are left out: they have no mask, or an empty one."
+            f"Anomalous images that are left out, because they have no mask, or an empty one: {audit.n_without_mask}."
         )
     return sentences

@@ -116,8 +116,8 @@ def describe_fit(
     console.say("Measuring how long that takes on this machine.")
     duration = forecast_duration(plan, loader)
     console.say(
-        f"It would take {duration.in_words()} by a few steps on noise, while the machine is as busy as now, "
-        "and reading the images on top. Nothing was written."
+        f"It would take {duration.in_words()}, measured just now with random data; reading the images comes on top. "
+        "Nothing was written."
     )
     failures = {plan.dataset.records[index].path: why for index, why in plan.inspection.failures.items()}
     list_failures(console, failures)

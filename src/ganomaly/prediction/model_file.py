@@ -180,6 +180,8 @@ def _load_weights(path: Path, method: Method, weights: dict[str, Tensor]) -> Met
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a file that is whole, ours, and unchanged."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a model; the model comes first, then the images")
     if not path.is_file():
         written = path.with_suffix(".safetensors")
         raise UsageError(f"there is no model file {path}; `ganomaly fit DATA --model {written}` makes one")

@@ -58,7 +58,9 @@ def find_model(session: Session, name: str) -> ModelRow:
     """
     row = session.scalars(select(ModelRow).where(ModelRow.name == name)).one_or_none()
     if row is None:
-        raise UnknownModelError(f"there is no model {name[:80]}")
+        names = sorted(session.scalars(select(ModelRow.name)))
+        known = f"; there are {', '.join(names[:10])}" if names else ""
+        raise UnknownModelError(f"there is no model {name[:80]}{known}")
     return row
 
 

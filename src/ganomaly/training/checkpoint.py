@@ -127,12 +127,28 @@ def recorded_data(path: Path | None) -> str | None:
 
 
 def _check_identity(path: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
-    different = sorted(name for name in expected if found.get(name) != expected[name])
+    different = [
+        f"{name}{_options_that_differ(found.get(name, ''), expected[name])}"
+        for name in sorted(expected)
+        if found.get(name) != expected[name]
+    ]
     if different:
         raise OtherRunError(
             f"the checkpoint {path} belongs to a run with other {' and '.join(different)}; repeat that run's "
             "command to go on with it, or start anew with --no-resume, which replaces it"
         )
+
+
+def _options_that_differ(found: str, expected: str) -> str:
+    """Which options of two JSON objects differ, in parentheses; nothing where these are none."""
+    try:
+        options, asked = json.loads(found), json.loads(expected)
+    except ValueError:
+        return ""
+    if not isinstance(options, dict) or not isinstance(asked, dict):
+        return ""
+    names = sorted(name for name in options.keys() | asked.keys() if options.get(name) != asked.get(name))
+    return f" ({', '.join(names)})"
 
 
 def _tensors_of(method: Method, optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:

@@ -302,7 +302,8 @@ class _Run:
         some = np.random.default_rng(self.training.seed).permutation(indices)[:n_images]
         batches = np.array_split(some, range(STATISTICS_BATCH, len(some), STATISTICS_BATCH))
         method.eval()
-        images = self._told(self.images.batches(iter(batches)), len(some))
+        n_readable = sum(int(index) not in self.images.failures for index in some)
+        images = self._told(self.images.batches(iter(batches)), n_readable)
         with torch.no_grad(), full_precision(self.fabric.device):
             if self.images.has_ignored_regions:
                 method.fit_statistics_outside(self._input_and_region(pixels) for pixels in images)
