@@ -168,7 +168,10 @@ def score(
     ] = None,
     map_format: Annotated[
         defaults.MapFormat,
-        typer.Option(help="png is 16-bit gray with the threshold at mid-gray, npy is raw float32."),
+        typer.Option(
+            help="png is 16-bit gray with the threshold at mid-gray, npy is raw float32, dcm is the overlay as a "
+            "DICOM Secondary Capture in the study of its image."
+        ),
     ] = defaults.MAP_FORMAT,
     report: Report = None,
     ignore: Ignore = None,

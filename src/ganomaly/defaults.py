@@ -12,7 +12,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 """How training computes; `auto` takes bf16 where the device computes in it, fp32 elsewhere."""
 
-MapFormat = Literal["png", "npy"]
+MapFormat = Literal["png", "npy", "dcm"]
 """How anomaly maps are written: as 16-bit gray on the scale of the threshold, or as float32."""
 
 AUTO = "auto"

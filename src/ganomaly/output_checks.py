@@ -180,8 +180,8 @@ def _is_our_png(path: Path) -> bool:
 
 
 def _is_our_map(path: Path) -> bool:
-    """A PNG of this package, or an array whose overlay is one: an array has no place for a text."""
-    if path.suffix.lower() == ".npy":
+    """A PNG of this package, or an array or a capture whose overlay is one."""
+    if path.suffix.lower() in (".npy", ".dcm"):
         return _is_our_png(path.with_name(f"{path.stem}_overlay.png"))
     return _is_our_png(path)
 
@@ -225,7 +225,7 @@ TABLE = OutputKind("table of predictions", (".csv", ".jsonl", ".parquet"), _is_o
 REPORT = OutputKind("report", (".html", ".htm"), _is_our_report)
 FIGURES_JSON = OutputKind("file of figures", (".json",), _is_our_json)
 FIGURE = OutputKind("figure", (".png",), _is_our_png)
-MAP = OutputKind("map or overlay", (".png", ".npy"), _is_our_map)
+MAP = OutputKind("map or overlay", (".png", ".npy", ".dcm"), _is_our_map)
 BENCHMARK_FILE = OutputKind("file of a benchmark", (".jsonl", ".csv", ".md", ".tex"), _is_our_benchmark_file)
 CATALOG_TABLE = OutputKind("table of models", (".csv", ".json"), _is_our_catalog_table)
 CHECKPOINT = OutputKind("checkpoint", (".checkpoint",), _is_our_checkpoint)

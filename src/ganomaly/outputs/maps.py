@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from pathlib import Path, PurePath
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from ganomaly.errors import ImageError, UsageError
 from ganomaly.files import make_folder, written_whole
 from ganomaly.output_checks import MAP, PNG_SOFTWARE, check_replaceable
 from ganomaly.outputs.heat import blended_with_heat, to_8_bit
+from ganomaly.outputs.secondary_capture import source_of_capture, write_capture
 from ganomaly.prediction import Prediction
 from ganomaly.remote import Location, RemoteFile, list_files, location
 
@@ -31,7 +32,8 @@ class MapFolder:
     row `root/train.parquet#7` is `train_7.png`. The overlay is `<name>_overlay.png`.
 
     A `png` map is 16-bit gray: 0 is the level of normal images, 32,768 the map's threshold, 65,535 twice as far
-    above. An `npy` map is `float32[H, W]`, the method's own numbers.
+    above. An `npy` map is `float32[H, W]`, the method's own numbers. A `dcm` map is the overlay as a DICOM Secondary
+    Capture, see `secondary_capture`.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ class MapFolder:
         Made if it is missing.
     calibration : MapCalibration
         The scale of the maps.
-    file_format : {'png', 'npy'}
+    file_format : {'png', 'npy', 'dcm'}
         Format of the maps.
     root : Path, optional
         Absolute folder that contains all images. Without it their folders are ignored.
@@ -65,7 +67,9 @@ class MapFolder:
         self._requests: dict[PurePath, int] = {}  # images so far that would have a name
         make_folder(self.folder, " for maps")
 
-    def write(self, prediction: Prediction, image: NDArray[np.uint8]) -> Location:
+    def write(
+        self, prediction: Prediction, image: NDArray[np.uint8], source: tuple[Any, int] | None = None
+    ) -> Location:
         """Write map and overlay of one prediction; a name that is taken, as by 7.png for 7.jpg, gets a number.
 
         Parameters
@@ -74,6 +78,8 @@ class MapFolder:
             With its anomaly map.
         image : ndarray
             `uint8[H, W, C]`, the user's image.
+        source : tuple, optional
+            Of `dcm` maps: what `source_of_capture` gives for the image.
 
         Returns
         -------
@@ -93,10 +99,13 @@ class MapFolder:
         target = self.folder / map_name.with_name(f"{map_name.name}.{self._format}")
         make_folder(target.parent, " for maps")
         # the overlay first: by it the next run knows an array as its own
+        overlay = self._overlay(prediction, image)
         with written_whole(self.folder / f"{overlay_name}.png") as part, part.open("wb") as file:
-            _save_png(self._overlay(prediction, image), file)
+            _save_png(overlay, file)
         with written_whole(target) as part, part.open("wb") as file:
-            if self._format == "npy":
+            if source is not None:
+                write_capture(file, np.asarray(overlay), *source)
+            elif self._format == "npy":
                 header = {
                     "descr": "<f4",
                     "fortran_order": False,
@@ -150,8 +159,12 @@ class MapFolder:
     ) -> Prediction:
         try:
             with one_large_image(prediction.height, prediction.width):
+                source = None
+                if self._format == "dcm":
+                    with dataset.open(prediction.index) as encoded:
+                        source = source_of_capture(encoded)
                 image = to_8_bit(dataset.read(prediction.index, value_range=value_range), white_level)
-                self.write(prediction, image)
+                self.write(prediction, image, source)
         except ImageError as error:
             return Prediction(prediction.index, prediction.path, f"its map cannot be drawn: {error}")
         except MemoryError:

@@ -140,6 +140,10 @@ class _NamedImage(EncodedImage):
                 self._image = family.read_image(file, number)
         self.header = self._image.header
 
+    @property
+    def as_read(self) -> EncodedImage:
+        return self._image
+
     def decode(self, smallest_side: int | None = None) -> Pixels:
         with _errors_in_words(self._name):
             return self._image.decode(smallest_side)

@@ -105,6 +105,20 @@ class DicomImage(EncodedImage):
             values[is_padding] = np.inf if is_inverted else -np.inf  # black
         return PhysicalValues(values, is_inverted)
 
+    @property
+    def frame(self) -> int:
+        """The number of the frame in its file, from 1."""
+        return self._frame
+
+    def elements(self, names: list[str]) -> Any:
+        """Elements of the file, whoever they identify, as a `pydicom.Dataset`: for what is to be filed with it."""
+        with _nothing_quoted():
+            import pydicom
+
+            self._file.seek(0)
+            tags: list[Any] = list(names)
+            return pydicom.dcmread(cast(BinaryIO, self._file), stop_before_pixels=True, specific_tags=tags)
+
     def _samples(self) -> NDArray[Any]:
         """The samples as stored, of colour images as RGB, `[H, W, C]`."""
         dicom, header = self._dicom, self.header

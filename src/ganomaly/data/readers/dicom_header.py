@@ -115,7 +115,9 @@ def read_dicom_header(file: IO[bytes], frame: int) -> DicomHeader:
     dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
     rows, columns = _whole(dataset, "Rows", 0), _whole(dataset, "Columns", 0)
     if not rows or not columns:
-        raise ImageError("holds no image: it is a DICOM file of another kind, as a report or a plan, or damaged")
+        raise ImageError(
+            "holds no image: it is a DICOM file of another kind, as a report or a plan, or damaged"
+        )
     frames = max(1, _whole(dataset, "NumberOfFrames", 1))
     n_bytes = file.seek(0, os.SEEK_END)
     if frames > max(1, n_bytes // _LEAST_BYTES):

@@ -89,6 +89,11 @@ class EncodedImage(ABC):
 
     header: ImageHeader
 
+    @property
+    def as_read(self) -> "EncodedImage":
+        """The image of its format's reader, where this one adds to it."""
+        return self
+
     @abstractmethod
     def decode(self, smallest_side: int | None = None) -> Pixels:
         """Decode the pixels.
