@@ -7,7 +7,7 @@ a run that was killed and goes on from its checkpoint ends with the weights it w
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from ganomaly.config import MethodOptions, Precision, Preprocessing, TrainingOptions
 from ganomaly.data import ImageLoader, Pixels
 from ganomaly.data.ignored_region import split_region
-from ganomaly.devices import choose_device, choose_precision, full_precision, make_fabric
+from ganomaly.devices import choose_device, choose_precision, make_fabric
 from ganomaly.errors import TrainingError, UsageError
 from ganomaly.methods import Method, Step
 from ganomaly.methods.products import with_own_statistics
@@ -33,6 +33,7 @@ from ganomaly.training.observers import TrainingProgress
 from ganomaly.training.precision import precision_of_run
 from ganomaly.training.ranks import Ranks, SharedPrecision
 from ganomaly.training.shared_batch_norm import shared_batch_norm
+from ganomaly.training.statistics import STATISTICS_COST, fit_statistics, seconds_of_a_prediction
 from ganomaly.training.time_left import TimeLeft
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,6 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL = 25  # steps between two checks of the losses; each waits for the device
 MAX_RECOVERIES = 40  # checks in a row that needed a recovery before training gives up
 SCALES_IMAGES = 256  # that `fit_scales` gets
-WHOLE_IMAGES = 3  # that are predicted once during training, to say how long statistics and calibration take
-LONG_PREDICTION = 2.0  # s; after one as long no other is measured
-STATISTICS_COST = 1.5  # predictions that an image for statistics takes
-STATISTICS_BATCH = 256  # images per batch that `fit_statistics` gets
 COLLAPSE_IMAGES = 64  # that the check for collapse at the end of an epoch takes
 
 
@@ -296,28 +293,14 @@ class _Run:
                 self.method.fit_scales(self._input(pixels))
 
     def _fit_statistics(self, method: Method, indices: NDArray[np.int64]) -> None:
-        n_images = method.statistics_images
-        if n_images == 0:
-            return
-        some = np.random.default_rng(self.training.seed).permutation(indices)[:n_images]
-        batches = np.array_split(some, range(STATISTICS_BATCH, len(some), STATISTICS_BATCH))
-        method.eval()
-        n_readable = sum(int(index) not in self.images.failures for index in some)
-        images = self._told(self.images.batches(iter(batches)), n_readable)
-        with torch.no_grad(), full_precision(self.fabric.device):
-            if self.images.has_ignored_regions:
-                method.fit_statistics_outside(self._input_and_region(pixels) for pixels in images)
-            else:
-                method.fit_statistics(self._input(pixels) for pixels in images)
-
-    def _told(self, batches: Iterable[Pixels], n_images: int) -> Iterator[Pixels]:
-        """Batches for statistics; say how many images have been read."""
-        done = 0
-        self.on_statistics(done, n_images)
-        for pixels in batches:
-            yield pixels
-            done += len(pixels)
-            self.on_statistics(done, n_images)
+        fit_statistics(
+            method,
+            self.images,
+            indices,
+            seed=self.training.seed,
+            to_input=self._input_and_region,
+            on_images=self.on_statistics,
+        )
 
     def _input(self, pixels: Pixels) -> torch.Tensor:
         return self._input_and_region(pixels)[0]
@@ -427,17 +410,13 @@ class _Run:
         """
         if self.preprocessing.scale is None:
             return 0.0
-        some = np.random.default_rng(self.training.seed).permutation(self.indices)[:WHOLE_IMAGES]
-        seconds = []
-        with eval_mode(self.method):
-            for pixels in self.images.batches(iter([np.array([index]) for index in some])):
-                x = self._input(pixels)
-                started = time.perf_counter()
-                self.method.predict(x)
-                seconds.append(time.perf_counter() - started)
-                if seconds[-1] > LONG_PREDICTION:
-                    break
-        return float(np.median(seconds)) * self.n_whole_images if seconds else 0.0
+        return self.n_whole_images * seconds_of_a_prediction(
+            self.method,
+            self.images,
+            self.indices,
+            seed=self.training.seed,
+            to_input=self._input_and_region,
+        )
 
     def _save_if_due(self, losses: Mapping[str, torch.Tensor]) -> None:
         if self.checkpoint is None or self._seconds_since_saved() < self.training.checkpoint_seconds:
