@@ -16,7 +16,7 @@ from ganomaly.networks import FEATURE_STRIDE, apply_in_tiles, at_stride, reflect
 from ganomaly.networks.backbones import Level
 
 SIGNAL_STRIDE = 2  # px between the positions of the signals
-TILE = 768  # px
+TILE = 1536  # px; a smaller one costs time, since its margin is computed too, and a larger one memory
 MARGIN = 416  # px, more than the receptive field of the default backbone on either side
 BANK_SIZE = 2048  # features of each level
 _COARSE_STRIDE = 32  # px, from which a feature describes its neighbourhood already
