@@ -50,7 +50,7 @@ def main() -> None:
         image, verdict = folder / "image.jpg", str(folder / "verdict.csv")
         pixels = np.random.default_rng(1).normal(127, 20, (arguments.size, arguments.size))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(image, quality=90)
-        runs = {base: ("-c", code) for base, code in BASES.items()}
+        runs: dict[str, tuple[str, ...]] = {base: ("-c", code) for base, code in BASES.items()}
         for runtime, (file, _) in RUNTIMES.items():
             runs[runtime] = ("-m", "ganomaly", "score", str(folder / file), str(image), "--out", verdict)
         for run in runs.values():

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganomaly.config import Preprocessing
+from ganomaly.config import Precision, Preprocessing
 from ganomaly.devices import choose_device, choose_precision, make_fabric
 from ganomaly.methods.base import Step
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
@@ -35,7 +35,7 @@ def plain(size: int, channels: int) -> Callable[[], object]:
     return lambda: plain_step(method, x, optimizers)
 
 
-def package(size: int, channels: int, precision: str) -> Callable[[], object]:
+def package(size: int, channels: int, precision: Precision) -> Callable[[], object]:
     """A step as `ganomaly fit` takes it: channels last, fused Adam."""
     fabric = make_fabric(choose_device("cpu"), precision)
     method = in_channels_last(_method(size, channels))
