@@ -83,10 +83,10 @@ def test_a_map_that_does_not_fit_in_memory_costs_its_own_row(
 ):
     write = MapFolder.write
 
-    def exhausted(self: MapFolder, prediction: Prediction, image: np.ndarray) -> Path:
+    def exhausted(self: MapFolder, prediction: Prediction, image: np.ndarray, *source: object) -> Path:
         if prediction.index == 3:
             raise MemoryError
-        return write(self, prediction, image)
+        return write(self, prediction, image, *source)
 
     monkeypatch.setattr(MapFolder, "write", exhausted)
     done = ganomaly(

@@ -73,7 +73,7 @@ def test_the_score_is_the_weighted_mean_of_the_standardised_signals():
         torch.testing.assert_close(method.predict(x).score, expected)
 
 
-def test_with_a_backbone_the_distance_of_its_features_counts_as_much_as_that_of_all_of_the_discriminators():
+def test_with_a_backbone_the_distance_of_its_features_counts_twice_as_much_as_that_of_all_of_the_discriminators():
     options = OPTIONS.model_copy(update={"backbone": DEFAULT_BACKBONE})
     preprocessing = Preprocessing(image_size=32, channels=1)
     method = ContrastiveGANomaly(options, preprocessing, torch.Generator().manual_seed(0)).eval()

@@ -41,7 +41,7 @@ BANK_SIZE = 10_000  # images whose features are in the memory banks
 PRINCIPAL_AXES = 128  # of the features
 # of the signals: distances of D's features, of these whitened, of the embedding whitened; ‖z − ẑ‖
 SIGNAL_WEIGHTS = (1.0, 1.0, 1.0, 0.25)
-BACKBONE_WEIGHT = 3.0  # of the distance of the backbone's features: as much as that of all of D's
+BACKBONE_WEIGHT = 6.0  # of the distance of the backbone's features: twice that of all of D's
 BACKBONE_SIZE = 128  # px of the image that the backbone sees
 _BACKBONE_IMAGES = 64  # at a time
 MIN_SIGNAL = 1e-4  # smaller signals count as this one: an image from training has distance 0

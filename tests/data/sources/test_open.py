@@ -175,13 +175,22 @@ def test_evaluation_takes_a_folder_with_a_subfolder_for_each_kind(tmp_path: Path
     ]
 
 
-@pytest.mark.parametrize("names", [["0.png"], ["cats/0.png", "dogs/0.png"], ["test/cats/0.png"]])
+@pytest.mark.parametrize("names", [["0.png"], ["cats/0.png", "dogs/0.png"]])
 def test_evaluation_without_a_normal_kind_says_which_layout_it_needs(
     tmp_path: Path, names: list[str]
 ) -> None:
     for name in names:
         write(tmp_path / name)
     with pytest.raises(DataError, match=r"no labels.*test/good and test/<kind>.*column `label`"):
+        open_test_images(tmp_path)
+
+
+def test_evaluation_with_defects_alone_says_where_normal_images_go(tmp_path: Path) -> None:
+    """As after the first reviews of a station."""
+    write(tmp_path / "test" / "cats" / "0.png")
+    with pytest.raises(
+        DataError, match=r"no normal images to compare with: put some into .*good, beside cats"
+    ):
         open_test_images(tmp_path)
 
 
