@@ -20,9 +20,18 @@ from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import load_model
 from machine import describe_machine
 
+FILES = {
+    "PyTorch": "model.safetensors",
+    "ONNX Runtime": "fp32.onnx",
+    "ONNX Runtime, int8": "int8.onnx",
+    "OpenVINO": "fp32.xml",
+    "OpenVINO, int8": "int8.xml",
+}
+"""What `write_models` writes, by runtime."""
+
 
 def write_models(folder: Path, preset: str, size: int) -> None:
-    """A model, `model.safetensors`, and its exported graphs, `fp32` and `int8`, `.onnx` and `.xml`."""
+    """A model and its exported graphs."""
     images = np.random.default_rng(0).integers(0, 255, (40, size, size), dtype=np.uint8)
     path = folder / "model.safetensors"
     GANomalyDetector(preset, epochs=1, false_alarm_rate=0.1).fit(images).save(path)
@@ -34,15 +43,11 @@ def write_models(folder: Path, preset: str, size: int) -> None:
         write_graph(graph, folder / f"{name}.xml", "openvino")
 
 
-def load_predictors(folder: Path) -> dict[str, Predictor]:
-    """The model and its graphs, by runtime."""
-    return {
-        "ganomaly, PyTorch": load_predictor(folder / "model.safetensors"),
-        "ONNX Runtime": load_predictor(folder / "fp32.onnx"),
-        "ONNX Runtime, int8": load_predictor(folder / "int8.onnx"),
-        "OpenVINO": load_predictor(folder / "fp32.xml"),
-        "OpenVINO, int8": load_predictor(folder / "int8.xml"),
-    }
+def write_image(path: Path, size: int) -> None:
+    """A gray JPEG with some structure."""
+    y, x = np.mgrid[:size, :size] / 9
+    pixels = 127 + 60 * np.sin(x) * np.cos(y) + np.random.default_rng(1).normal(0, 9, x.shape)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
 def milliseconds(predictor: Predictor, path: Path) -> float:
@@ -63,11 +68,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_models(folder, arguments.preset, arguments.size)
-        predictors = load_predictors(folder)
+        predictors = {runtime: load_predictor(folder / file) for runtime, file in FILES.items()}
         image_path = folder / "image.jpg"
-        y, x = np.mgrid[: arguments.size, : arguments.size] / 9
-        pixels = 127 + 60 * np.sin(x) * np.cos(y) + np.random.default_rng(1).normal(0, 9, x.shape)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(image_path, quality=90)
+        write_image(image_path, arguments.size)
         times: dict[str, list[float]] = {name: [] for name in predictors}
         for predictor in predictors.values():
             for _ in range(3):

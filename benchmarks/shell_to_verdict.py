@@ -14,20 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from latency import write_models
+from latency import FILES, write_image, write_models
 from machine import describe_load, describe_machine
 
 BASES = {"numpy": "import numpy", "torch": "import torch"}
-RUNTIMES = {  # file, and what the time is compared with
-    "PyTorch": ("model.safetensors", "torch"),
-    "ONNX Runtime": ("fp32.onnx", "numpy"),
-    "ONNX Runtime, int8": ("int8.onnx", "numpy"),
-    "OpenVINO": ("fp32.xml", "numpy"),
-    "OpenVINO, int8": ("int8.xml", "numpy"),
-}
 
 
 def seconds(*arguments: str) -> float:
@@ -48,10 +38,9 @@ def main() -> None:
         folder = Path(temporary)
         write_models(folder, arguments.preset, arguments.size)
         image, verdict = folder / "image.jpg", str(folder / "verdict.csv")
-        pixels = np.random.default_rng(1).normal(127, 20, (arguments.size, arguments.size))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(image, quality=90)
+        write_image(image, arguments.size)
         runs: dict[str, tuple[str, ...]] = {base: ("-c", code) for base, code in BASES.items()}
-        for runtime, (file, _) in RUNTIMES.items():
+        for runtime, file in FILES.items():
             runs[runtime] = ("-m", "ganomaly", "score", str(folder / file), str(image), "--out", verdict)
         for run in runs.values():
             seconds(*run)  # into the system's cache
@@ -66,7 +55,8 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in times.items()}
     for base, code in BASES.items():
         print(f'python -c "{code}": {medians[base]:.2f} s')
-    for runtime, (_, base) in RUNTIMES.items():
+    for runtime in FILES:
+        base = "torch" if runtime == "PyTorch" else "numpy"
         spread = f"{min(times[runtime]):.2f}–{max(times[runtime]):.2f}"
         over = medians[runtime] - medians[base]
         print(f"{runtime:20} {medians[runtime]:.2f} s ({spread}), +{over:.2f} s over {base}")

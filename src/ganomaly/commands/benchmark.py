@@ -69,9 +69,9 @@ def benchmark(
     check_figure_files(out)
     with locked_folder(out, "ganomaly benchmark"):
         row_file = RowFile(out)
-        done = sum(ERROR not in row for row in row_file.rows)
+        done = sum(row_file.has(cell) for cell in cells)
         if done:
-            console.say(f"going on after {done} rows that are there already")
+            console.say(f"going on: {done} of {len(cells)} cells are there already")
         with console.counting(len(cells), "cells") as count:
             rows = run_grid(cells, row_file, run=run, on_done=count)
         table = result_table(rows)

@@ -12,7 +12,7 @@ def chance_of_alarms(n_alarms: int, n_normal: int, n_above: int, n_calibration: 
     n_alarms, n_normal : int
         Normal test images above the threshold, and all of them.
     n_above, n_calibration : int
-        Calibration images above the threshold, and all of them.
+        Calibration images above the threshold, and all of them; one at least is not above it.
 
     Returns
     -------
@@ -21,4 +21,4 @@ def chance_of_alarms(n_alarms: int, n_normal: int, n_above: int, n_calibration: 
     """
     from scipy.stats import betabinom
 
-    return float(betabinom.sf(n_alarms - 1, n_normal, n_above + 1, max(1, n_calibration - n_above)))
+    return float(betabinom.sf(n_alarms - 1, n_normal, n_above + 1, n_calibration - n_above))

@@ -89,13 +89,15 @@ class MapFolder:
         Raises
         ------
         UsageError
-            If the prediction has no map.
+            If the prediction has no map, or a `dcm` map no source.
         OutputError
             If a file cannot be written.
         """
         if prediction.anomaly_map is None:
             raise UsageError(f"the prediction of {prediction.path} has no anomaly map; predict with details")
         map_name, overlay_name = self._names(prediction.path)
+        if self._format == "dcm" and source is None:
+            raise UsageError(f"a dcm map of {prediction.path} needs the source of its image")
         target = self.folder / map_name.with_name(f"{map_name.name}.{self._format}")
         make_folder(target.parent, " for maps")
         # the overlay first: by it the next run knows an array as its own
@@ -103,7 +105,7 @@ class MapFolder:
         with written_whole(self.folder / f"{overlay_name}.png") as part, part.open("wb") as file:
             _save_png(overlay, file)
         with written_whole(target) as part, part.open("wb") as file:
-            if source is not None:
+            if self._format == "dcm" and source is not None:
                 write_capture(file, np.asarray(overlay), *source)
             elif self._format == "npy":
                 header = {

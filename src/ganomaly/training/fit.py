@@ -38,7 +38,7 @@ from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import predict_dataset
 from ganomaly.training.checkpoint import recorded_data
 from ganomaly.training.loop import TrainingResult, train
-from ganomaly.training.observers import Observer, SilentObserver
+from ganomaly.training.observers import Observer, SilentObserver, counted
 from ganomaly.training.plan import (
     TrainingPlan,
     check_options,
@@ -303,7 +303,7 @@ def _calibrated(
             method, preprocessing, Subset(dataset, indices), device=options.device, details=True
         )
         noted = _with_failures_noted(predictions, indices, failures)
-        return calibrate(_told(noted, len(indices), on_image), options.false_alarm_rate)
+        return calibrate(counted(noted, len(indices), on_image), options.false_alarm_rate)
 
     if plan.products is None:
         return result.method, *calibrated(result.method, plan.split.calibration)
@@ -336,16 +336,6 @@ def _with_failures_noted(
         if prediction.error is not None:
             failures[int(indices[prediction.index])] = prediction.error
         yield prediction
-
-
-def _told(
-    predictions: Iterable[Prediction], n_images: int, on_image: Callable[[int, int], None]
-) -> Iterator[Prediction]:
-    """Pass predictions on, and say how many there were."""
-    on_image(0, n_images)
-    for done, prediction in enumerate(predictions, start=1):
-        yield prediction
-        on_image(done, n_images)
 
 
 def _product_counts(plan: TrainingPlan, loader: ImageLoader) -> dict[str, dict[str, int]]:

@@ -194,7 +194,7 @@ def train(
         + STATISTICS_COST
         * sum(min(len(part), method.statistics_images) for part in (products or {"": indices}).values()),
     )
-    run.finish(fit_statistics=not products)
+    run.finish(with_statistics=not products)
     of_products = {
         name: run.of_product(indices) for name, indices in (products or {}).items() if ranks.is_first
     }
@@ -250,7 +250,7 @@ class _Run:
         self.started = self.last_saved = time.perf_counter()
         self.waited_before = images.wait_seconds
 
-    def finish(self, *, fit_statistics: bool = True) -> None:
+    def finish(self, *, with_statistics: bool = True) -> None:
         """Load pretrained weights, fit scales, train to the last step, fit statistics of all images."""
         if self.state.step == 0 and self.ranks.is_first:
             self.method.load_pretrained()
@@ -271,7 +271,7 @@ class _Run:
                 self.on_epoch(self.method)
         if self.checkpoint is not None and self.state.step > self.first_step:
             self._save()  # so that a run that is stopped from here on need not train again
-        if fit_statistics and self.ranks.is_first:
+        if with_statistics and self.ranks.is_first:
             self._fit_statistics(self.method, self.indices)
         self._update_seconds()
 

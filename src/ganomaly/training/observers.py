@@ -1,13 +1,16 @@
 """Who is told how training goes."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from ganomaly.calibration import MapCalibration
     from ganomaly.prediction import Prediction
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,21 @@ class SilentObserver:
 
     def finishing(self, stage: str, done: int, total: int) -> None:
         """Ignore it."""
+
+
+def counted(
+    items: Iterable[Item],
+    total: int,
+    on_images: Callable[[int, int], None],
+    images_in: Callable[[Item], int] = lambda _: 1,
+) -> Iterator[Item]:
+    """Pass items on, and say after each how many images there were, and how many there are to be."""
+    done = 0
+    on_images(done, total)
+    for item in items:
+        yield item
+        done += images_in(item)
+        on_images(done, total)
 
 
 class WarningObserver(SilentObserver):

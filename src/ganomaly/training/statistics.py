@@ -1,7 +1,7 @@
 """Statistics of a trained method from whole training images, and how long such images take."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from ganomaly.data import ImageLoader, Pixels
 from ganomaly.devices import full_precision
 from ganomaly.methods import Method
 from ganomaly.prediction.pytorch import eval_mode
+from ganomaly.training.observers import counted
 
 STATISTICS_BATCH = 256  # images per batch that `fit_statistics` gets
 STATISTICS_COST = 1.5  # predictions that an image for statistics takes
@@ -54,7 +55,7 @@ def fit_statistics(
     batches = np.array_split(some, range(STATISTICS_BATCH, len(some), STATISTICS_BATCH))
     method.eval()
     n_readable = sum(int(index) not in images.failures for index in some)
-    told = _told(images.batches(iter(batches)), n_readable, on_images)
+    told = counted(images.batches(iter(batches)), n_readable, on_images, len)
     with torch.no_grad(), full_precision(next(method.parameters()).device):
         if images.has_ignored_regions:
             method.fit_statistics_outside(to_input(pixels) for pixels in told)
@@ -71,7 +72,7 @@ def seconds_of_a_prediction(
         for pixels in images.batches(iter(np.array([i]) for i in _shuffled(indices, seed)[:_PREDICTED])):
             x, _ = to_input(pixels)
             started = time.perf_counter()
-            method.predict(x)
+            method.predict(x).score.tolist()  # waits for the device
             seconds.append(time.perf_counter() - started)
             if seconds[-1] > _LONG_PREDICTION:
                 break
@@ -80,15 +81,3 @@ def seconds_of_a_prediction(
 
 def _shuffled(indices: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(indices)
-
-
-def _told(
-    batches: Iterable[Pixels], n_images: int, on_images: Callable[[int, int], None]
-) -> Iterator[Pixels]:
-    """Pass batches on, and say how many images have been read."""
-    done = 0
-    on_images(done, n_images)
-    for pixels in batches:
-        yield pixels
-        done += len(pixels)
-        on_images(done, n_images)
