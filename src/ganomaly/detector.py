@@ -71,7 +71,7 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
     Notes
     -----
     To predict in several processes, start them with ``multiprocessing.get_context("spawn")`` and load the model in
-    each. A forked process lacks the threads in which PyTorch computes; it raises `UsageError` instead of waiting for
+    each. A forked process lacks the threads in which models compute; it raises `UsageError` instead of waiting for
     them.
 
     References

@@ -1,7 +1,6 @@
 """Which processor computes, and how precisely."""
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import torch
 
 from ganomaly.config import Device, Precision
 from ganomaly.errors import UsageError
+from ganomaly.forks import RuntimeThreads
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -46,24 +46,12 @@ def begin_computing(device: torch.device) -> None:
     UsageError
         If this process was forked from one in which PyTorch computes with several threads or on a GPU.
     """
-    process = os.getpid()
-    if _COMPUTING.process not in (None, process):
-        raise UsageError(
-            "this process was forked from one in which PyTorch computes, whose threads a fork does not copy, so it "
-            'would wait for them forever; start processes with multiprocessing.get_context("spawn"), and load the '
-            "model in them"
-        )
+    _THREADS.check()
     if device.type != "cpu" or torch.get_num_threads() > 1:
-        _COMPUTING.process = process
+        _THREADS.start()
 
 
-@dataclass
-class _Computing:
-    process: int | None = None
-
-
-_COMPUTING = _Computing()
-"""The process in which PyTorch's threads run; a fork copies it."""
+_THREADS = RuntimeThreads("PyTorch")
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:

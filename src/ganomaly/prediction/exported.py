@@ -20,6 +20,7 @@ from ganomaly.data.ignored_region import split_region
 from ganomaly.data.large_images import LARGE_PIXELS
 from ganomaly.data.resources import available_memory
 from ganomaly.errors import ModelFileError, UsageError, package_needed
+from ganomaly.forks import RuntimeThreads
 from ganomaly.prediction.earlier_formats import upgraded
 from ganomaly.prediction.graph_checksum import CHECKSUM, changed, check_checksum
 from ganomaly.prediction.header import (
@@ -93,7 +94,8 @@ class ExportedModel:
         Raises
         ------
         UsageError
-            If a GPU is asked for, or regions of single images are ignored and the score is made of positions.
+            If a GPU is asked for, regions of single images are ignored and the score is made of positions, or this
+            process was forked from one in which the graph was loaded.
         """
         if device == "cuda":
             raise UsageError(
@@ -172,7 +174,8 @@ def load_exported(path: str | Path) -> ExportedModel:
     Raises
     ------
     UsageError
-        If there is no such file, or ONNX Runtime or OpenVINO is not installed.
+        If there is no such file, ONNX Runtime or OpenVINO is not installed, or this process was forked from one
+        that has loaded an OpenVINO graph, and this is one too.
     ModelFileError
         If it is damaged or was changed, was not exported by ganomaly, or by a newer version.
     """
@@ -236,6 +239,8 @@ class _OnnxGraph:
         with package_needed(str(path)):
             import onnxruntime
         self._path = path
+        self._threads = RuntimeThreads("ONNX Runtime")  # each session has its own
+        self._threads.start()
         try:
             options = onnxruntime.SessionOptions()
             # fatal errors only: others are raised, and the warning that the threshold has a default is harmless
@@ -258,6 +263,7 @@ class _OnnxGraph:
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
+        self._threads.check()
         with _errors_in_words(self._path):
             return dict(zip(self.outputs, self._session.run(None, {IMAGE: image}), strict=True))
 
@@ -265,10 +271,13 @@ class _OnnxGraph:
 class _OpenVINOGraph:
     """A graph in OpenVINO."""
 
+    _threads = RuntimeThreads("OpenVINO")  # all graphs share them
+
     def __init__(self, path: Path) -> None:
         with package_needed(str(path)):
             openvino = import_openvino()
         self._path = path
+        self._threads.start()
         core = openvino.Core()
         try:
             model = core.read_model(path)
@@ -293,6 +302,7 @@ class _OpenVINOGraph:
 
     def run(self, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
+        self._threads.check()
         with _errors_in_words(self._path):
             outputs = self._compiled({IMAGE: image})
             return {output.get_any_name(): outputs[output] for output in self._compiled.outputs}

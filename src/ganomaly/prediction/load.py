@@ -18,14 +18,14 @@ def load_predictor(path: str | Location) -> Predictor:
 
     It may be in a store, as ``s3://bucket/part.safetensors``.
 
-    A process that is forked from one in which PyTorch computes cannot compute, and says so. Start processes with
-    ``multiprocessing.get_context("spawn")``, and load the model in each. Exported graphs work in forked ones too.
+    A process that is forked from one in which a model was loaded cannot compute with it, and says so. Start processes
+    with ``multiprocessing.get_context("spawn")``, and load the model in each.
 
     Raises
     ------
     UsageError
         If there is no such file, a package that it needs is missing, or this process was forked from one in which
-        PyTorch computes.
+        PyTorch or OpenVINO computes.
     ModelFileError
         If it is truncated, foreign, newer than this package, or was changed.
     """
