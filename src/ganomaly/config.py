@@ -5,6 +5,7 @@ Options of one method (its loss weights, its latent size) stand in that method's
 """
 
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
@@ -124,7 +125,16 @@ def first_error(error: ValidationError) -> str:
         value = "a number of thousands of digits"
     if len(value) > MAX_VALUE_LENGTH:
         value = f"{value[:MAX_VALUE_LENGTH]} …"
-    return f"{name}: {first['msg'].lower()}, got {value}"
+    return f"{name}{described_error(first)}, got {value}"
+
+
+def described_error(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, in words that follow its name: `` must be a valid number``, ``: not rising``."""
+    message = re.sub(", (unable to parse|got a) .*", "", error["msg"].removeprefix("Value error, "))
+    message = f"{message[:1].lower()}{message[1:]}"
+    if message.startswith("input should "):
+        return f" must {message.removeprefix('input should ')}"
+    return f": {message}"
 
 
 class MethodOptions(Options):
@@ -240,6 +250,11 @@ class Preprocessing(Options):
     value_range: _ValueRange | None = None
     """Of images with physical values, as Hounsfield units: the values that become 0 and 65535, the white level. None
     for images of pixels alone."""
+
+    @property
+    def channels_in_words(self) -> str:
+        """As `1 channel` or `3 channels`."""
+        return f"{self.channels} channel{'s' if self.channels > 1 else ''}"
 
     @property
     def bits(self) -> int:

@@ -175,6 +175,20 @@ def test_wrong_names_of_options_are_refused_before_images_are_looked_for(tmp_pat
     assert " nz," in done.stderr
 
 
+def test_help_shows_no_types_of_python_and_no_command_that_nobody_types():
+    fit_help, serve_help = (ganomaly(*verb, "--help").stdout for verb in (["fit"], ["serve"]))
+    assert "<bool>" not in fit_help and "<str>" not in fit_help
+    assert "Usage: ganomaly serve [OPTIONS]" in serve_help
+
+
+def test_a_rate_may_be_written_in_percent(tmp_path):
+    wrong = ganomaly("fit", tmp_path, "--model", tmp_path / "a.safetensors", "--false-alarm-rate", "one")
+    assert wrong.returncode == 2
+    assert "write it as 0.01 or 1%" in " ".join(wrong.stderr.replace("│", "").split())
+    too_much = ganomaly("fit", tmp_path, "--model", tmp_path / "a.safetensors", "--false-alarm-rate", "150%")
+    assert too_much.stderr == "ganomaly: false alarm rate must be less than 1, got 1.5\n"
+
+
 def test_help_shows_square_brackets():
     fit_help, benchmark_help = (
         " ".join(ganomaly(verb, "--help").stdout.split()) for verb in ("fit", "benchmark")

@@ -83,12 +83,12 @@ def test_other_methods_are_forecast_too(preset: str, tmp_path: Path) -> None:
     assert "It would take" in planned.stderr
 
 
-def test_scans_of_16_bits_are_measured_later(tmp_path: Path) -> None:
+def test_the_range_of_scans_is_measured_later(tmp_path: Path) -> None:
     from dicom_files import write_scans
 
     planned = dry_run(write_scans(tmp_path / "scans", textures(40), images_per_patient=2), *QUICK)
     assert planned.returncode == 0, planned.stderr
-    assert "which value is white is measured when they are read" in planned.stderr
+    assert "physical values (their range is measured when they are read)" in planned.stderr
     assert "that needs 99 calibration patients, and there are 6" in planned.stderr
 
 

@@ -113,6 +113,7 @@ def test_tensorboard_reads_losses_at_their_steps_images_and_figures(run):
     assert [event.step for event in events.Scalars("loss/contextual")] == list(STEPS)
     assert all(event.value > 0 for event in events.Scalars("images_per_second"))
     (threshold,) = events.Scalars("final/threshold")
+    assert threshold.step == EPOCHS
     assert threshold.value == pytest.approx(run.model.calibration.threshold)
     assert {"sample/1", "sample/4"} <= set(tags["images"])
     (last,) = events.Images("sample/1 with map")

@@ -88,6 +88,15 @@ def test_maps_of_images_with_the_same_name_do_not_overwrite_each_other(tmp_path)
     assert written == {"1.npy": 0, "1_2.npy": 1, "1_3.npy": 2, "1_2_2.npy": 3, "1_overlay_2.npy": 4}
 
 
+def test_maps_of_other_images_in_the_folder_are_counted(tmp_path):
+    folder = MapFolder(tmp_path / "maps", CALIBRATION)
+    assert folder.check_replaceable(["a/1.png"]) == 0
+    write_maps(folder, ["a/1.png", "a/2.png"])
+    again = MapFolder(tmp_path / "maps", CALIBRATION)
+    assert again.check_replaceable(["a/1.png", "a/2.png"]) == 0
+    assert again.check_replaceable(["a/2.png", "a/3.png"]) == 1
+
+
 def test_a_map_as_png_is_on_the_scale_of_its_threshold(tmp_path):
     anomaly_map = np.array([[2, 10, 6], [0, 14, 99]])  # the median is 2, the threshold 10
     path = MapFolder(tmp_path, CALIBRATION).write(predicted("a.png", anomaly_map), GRAY[:2, :3])

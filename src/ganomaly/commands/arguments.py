@@ -7,6 +7,16 @@ import typer
 
 from ganomaly import defaults
 
+
+def parse_rate(text: str | float) -> float:
+    """A share, as 0.01 or 1%."""
+    digits = str(text).strip()
+    try:
+        return float(digits.removesuffix("%")) / (100 if digits.endswith("%") else 1)
+    except ValueError:
+        raise typer.BadParameter(f"{digits!r} is no share; write it as 0.01 or 1%") from None
+
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -133,6 +143,7 @@ FalseAlarmRate = Annotated[
     float,
     typer.Option(
         metavar="RATE",
+        parser=parse_rate,
         help="Share of normal images that may be called anomalous; the threshold follows from it.",
     ),
 ]

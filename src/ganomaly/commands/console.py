@@ -53,7 +53,7 @@ class Console:
             # a mapping takes one line per item
             items = value if isinstance(value, Mapping) else {"": value}
             for number, (item_name, item) in enumerate(items.items()):
-                text = "–" if item is None else printable(str(item))
+                text = printable(_in_words(item))
                 label = f"{item_name.replace('_', ' ')}: " if item_name else ""
                 # as `Text`: Rich would take an extra in brackets, as of `ganomaly[dicom]`, for its own markup
                 table.add_row(Text(name.replace("_", " ") if number == 0 else ""), Text(label + text))
@@ -96,6 +96,15 @@ class Console:
     def _bar(self) -> "_Bars":
         # a bar needs a terminal; sentences do not
         return _Bars(console=self._terminal, disable=not self._terminal.is_terminal)
+
+
+def _in_words(value: Any) -> str:
+    """A value of a table: nothing as a dash, numbers without digits that say nothing."""
+    if value is None or value in ("", [], {}):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
 
 
 class _TimeLeft(TimeRemainingColumn):

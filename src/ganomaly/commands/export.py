@@ -31,12 +31,13 @@ def export(
         raise UsageError("--int8 and --data go together: give the data that the model was fitted on")
     model = load_model(model_path)
     images = None if data is None else calibration_images(model, data)
-    console.say("exporting: this takes some minutes")
+    console.say("writing the model as one graph: this takes a minute, or some")
     graph = to_onnx(model)
     with locked_file(out, "ganomaly export"), TemporaryDirectory() as folder:
         fp32_path = Path(folder) / f"fp32{ONNX}"
         write_graph(graph, fp32_path, "onnx")
         if images is not None:
+            console.say(f"choosing what 8 bits hold, with {len(images)} images: this takes some minutes")
             graph = quantise(graph, model, images)
         write_graph(graph, out, file_format)
         if data is not None:

@@ -34,11 +34,11 @@ def model_summary(model: Predictor) -> dict[str, Any]:
         "method": model.method_name,
         "preset": model.preset,
         "network input": (
-            f"{preprocessing.image_size}×{preprocessing.image_size} px, {preprocessing.channels} channel(s), "
+            f"{preprocessing.image_size}×{preprocessing.image_size} px, {preprocessing.channels_in_words}, "
             f"{preprocessing.bits} bit"
         ),
-        **model.method_options,
-        **model.provenance,
+        **{name: value for name, value in model.method_options.items() if value not in ("", None)},
+        **{name: value for name, value in model.provenance.items() if value not in (None, [])},
     }
 
 

@@ -40,7 +40,7 @@ def score(
     if ignore is not None:
         dataset = with_ignored_regions(dataset, ignore)
     tell_of_data(console, model, dataset)
-    map_folder = None if maps is None else _map_folder(maps, model, map_format, images, dataset)
+    map_folder = None if maps is None else _map_folder(console, maps, model, map_format, images, dataset)
     builder = None if report is None else report_builder(model, f"{len(dataset)} images, {model_path.name}")
     failures: dict[str, str] = {}
     n_anomalous = 0
@@ -83,6 +83,7 @@ def score(
 
 
 def _map_folder(
+    console: Console,
     folder: Location,
     model: Predictor,
     map_format: MapFormat,
@@ -93,5 +94,8 @@ def _map_folder(
         raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")
     root = maps_root(folder, (record.path for record in dataset.records), images)
     map_folder = MapFolder(folder, model.map_calibration, map_format, root)
-    map_folder.check_replaceable(record.path for record in dataset.records)
+    others = map_folder.check_replaceable(record.path for record in dataset.records)
+    if others:
+        images_there = "1 other image" if others == 1 else f"{others} other images"
+        console.warn(f"{folder} holds maps of {images_there} from before, which stay")
     return map_folder

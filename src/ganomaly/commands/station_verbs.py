@@ -4,16 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
-from ganomaly.commands.arguments import Debug
-from ganomaly.commands.process import heavy_imports
+from ganomaly.commands.arguments import Debug, parse_rate
+from ganomaly.commands.process import Command, Commands, PlainGroup, heavy_imports
 
 RUN = "run"
 EXTRA = "serve"
 
 
-class ServeGroup(TyperGroup):
+class ServeGroup(PlainGroup):
     """`ganomaly serve MODEL` runs a station, `ganomaly serve keys …` manages its keys."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -21,11 +20,23 @@ class ServeGroup(TyperGroup):
         return super().parse_args(ctx, args if args[:1] == ["keys"] else [RUN, *args])
 
 
-serve_app = typer.Typer(cls=ServeGroup, help="Run an inspection station: HTTP API and review pages.")
-keys_app = typer.Typer(
-    help="Keys of a station: who may send images, review, and change models.", no_args_is_help=True
+class RunCommand(Command):
+    """The command that is not named: `ganomaly serve MODEL`."""
+
+    def get_usage(self, ctx: Any) -> str:
+        """Its usage as it is typed."""
+        return super().get_usage(ctx).replace(f" serve {RUN} ", " serve ")
+
+
+serve_app = Commands(cls=ServeGroup, help="Run an inspection station: HTTP API and review pages.")
+keys_app = Commands(
+    cls=PlainGroup,
+    help="Keys of a station: who may send images, review, and change models.",
+    no_args_is_help=True,
 )
-store_app = typer.Typer(help="The store of a station: predictions, reviews and images.", no_args_is_help=True)
+store_app = Commands(
+    cls=PlainGroup, help="The store of a station: predictions, reviews and images.", no_args_is_help=True
+)
 serve_app.add_typer(keys_app, name="keys")
 
 StoreUrl = Annotated[
@@ -71,7 +82,11 @@ ForgetDays = Annotated[
 ]
 SampleShare = Annotated[
     float,
-    typer.Option(metavar="RATE", help="Share of images drawn for recalibration, whatever their score."),
+    typer.Option(
+        metavar="RATE",
+        parser=parse_rate,
+        help="Share of images drawn for recalibration, whatever their score.",
+    ),
 ]
 QueueSize = Annotated[
     int, typer.Option(metavar="N", min=1, help="Images that wait for a model; more are refused.")
@@ -84,7 +99,10 @@ MaxMegapixels = Annotated[
     ),
 ]
 DriftRate = Annotated[
-    float, typer.Option(metavar="RATE", help="Share of undisturbed stations that may ever report drift.")
+    float,
+    typer.Option(
+        metavar="RATE", parser=parse_rate, help="Share of undisturbed stations that may ever report drift."
+    ),
 ]
 WatchedFolder = Annotated[
     Path | None,
@@ -125,7 +143,7 @@ Threads = Annotated[
 ]
 
 
-@serve_app.command(RUN)
+@serve_app.command(RUN, cls=RunCommand)
 def serve(
     model: ModelOrFolder,
     store: StoreUrl = STORE,

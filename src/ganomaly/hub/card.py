@@ -94,7 +94,7 @@ def _intended_use(model: Predictor) -> list[str]:
         "## Intended use",
         "",
         f"Images{values} of the same kind, from the same camera and light, as the normal images it was trained on: "
-        f"{preprocessing.channels} channel(s), {preprocessing.bits} bit. Then about "
+        f"{preprocessing.channels_in_words}, {preprocessing.bits} bit. Then about "
         f"{100 * calibration.attained_rate:.3g} % of normal images are called anomalous "
         f"(threshold {calibration.threshold:.4g}, from {len(calibration.scores)} calibration images that were held "
         "out). This holds only as long as new images are exchangeable with those.",

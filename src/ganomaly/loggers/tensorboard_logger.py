@@ -41,6 +41,7 @@ class TensorBoardLogger:
         """Write the configuration as a table."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
+        self._last_step = 0
         self._writer: Any = SummaryWriter(str(self._folder))
         rows = [f"| {name} | {json.dumps(value)} |" for name, value in configuration.items()]
         self._writer.add_text("configuration", "\n".join(["| option | value |", "| --- | --- |", *rows]))
@@ -48,6 +49,7 @@ class TensorBoardLogger:
 
     def log(self, step: int, values: Mapping[str, float], images: Mapping[str, NDArray[np.uint8]]) -> None:
         """Write scalars and images."""
+        self._last_step = step
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         for name, image in images.items():
@@ -56,7 +58,7 @@ class TensorBoardLogger:
     def finish(self, figures: Mapping[str, float], model: Path | None) -> None:
         """Write the figures, and copy the model."""
         for name, value in figures.items():
-            self._writer.add_scalar(f"final/{name}", value)
+            self._writer.add_scalar(f"final/{name}", value, self._last_step)
         self._writer.close()
         if model is not None:
             shutil.copyfile(model, self._folder / "model.safetensors")

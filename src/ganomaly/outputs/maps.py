@@ -24,6 +24,8 @@ from ganomaly.outputs.secondary_capture import source_of_capture, write_capture
 from ganomaly.prediction import Prediction
 from ganomaly.remote import Location, RemoteFile, list_files, location
 
+OVERLAY = "_overlay"
+
 
 class MapFolder:
     """A folder of anomaly maps at the size of the user's images, each with an overlay on its image.
@@ -193,17 +195,28 @@ class MapFolder:
             gray[rows] = np.rint(np.clip(self._calibration.level(values) / 2, 0, 1) * 65535)
         return Image.fromarray(gray)
 
-    def check_replaceable(self, paths: Iterable[str]) -> None:
-        """Raise `UsageError` if maps or overlays of these images would replace files that this package did not write.
+    def check_replaceable(self, paths: Iterable[str]) -> int:
+        """Check that maps and overlays of these images replace no file that this package did not write.
 
         Parameters
         ----------
         paths : iterable of str
             Of the images, in the order in which they will be written.
+
+        Returns
+        -------
+        int
+            Overlays of other images, which stay in the folder.
+
+        Raises
+        ------
+        UsageError
+            If one would replace another file.
         """
         existing = _existing(self.folder)
         if existing is not None and not existing:
-            return
+            return 0
+        planned: set[PurePath] = set()
         names = copy(self)
         names._taken, names._requests = set(), {}
         for path in paths:
@@ -211,6 +224,14 @@ class MapFolder:
             for name in (f"{map_name}.{self._format}", f"{overlay_name}.png"):
                 if existing is None or name in existing:
                     check_replaceable(self.folder / name, MAP)
+            planned.add(PurePath(f"{overlay_name}.png"))
+        if isinstance(self.folder, Path):
+            there: Iterable[PurePath] = (
+                path.relative_to(self.folder) for path in self.folder.rglob(f"*{OVERLAY}.png")
+            )
+        else:
+            there = (PurePath(name) for name in existing or () if name.endswith(f"{OVERLAY}.png"))
+        return sum(name not in planned for name in there)
 
     def _names(self, path: str) -> tuple[PurePath, PurePath]:
         """Names of map and overlay of an image, without suffix, relative to the folder."""
@@ -221,7 +242,7 @@ class MapFolder:
         while True:
             self._requests[stem] = number = self._requests.get(stem, 0) + 1
             name = stem if number == 1 else stem.with_name(f"{stem.name}_{number}")
-            names = name, name.with_name(f"{name.name}_overlay")
+            names = name, name.with_name(f"{name.name}{OVERLAY}")
             if self._taken.isdisjoint(names):
                 self._taken.update(names)
                 return names

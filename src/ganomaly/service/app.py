@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from ganomaly.config import described_error
 from ganomaly.errors import GANomalyError, ImageError, UsageError
 from ganomaly.service.answers import HealthAnswer
 from ganomaly.service.api import api_routes, error_response
@@ -138,7 +139,7 @@ def _add_errors(app: FastAPI, render: PageRenderer) -> None:
         assert isinstance(error, RequestValidationError)
         first: dict[str, Any] = dict(error.errors()[0])
         where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return answer(request, 422, f"{where}: {first['msg'].lower()}")
+        return answer(request, 422, f"{where}{described_error(first)}")
 
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: Exception) -> Response:

@@ -143,10 +143,11 @@ def _recount(station: "Station", name: str, rate: float | None) -> dict[str, Any
     known = np.array([label is not None and label != UNSURE for label in labels], dtype=bool)
     normal = np.array([label == NORMAL for label in labels], dtype=bool)
     groups = {
-        "reviewed normal": scores[known & normal],
-        "reviewed anomalous": scores[known & ~normal],
-        "not reviewed": scores[~known],
+        "normal": ("reviewed normal", scores[known & normal]),
+        "anomalous": ("reviewed anomalous", scores[known & ~normal]),
+        "unlabelled": ("not reviewed", scores[~known]),
     }
+    drawn = {"calibration": ("calibration", calibration.scores), **groups}
     step = min(range(len(RATES)), key=lambda i: abs(RATES[i] - tried.false_alarm_rate))
     return {
         "tried": tried,
@@ -160,17 +161,13 @@ def _recount(station: "Station", name: str, rate: float | None) -> dict[str, Any
                 int((values > tried.threshold).sum()),
                 len(values),
             )
-            for group, values in groups.items()
+            for group, values in groups.values()
         ],
         "histogram": score_histogram(
-            [
-                ("calibration", calibration.scores),
-                ("unlabelled", groups["not reviewed"]),
-                ("normal", groups["reviewed normal"]),
-                ("anomalous", groups["reviewed anomalous"]),
-            ],
+            [(style, drawn[style][1]) for style in ("calibration", "unlabelled", "normal", "anomalous")],
             tried.threshold,
         ),
+        "groups": [(style, group, len(values)) for style, (group, values) in drawn.items()],
     }
 
 

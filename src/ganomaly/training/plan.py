@@ -131,6 +131,8 @@ class TrainingPlan:
         if preprocessing.bits == 16:
             white = f"values above {preprocessing.white_level} count as that"
             bits += f" ({white if are_read else 'which value is white is measured when they are read'})"
+        if not are_read and have_values(self.inspection):
+            bits = "physical values (their range is measured when they are read)"
         if preprocessing.value_range is not None:
             ends = " to ".join(f"{value:.5g}" for value in preprocessing.value_range)
             bits = f"values from {ends} (those outside count as the ends)"

@@ -33,6 +33,11 @@ def refusal(source: Path | bytes) -> str:
     return str(error.value)
 
 
+def test_a_file_without_its_preamble_says_how_to_write_it() -> None:
+    content = Path(bundled("CT_small.dcm")).read_bytes()
+    assert "without its preamble" in refusal(content[132:])
+
+
 # --- values ----------------------------------------------------------------------------------------------
 
 

@@ -220,8 +220,13 @@ function startGallery() {
   });
   showGallery();
   endObserver.observe(byId("more"));
+  window.addEventListener("beforeprint", () => {
+    while (gallery.created < gallery.rows.length) createMore();
+  });
 
-  const nWithThumbnails = Object.keys(JSON.parse(byId("thumbnails").textContent).by_row).length;
+  const { names, by_row: byRow } = JSON.parse(byId("thumbnails").textContent);
+  const nWithThumbnails = Object.keys(byRow).length;
+  byId("overlay-legend").hidden = !names.includes("overlay");
   byId("thumbnail-limit").hidden = nWithThumbnails >= nImages;
   byId("thumbnail-limit").textContent =
     `This report contains ${formatCount(nWithThumbnails)} of the ${countOf(nImages, "image")}: those with the highest scores` +
