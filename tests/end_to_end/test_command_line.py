@@ -177,7 +177,8 @@ def test_wrong_names_of_options_are_refused_before_images_are_looked_for(tmp_pat
 
 def test_help_shows_no_types_of_python_and_no_command_that_nobody_types():
     fit_help, serve_help = (ganomaly(*verb, "--help").stdout for verb in (["fit"], ["serve"]))
-    assert "<bool>" not in fit_help and "<str>" not in fit_help
+    assert "<bool>" not in fit_help
+    assert "<str>" not in fit_help
     assert "Usage: ganomaly serve [OPTIONS]" in serve_help
 
 
