@@ -187,12 +187,15 @@ def score(
 ) -> None:
     """Score images with a model: one row per image, in input order."""
     with heavy_imports():
+        from ganomaly.commands.engine import check_engine
         from ganomaly.commands.score import score as run
-        from ganomaly.commands.score_in_parts import check_engine, score_in_parts
 
     check_engine(engine, workers, {"--maps": maps, "--report": report, "--ignore": ignore})
     sources = [location(path) for path in images]
     if engine == "ray":
+        with heavy_imports():
+            from ganomaly.commands.score_in_parts import score_in_parts
+
         exit_if_unreadable(
             score_in_parts(
                 _console(), location(model), sources, location(out), n_workers=workers, batch_size=batch_size

@@ -74,7 +74,7 @@ class MapCalibration:
     @property
     def median(self) -> float:
         """The typical value in the map of a normal image: the median of the medians."""
-        return float(np.median(self.medians))
+        return _median(self.medians)
 
     @property
     def threshold(self) -> float:
@@ -158,7 +158,7 @@ class Calibration:
         score = np.asarray(anomaly_score, dtype=np.float64)
         tiny = np.finfo(np.float64).tiny
         log_threshold = math.log(max(self.threshold, tiny))
-        log_median = math.log(max(float(np.median(self.scores)), tiny))
+        log_median = math.log(max(_median(self.scores), tiny))
         logit = math.log(1 / MEDIAN_NORMALIZED_SCORE - 1)
         steepness = logit / max(log_threshold - log_median, tiny)
         steepness = min(max(steepness, STEEPNESS_LIMITS[0]), STEEPNESS_LIMITS[1])
@@ -182,3 +182,10 @@ class Calibration:
             f"{'is' if n == 1 else 'are'} available; the threshold has a rate of {self.attained_rate:.2g} instead; "
             f"{more_needed(needed, unit)}"
         )
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """That of `numpy.median`, which imports masked arrays: .04 s, while one verdict takes one."""
+    middle = len(values) // 2
+    ordered = np.sort(values)
+    return float(ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)

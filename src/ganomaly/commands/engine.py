@@ -1,14 +1,40 @@
-"""`--engine` of the verbs that run many tasks: `ganomaly benchmark` and `ganomaly fit-all`."""
+"""`--engine`: which options it has, and where `ganomaly benchmark` and `ganomaly fit-all` run their tasks."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ganomaly.commands.score_in_parts import check_engine
 from ganomaly.errors import UsageError
-from ganomaly.workers import TaskRunner, run_tasks
+
+if TYPE_CHECKING:
+    from ganomaly.workers import TaskRunner
 
 
-def task_runner(engine: str, out: Path, *, jobs: int, workers: int | None) -> TaskRunner:
+def check_engine(engine: str, workers: int | None, unsupported: Mapping[str, object]) -> None:
+    """Raise `UsageError` for options that the engine does not have.
+
+    Parameters
+    ----------
+    engine : {'local', 'ray'}
+        As chosen.
+    workers : int or None
+        Number of workers, if it is given.
+    unsupported : mapping of str to object
+        Options that Ray does not have, and their values.
+    """
+    if engine == "local":
+        if workers is not None:
+            raise UsageError("--workers is for --engine ray; leave it out, or add --engine ray")
+        return
+    given = [option for option, value in unsupported.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"--engine ray writes scores alone; leave out {' and '.join(given)}, or --engine ray"
+        )
+
+
+def task_runner(engine: str, out: Path, *, jobs: int, workers: int | None) -> "TaskRunner":
     """Where tasks run.
 
     Parameters
@@ -29,6 +55,8 @@ def task_runner(engine: str, out: Path, *, jobs: int, workers: int | None) -> Ta
     """
     check_engine(engine, workers, {})
     if engine == "local":
+        from ganomaly.workers import run_tasks
+
         return partial(run_tasks, jobs=jobs)
     if jobs != 1:
         raise UsageError("--jobs is for --engine local; with --engine ray name the number by --workers")

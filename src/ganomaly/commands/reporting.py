@@ -2,19 +2,23 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganomaly.commands.console import Console
 from ganomaly.data import ImageDataset, ImagesWithIgnoredRegions
 from ganomaly.data.sources.dataset import left_out_in_words
-from ganomaly.outputs.report import ReportBuilder
 from ganomaly.prediction import Predictor
+
+if TYPE_CHECKING:
+    from ganomaly.outputs.report import ReportBuilder
 
 MAX_LISTED_FAILURES = 20
 
 
-def report_builder(model: Predictor, title: str, notice: str | None = None) -> ReportBuilder:
+def report_builder(model: Predictor, title: str, notice: str | None = None) -> "ReportBuilder":
     """An empty report for predictions of a model."""
+    from ganomaly.outputs.report import ReportBuilder
+
     calibration = model.calibration
     return ReportBuilder(
         title=title,

@@ -1,6 +1,6 @@
 """`ganomaly score --engine ray`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ganomaly.cluster.parts import failures
 from ganomaly.cluster.scoring import score_in_parts as run
@@ -8,31 +8,7 @@ from ganomaly.commands.console import Console
 from ganomaly.commands.process import InterruptionError
 from ganomaly.commands.reporting import list_first_failures
 from ganomaly.data import open_images
-from ganomaly.errors import UsageError
 from ganomaly.remote import Location
-
-
-def check_engine(engine: str, workers: int | None, unsupported: Mapping[str, object]) -> None:
-    """Raise `UsageError` for options that the engine does not have.
-
-    Parameters
-    ----------
-    engine : {'local', 'ray'}
-        As chosen.
-    workers : int or None
-        Number of workers, if it is given.
-    unsupported : mapping of str to object
-        Options that Ray does not have, and their values.
-    """
-    if engine == "local":
-        if workers is not None:
-            raise UsageError("--workers is for --engine ray; leave it out, or add --engine ray")
-        return
-    given = [option for option, value in unsupported.items() if value is not None]
-    if given:
-        raise UsageError(
-            f"--engine ray writes scores alone; leave out {' and '.join(given)}, or --engine ray"
-        )
 
 
 def score_in_parts(
