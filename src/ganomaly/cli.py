@@ -43,7 +43,8 @@ from ganomaly.commands.arguments import (
 )
 from ganomaly.commands.hub_verbs import pull, push
 from ganomaly.commands.information_verbs import doctor, info
-from ganomaly.commands.process import CommandGroup, Commands, exit_if_unreadable, heavy_imports, run_app
+from ganomaly.commands.plain_help import Commands
+from ganomaly.commands.process import CommandGroup, exit_if_unreadable, heavy_imports, run_app
 from ganomaly.commands.search_verbs import fit_all, tune
 from ganomaly.commands.station_verbs import serve_app, store_app
 from ganomaly.remote.location import Location, location

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ganomaly.commands.arguments import Debug, parse_rate
-from ganomaly.commands.process import Command, Commands, PlainGroup, heavy_imports
+from ganomaly.commands.plain_help import Command, Commands, PlainGroup
+from ganomaly.commands.process import heavy_imports
 
 RUN = "run"
 EXTRA = "serve"
