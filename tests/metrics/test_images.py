@@ -66,9 +66,9 @@ def test_each_kind_is_compared_with_all_normal_images_and_no_other_kind():
     labels = [False, False, True, True, True, True]
     kinds = ["good", None, "scratch", "scratch", "hole", None]
     per_kind = image_metrics(scores, labels, 5.0, kinds).per_kind
-    assert {kind: (metrics.image_auroc, metrics.n) for kind, metrics in per_kind.items()} == {
-        "hole": (1.0, 1),
-        "scratch": (0.25, 2),
+    assert {kind: (of.image_auroc, of.n, of.detection_rate) for kind, of in per_kind.items()} == {
+        "hole": (1.0, 1, 1.0),
+        "scratch": (0.25, 2, 0.0),
     }
 
 

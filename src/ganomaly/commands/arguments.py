@@ -12,9 +12,12 @@ def parse_rate(text: str | float) -> float:
     """A share, as 0.01 or 1%."""
     digits = str(text).strip()
     try:
-        return float(digits.removesuffix("%")) / (100 if digits.endswith("%") else 1)
+        rate = float(digits.removesuffix("%")) / (100 if digits.endswith("%") else 1)
     except ValueError:
-        raise typer.BadParameter(f"{digits!r} is no share; write it as 0.01 or 1%") from None
+        rate = -1
+    if not 0 <= rate <= 1:
+        raise typer.BadParameter(f"{digits!r} is no share from 0 to 1; write it as 0.01 or 1%")
+    return rate
 
 
 Data = Annotated[

@@ -75,8 +75,14 @@ def evaluate(
     with console.counting(len(dataset), "evaluating") as count:
         evaluated = evaluate_model(model, dataset, batch_size=batch_size, on_prediction=on_prediction)
     evaluation = evaluated.evaluation
-    console.print_table(evaluation_table(evaluation, model, title=f"{model_path} on {dataset.name}"))
+    console.print_table(evaluation_table(evaluation, model, title=f"{model_path.name} on {dataset.name}"))
     _warn_of_alarms(console, evaluation, model)
+    _warn_of_misses(console, evaluation, model)
+    if evaluation.n_anomalous == 0:
+        console.warn(
+            "no image is labelled as anomalous, so false alarms alone are counted; images that the model was fitted "
+            "with raise fewer than new ones"
+        )
     audited = audit_model(console, model, dataset, scores, batch_size=batch_size) if audit else None
     if json_path is not None:
         _write_json(json_path, evaluation, audited)
@@ -109,6 +115,21 @@ def _warn_of_alarms(console: Console, evaluation: Evaluation, model: Predictor) 
         )
 
 
+def _warn_of_misses(console: Console, evaluation: Evaluation, model: Predictor) -> None:
+    """Say what can be done where no anomalous image is found."""
+    if evaluation.detection_rate != 0 or isinstance(model.calibration, ProductCalibration):
+        return
+    highest = np.sort(model.calibration.scores)[::-1][:2]
+    alone = len(highest) > 1 and model.calibration.threshold > highest[1]
+    why = (
+        f"; one calibration image sets it, at {highest[0]:.4g}, where the next has {highest[1]:.4g}: look whether "
+        "one of the normal images shows a defect, or ask for a higher false-alarm rate"
+        if alone
+        else "; a higher false-alarm rate finds more"
+    )
+    console.warn(f"no anomalous image is above the threshold of {model.calibration.threshold:.4g}{why}")
+
+
 def _say_what_was_written(console: Console, *paths: Location | None) -> None:
     written = [str(path) for path in paths if path is not None]
     if written:
@@ -116,7 +137,7 @@ def _say_what_was_written(console: Console, *paths: Location | None) -> None:
 
 
 def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Table:
-    """Every metric of an evaluation, and the AUROC of each kind of anomaly."""
+    """Every metric of an evaluation, and AUROC and detection rate of each kind of anomaly."""
     calibration = model.calibration
 
     def text(value: float | None) -> str:
@@ -141,6 +162,10 @@ def evaluation_table(evaluation: Evaluation, model: Predictor, title: str) -> Ta
     table.add_row("AUPRO to 30 %", text(evaluation.aupro), end_section=True)
     for kind, figures in sorted(evaluation.per_kind.items()):
         table.add_row(f"image AUROC, {kind}", text(figures.image_auroc), str(figures.n))
+    if evaluation.per_kind:
+        table.add_section()
+    for kind, figures in sorted(evaluation.per_kind.items()):
+        table.add_row(f"detection rate at φ, {kind}", text(figures.detection_rate), str(figures.n))
     return table
 
 

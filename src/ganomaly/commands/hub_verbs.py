@@ -41,7 +41,13 @@ def push(
 
     given = None if figures is None else _read_figures(figures)
     where = push_model(model, repository, figures=given, licence=licence, private=private)
-    Console().say(f"pushed {model} to {where}")
+    missing = [
+        what
+        for what, value in (("figures (--figures FILE)", given), ("licence (--license NAME)", licence))
+        if value is None
+    ]
+    without = f"; its card has no {' and no '.join(missing)}" if missing else ""
+    Console().say(f"pushed {model} to {where}{without}")
 
 
 def pull(

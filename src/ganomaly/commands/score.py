@@ -7,7 +7,7 @@ from pathlib import Path
 from ganomaly.calibration import ProductCalibration
 from ganomaly.commands.console import Console
 from ganomaly.commands.reporting import list_failures, report_builder, tell_of_data
-from ganomaly.config import MapFormat
+from ganomaly.config import MAP_FORMAT, MapFormat
 from ganomaly.data import ImageDataset, open_images, with_ignored_regions
 from ganomaly.errors import UsageError
 from ganomaly.output_checks import REPORT, TABLE, check_outputs
@@ -34,6 +34,8 @@ def score(
 ) -> bool:
     """Predict images and write one row for each; return whether all could be read."""
     check_outputs({"--out": (out, TABLE), "--report": (report, REPORT)})
+    if maps is None and map_format != MAP_FORMAT:
+        raise UsageError(f"--map-format {map_format} is for --maps DIR; add it")
     model = load_predictor(model_path)
     details = maps is not None or report is not None
     dataset = open_images(images, keep_content=details)
@@ -69,8 +71,9 @@ def score(
     if builder is not None and report is not None:
         builder.write(report)
     n_read = len(dataset) - len(failures)
+    images_in_words = "1 image" if len(dataset) == 1 else f"{len(dataset)} images"
     console.say(
-        f"{len(dataset)} images: {n_anomalous} anomalous, {n_read - n_anomalous} normal, "
+        f"{images_in_words}: {n_anomalous} anomalous, {n_read - n_anomalous} normal, "
         f"{len(failures)} unreadable; wrote {', '.join(str(p) for p in (out, maps, report) if p is not None)}"
     )
     if n_anomalous == n_read >= MIN_IMAGES_FOR_DOUBT:

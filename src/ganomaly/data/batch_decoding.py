@@ -240,8 +240,8 @@ def _check_sort(header: ImageHeader, input_format: InputFormat, name: str) -> No
     if value_range is not None and not header.has_values:
         raise ImageError(
             f"{name} holds {header.bits}-bit pixels, but the model learned from physical values, from "
-            f"{value_range[0]:g} to {value_range[1]:g}; give the file that it was exported from, or train a model of "
-            "its own for such images"
+            f"{value_range[0]:g} to {value_range[1]:g}; give an image with such values, as what it was "
+            "exported from, or train a model of its own for images like it"
         )
     if header.bits != input_format.bits:
         article = "an" if header.bits == 8 else "a"

@@ -1,5 +1,6 @@
 """MLflow: a run in the experiment `ganomaly` of a tracking server or a local database."""
 
+import logging
 import os
 import socket
 import time
@@ -50,6 +51,9 @@ class MLflowLogger:
         from mlflow.entities import Param
 
         _check_answers(self._uri)
+        logging.getLogger("mlflow.store.db.utils").setLevel(
+            logging.WARNING
+        )  # it tells of tables that it makes
         self._client: Any = MlflowClient(tracking_uri=self._uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         experiment = self._client.get_experiment_by_name(name)

@@ -25,10 +25,13 @@ class KindEvaluation:
         None without normal images.
     n : int
         Images of this kind.
+    detection_rate : float or None
+        Share of them with a score above φ.
     """
 
     image_auroc: float | None
     n: int
+    detection_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ class Evaluation:
     per_kind: dict[str, KindEvaluation]
 
     def to_json_dict(self) -> dict[str, Any]:
-        """Return the metrics under the names of `evaluate --json`."""
-        return asdict(self)
+        """Return the metrics under the names of `evaluate --json`, which has no detection rate of a kind."""
+        kinds = {kind: {"image_auroc": of.image_auroc, "n": of.n} for kind, of in self.per_kind.items()}
+        return asdict(self) | {"per_kind": kinds}
 
 
 def image_metrics(
@@ -126,7 +130,7 @@ def image_metrics(
         aupro=None if pixels is None else pixels.aupro(),
         n_normal=int((~labels).sum()),
         n_anomalous=int(labels.sum()),
-        per_kind={} if kinds is None else _per_kind(scores, labels, kinds),
+        per_kind={} if kinds is None else _per_kind(scores, labels, alarms, kinds),
     )
 
 
@@ -181,7 +185,10 @@ def fpr_at_tpr(scores: ArrayLike, is_anomalous: ArrayLike, tpr: float) -> float 
 
 
 def _per_kind(
-    scores: NDArray[np.float64], labels: NDArray[np.bool_], kinds: Sequence[str | None]
+    scores: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    alarms: NDArray[np.bool_],
+    kinds: Sequence[str | None],
 ) -> dict[str, KindEvaluation]:
     names = sorted(
         {kind for kind, anomalous in zip(kinds, labels, strict=True) if anomalous and kind is not None}
@@ -190,7 +197,9 @@ def _per_kind(
     for name in names:
         is_kind = labels & np.array([kind == name for kind in kinds], dtype=np.bool_)
         subset = is_kind | ~labels
-        per_kind[name] = KindEvaluation(image_auroc(scores[subset], labels[subset]), int(is_kind.sum()))
+        per_kind[name] = KindEvaluation(
+            image_auroc(scores[subset], labels[subset]), int(is_kind.sum()), _share(alarms[is_kind])
+        )
     return per_kind
 
 

@@ -171,11 +171,20 @@ def _check_decoder(dicom: DicomHeader) -> None:
         decoder = get_decoder(dicom.transfer_syntax)
     except NotImplementedError:  # so pydicom says that it knows no such transfer syntax
         raise ImageError("has a transfer syntax that is not read; save it without compression") from None
+    name = dicom.transfer_syntax.name.partition(" (")[0]
+    if name.startswith("JPEG Extended") and dicom.bits_stored > 8 and not _decodes_12_bits(decoder):
+        raise ImageError(
+            f"is a JPEG with {dicom.bits_stored} bits, which no installed package decodes; "
+            f"pip install {_package(dicom)}"
+        )
     if not decoder.is_available:
-        name = dicom.transfer_syntax.name.partition(" (")[0]
         raise ImageError(
             f"is compressed as {name}, which no installed package decodes; pip install {_package(dicom)}"
         )
+
+
+def _decodes_12_bits(decoder: Any) -> bool:
+    return any(plugin != "pillow" for plugin in decoder.available_plugins)
 
 
 def _package(dicom: DicomHeader) -> str | None:
@@ -184,7 +193,7 @@ def _package(dicom: DicomHeader) -> str | None:
 
 
 def _remedy(dicom: DicomHeader) -> str:
-    """What to do where an installed decoder fails, as Pillow does on JPEG of 12 bits."""
+    """What to do where an installed decoder fails."""
     package = _package(dicom)
     return "" if package is None else f"; if other programs show it, pip install {package}"
 

@@ -170,12 +170,19 @@ def _in_short(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
+def _why_missing(path: Path) -> str:
+    file, _, number = str(path).rpartition("#")
+    if number.isdigit() and Path(file).is_file():
+        return f"{path} names one of several images in {file}; give the whole file"
+    return f"{path} does not exist; check the path"
+
+
 def _existing(path: Path) -> Path:
     """The path, or `UsageError` if there is nothing at it."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"{path} does not exist; check the path") from None
+        raise UsageError(_why_missing(path)) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
     return path

@@ -30,7 +30,7 @@ const series = [
 
 function binned(scores, nBins) {
   const shares = new Array(nBins).fill(0);
-  for (const score of scores) shares[Math.min(Math.floor(scale.share(score) * nBins), nBins - 1)] += 1 / scores.length;
+  for (const score of scores) shares[binOf(score, nBins)] += 1 / scores.length;
   return shares;
 }
 
@@ -66,6 +66,17 @@ function stepPath(shares, x, y) {
     if (!shares[bin + 1]) path += `V${y(0)}`;
   });
   return path;
+}
+
+const binOf = (score, nBins) => Math.min(Math.floor(scale.share(score) * nBins), nBins - 1);
+
+// the threshold; or an end of its bin, where all images of the bin are on one side of it
+function shareWhereColourChanges(threshold, nBins) {
+  const bin = binOf(threshold, nBins);
+  const inBin = groups.all.filter((score) => binOf(score, nBins) === bin);
+  if (!inBin.some((score) => score > threshold)) return (bin + 1) / nBins;
+  if (!inBin.some((score) => score <= threshold)) return bin / nBins;
+  return scale.share(threshold);
 }
 
 function drawHistogram(holder, threshold) {
@@ -116,9 +127,10 @@ function drawHistogram(holder, threshold) {
     const at = x(scale.share(moved));
     line.setAttribute("x1", at);
     line.setAttribute("x2", at);
-    clips.below.setAttribute("width", at);
-    clips.above.setAttribute("x", at);
-    clips.above.setAttribute("width", Math.max(width - at, 0));
+    const edge = x(shareWhereColourChanges(moved, nBins));
+    clips.below.setAttribute("width", edge);
+    clips.above.setAttribute("x", edge);
+    clips.above.setAttribute("width", Math.max(width - edge, 0));
   };
   moveTo(threshold);
   return moveTo;

@@ -227,6 +227,7 @@ function startGallery() {
   const { names, by_row: byRow } = JSON.parse(byId("thumbnails").textContent);
   const nWithThumbnails = Object.keys(byRow).length;
   byId("overlay-legend").hidden = !names.includes("overlay");
+  byId("outline-legend").hidden = !isLabelled;
   byId("thumbnail-limit").hidden = nWithThumbnails >= nImages;
   byId("thumbnail-limit").textContent =
     `This report contains ${formatCount(nWithThumbnails)} of the ${countOf(nImages, "image")}: those with the highest scores` +

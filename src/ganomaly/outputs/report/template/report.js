@@ -50,7 +50,7 @@ function showConsequence(threshold) {
   if (groups.calibration.length) {
     const rate = calibratedRate(threshold);
     const above = countAbove(groups.calibration, threshold);
-    parts.push(` By calibration, ${above ? "about" : "at most"} ${formatPercent(rate)} of new normal ${numbers.calibration_unit}s would be false alarms `);
+    parts.push(` By calibration, ${above ? "about" : "at most"} ${formatPercent(rate)} of ${numbers.calibration_unit === "patient" ? "the images of new normal patients" : "new normal images"} would be false alarms `);
     parts.push(element("span", { className: "nowrap" }, `(p-value ≤ ${formatP(rate)}).`));
   }
   byId("consequence").replaceChildren(...parts);
