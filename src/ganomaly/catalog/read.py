@@ -16,7 +16,7 @@ MAX_CATALOG = 10_000_000  # bytes
 _Key = tuple[str | int, ...]
 
 
-_Name = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
+_Name = Annotated[str, Field(max_length=100, pattern=r"^\w[\w.-]*$")]
 _Value = bool | int | float | Annotated[str, Field(max_length=MAX_OPTION_TEXT)]
 
 

@@ -30,7 +30,7 @@ _Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Text = Annotated[str, Field(max_length=1000)]
 _OptionText = Annotated[str, Field(max_length=MAX_OPTION_TEXT)]
-_Name = Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+_Name = Annotated[str, Field(max_length=100, pattern=r"^[\w.-]+$")]
 _ProductName = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 _Score = Annotated[float, Field(ge=0)]
 
