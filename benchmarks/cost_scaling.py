@@ -9,7 +9,7 @@ Each point is a process of its own, whose memory is that at its peak; constants 
 it. They hide the exponent at small sizes, so the exponent of the last two points stands beside that of all.
 
 `--large N` does one thing: `ganomaly fit` of N gray JPEG files of 256×256 px, and says whether it stayed under
-4,000 MB.
+4,000 MB. Points that stand in the file of `--json` are not measured again.
 
 Run: python benchmarks/cost_scaling.py [--quick] [--axes "predict, side;bank, rows"] [--threads 1,2] [--json FILE]
          [--plot FILE.png]
@@ -228,9 +228,10 @@ def print_lines(rows: Sequence[Row], clock: str) -> None:
         "| memory: exponent, of the last two |\n" + "| --- " * 8 + "|"
     )
     for key in keys:
-        curve = [
-            row for row in rows if (row["axis"], row["what"], row["threads"]) == key and "seconds" in row
-        ]
+        curve = sorted(
+            (row for row in rows if (row["axis"], row["what"], row["threads"]) == key and "seconds" in row),
+            key=lambda row: row["x"],
+        )
         if len(curve) < 2:
             continue
         first, last = curve[0], curve[-1]
@@ -255,13 +256,10 @@ def plot(rows: Sequence[Row], path: Path, clock: str) -> None:
     figure = Figure(figsize=(3 * len(axes_names), 5), layout="constrained")
     panels = figure.subplots(2, len(axes_names), squeeze=False, sharex="col")
     for column, axis in enumerate(axes_names):
+        of_axis = sorted((row for row in rows if row["axis"] == axis), key=lambda row: row["x"])
         for name, panel in zip((clock, "peak_megabytes"), panels[:, column], strict=True):
-            for key in dict.fromkeys((row["what"], row["threads"]) for row in rows if row["axis"] == axis):
-                curve = [
-                    row
-                    for row in rows
-                    if row["axis"] == axis and (row["what"], row["threads"]) == key and name in row
-                ]
+            for key in dict.fromkeys((row["what"], row["threads"]) for row in of_axis):
+                curve = [row for row in of_axis if (row["what"], row["threads"]) == key and name in row]
                 label = f"{key[0]}, {key[1]} thread(s)"
                 panel.loglog([row["x"] for row in curve], [row[name] for row in curve], "o-", label=label)
             panel.set_ylabel("MB at the peak" if name == "peak_megabytes" else "s")
@@ -295,7 +293,9 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=10**9, help="leave out sizes above this")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: beside other programs")
-    parser.add_argument("--json", type=Path, help="append the rows to this file, as they come")
+    parser.add_argument(
+        "--json", type=Path, help="append the rows to this file, as they come; those it has stay"
+    )
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--large", type=int, metavar="N")
     parser.add_argument("--preset", default="features", help="of --large")
@@ -314,13 +314,16 @@ def main() -> None:
     if arguments.large is not None:
         fit_large(arguments.large, arguments.preset, arguments.epochs)
         return
-    rows = []
+    rows: list[Row] = []
+    if arguments.json is not None and arguments.json.exists():
+        rows = [json.loads(line) for line in arguments.json.read_text().splitlines()]
+    there = {(row["axis"], row["what"], row["x"], row["threads"]) for row in rows}
     for axis in arguments.axes.split(";"):
         whats, sizes, quick = AXES[axis]
         for threads in map(int, arguments.threads.split(",")):
             for what in whats:
                 for x in quick if arguments.quick else sizes:
-                    if x > arguments.largest:
+                    if x > arguments.largest or (axis, what, x, threads) in there:
                         continue
                     rows.append(measure(axis, what, x, threads))
                     print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
