@@ -25,3 +25,14 @@ def test_a_point_of_cost_scaling_is_measured(axis: str) -> None:
     row = json.loads(done.stdout.splitlines()[-1])
     assert row["seconds"] > 0
     assert row["peak_megabytes"] > 0
+
+
+def test_the_script_for_a_gpu_runs_on_the_processor_at_a_small_size(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--tiny", "--json", str(rows)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    written = [json.loads(line) for line in rows.read_text().splitlines()]
+    presets = [row for row in written if row["section"] == "preset"]
+    assert {"features", "patches", "paper"} <= {row["preset"] for row in presets}
+    assert all(row["verdicts_that_differ"] == 0 for row in presets)
