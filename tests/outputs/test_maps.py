@@ -90,11 +90,14 @@ def test_maps_of_images_with_the_same_name_do_not_overwrite_each_other(tmp_path)
 
 def test_maps_of_other_images_in_the_folder_are_counted(tmp_path):
     folder = MapFolder(tmp_path / "maps", CALIBRATION)
-    assert folder.check_replaceable(["a/1.png"]) == 0
-    write_maps(folder, ["a/1.png", "a/2.png"])
+    paths = ["a/1.png", "a/2.png"]
+    for path in paths:
+        folder.write(predicted(path, np.zeros((6, 8))), GRAY)
+    assert folder.count_others() == 0
     again = MapFolder(tmp_path / "maps", CALIBRATION)
-    assert again.check_replaceable(["a/1.png", "a/2.png"]) == 0
-    assert again.check_replaceable(["a/2.png", "a/3.png"]) == 1
+    again.write(predicted("a/2.png", np.zeros((6, 8))), GRAY)
+    again.write(predicted("a/3.png", np.zeros((6, 8))), GRAY)
+    assert again.count_others() == 1
 
 
 def test_a_map_as_png_is_on_the_scale_of_its_threshold(tmp_path):

@@ -185,7 +185,7 @@ class Calibration:
 
 
 def _median(values: NDArray[np.float64]) -> float:
-    """That of `numpy.median`, which imports masked arrays: .04 s, while one verdict takes one."""
+    """That of `numpy.median`, which imports masked arrays at its first call: .04 s of the first verdict."""
     middle = len(values) // 2
     ordered = np.sort(values)
     return float(ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)

@@ -1,5 +1,6 @@
 """Arguments and options that the commands declare, with their help."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ def parse_rate(text: str | float) -> float:
     try:
         rate = float(digits.removesuffix("%")) / (100 if digits.endswith("%") else 1)
     except ValueError:
-        rate = -1
+        rate = math.nan
     if not 0 <= rate <= 1:
         raise typer.BadParameter(f"{digits!r} is no share from 0 to 1; write it as 0.01 or 1%")
     return rate

@@ -9,23 +9,21 @@ from rich.table import Table
 
 from ganomaly.audit import AuditedImages
 from ganomaly.audit.pairs import report_pairs
-from ganomaly.calibration import ProductCalibration
 from ganomaly.commands.audit import audit as audit_model
 from ganomaly.commands.console import Console
+from ganomaly.commands.evaluation_notes import warn_of_evaluation
 from ganomaly.commands.reporting import list_failures, report_builder, tell_of_data
 from ganomaly.data import ImageDataset, ImageRecord, open_test_images, with_ignored_regions
 from ganomaly.errors import ImageError, UsageError
 from ganomaly.evaluation import evaluate_model
 from ganomaly.files import written_whole
-from ganomaly.metrics import Evaluation, chance_of_alarms
+from ganomaly.metrics import Evaluation
 from ganomaly.output_checks import FIGURES_JSON, REPORT, check_outputs
 from ganomaly.outputs.panels import panels
 from ganomaly.outputs.report import ReportAudit
 from ganomaly.outputs.report.evaluation_figures import EvaluationFigures, check_figure_folder
 from ganomaly.prediction import Prediction, Predictor, load_predictor
 from ganomaly.remote import Location
-
-UNLIKELY = 0.05  # chance of as many false alarms, below which a note says so
 
 
 def evaluate(
@@ -76,13 +74,7 @@ def evaluate(
         evaluated = evaluate_model(model, dataset, batch_size=batch_size, on_prediction=on_prediction)
     evaluation = evaluated.evaluation
     console.print_table(evaluation_table(evaluation, model, title=f"{model_path.name} on {dataset.name}"))
-    _warn_of_alarms(console, evaluation, model)
-    _warn_of_misses(console, evaluation, model)
-    if evaluation.n_anomalous == 0:
-        console.warn(
-            "no image is labelled as anomalous, so false alarms alone are counted; images that the model was fitted "
-            "with raise fewer than new ones"
-        )
+    warn_of_evaluation(console, evaluation, model.calibration)
     audited = audit_model(console, model, dataset, scores, batch_size=batch_size) if audit else None
     if json_path is not None:
         _write_json(json_path, evaluation, audited)
@@ -96,38 +88,6 @@ def evaluate(
     _say_what_was_written(console, json_path, report, figures)
     list_failures(console, evaluated.failures)
     return not evaluated.failures
-
-
-def _warn_of_alarms(console: Console, evaluation: Evaluation, model: Predictor) -> None:
-    """Say so where there are more false alarms than chance explains."""
-    calibration = model.calibration
-    if evaluation.false_alarm_rate is None or isinstance(calibration, ProductCalibration):
-        return
-    n, scores = evaluation.n_normal, calibration.scores
-    n_alarms = round(evaluation.false_alarm_rate * n)
-    chance = chance_of_alarms(n_alarms, n, int((scores > calibration.threshold).sum()), len(scores))
-    if chance < UNLIKELY:
-        console.warn(
-            f"{n_alarms} of {n} normal images are above the threshold, where about "
-            f"{calibration.attained_rate * n:.2g} were to be expected (by chance so many in {chance:.1%} of cases): "
-            "these images score higher than those that the model was calibrated with, as those of another lot, lamp "
-            "or day do; `ganomaly update` with normal images like these, or fit with them"
-        )
-
-
-def _warn_of_misses(console: Console, evaluation: Evaluation, model: Predictor) -> None:
-    """Say what can be done where no anomalous image is found."""
-    if evaluation.detection_rate != 0 or isinstance(model.calibration, ProductCalibration):
-        return
-    highest = np.sort(model.calibration.scores)[::-1][:2]
-    alone = len(highest) > 1 and model.calibration.threshold > highest[1]
-    why = (
-        f"; one calibration image sets it, at {highest[0]:.4g}, where the next has {highest[1]:.4g}: look whether "
-        "one of the normal images shows a defect, or ask for a higher false-alarm rate"
-        if alone
-        else "; a higher false-alarm rate finds more"
-    )
-    console.warn(f"no anomalous image is above the threshold of {model.calibration.threshold:.4g}{why}")
 
 
 def _say_what_was_written(console: Console, *paths: Location | None) -> None:

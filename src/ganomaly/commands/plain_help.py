@@ -1,6 +1,7 @@
 """Help and errors of the commands in plain words, without the names of Python's types."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import typer
@@ -9,30 +10,37 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class _Plain:
-    """Help without `<bool>` and `<str>`, since a metavar says what an option takes; errors without `Value error`."""
+def _without_types(params: Sequence[Any]) -> list[Any]:
+    """The same, whose help has no `<bool>` and `<str>`: a metavar says what an option takes."""
+    for param in params:
+        if isinstance(param, TyperArgument):
+            # its own method, since Typer makes arguments of no class but `TyperArgument`
+            vars(param)["display_type"] = lambda ctx: ""
+        elif isinstance(param, TyperOption) and param.is_flag:
+            param.metavar = ""
+    return list(params)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except typer.BadParameter as error:
+        error.message = error.message.removeprefix("Value error, ")
+        raise
+
+
+class Command(TyperCommand):
+    """A command with a plain help."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the arguments."""
-        try:
-            return super().make_context(*args, **kwargs)  # type: ignore[misc]
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")
-            raise
+        with _plain_errors():
+            return super().make_context(*args, **kwargs)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Arguments and options."""
-        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for param in params:
-            if isinstance(param, TyperArgument):
-                param.display_type = lambda ctx: ""  # type: ignore[method-assign]
-            elif isinstance(param, TyperOption) and param.is_flag:
-                param.metavar = ""
-        return params
-
-
-class Command(_Plain, TyperCommand):
-    """A command with a plain help."""
+        return _without_types(super().get_params(ctx))
 
 
 class Commands(typer.Typer):
@@ -45,5 +53,9 @@ class Commands(typer.Typer):
         return super().command(name, cls=cls or Command, **settings)
 
 
-class PlainGroup(_Plain, TyperGroup):
+class PlainGroup(TyperGroup):
     """A group of commands with a plain help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Options."""
+        return _without_types(super().get_params(ctx))

@@ -46,6 +46,11 @@ def model_summary(model: Predictor) -> dict[str, Any]:
     }
 
 
+def images_in_words(n: int, what: str = "image") -> str:
+    """As `1 image` or `2 images`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def tell_of_data(console: Console, model: Predictor, dataset: ImageDataset) -> None:
     """Say what may not be as the user thinks: files that are left out, masks that the model was not fitted with."""
     left_out = left_out_in_words(dataset)
@@ -69,8 +74,7 @@ def list_first_failures(console: Console, n_failures: int, first: Iterable[tuple
     """Say how many images could not be read, and of the first of them path and reason."""
     if not n_failures:
         return
-    images = "image" if n_failures == 1 else "images"
-    console.warn(f"{n_failures} {images} could not be read:")
+    console.warn(f"{images_in_words(n_failures)} could not be read:")
     for path, why in islice(first, MAX_LISTED_FAILURES):
         console.say(f"  {path}: {why}")
     if n_failures > MAX_LISTED_FAILURES:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ganomaly.calibration import ProductCalibration
 from ganomaly.commands.console import Console
-from ganomaly.commands.reporting import list_failures, report_builder, tell_of_data
+from ganomaly.commands.reporting import images_in_words, list_failures, report_builder, tell_of_data
 from ganomaly.config import MAP_FORMAT, MapFormat
 from ganomaly.data import ImageDataset, open_images, with_ignored_regions
 from ganomaly.errors import UsageError
@@ -42,7 +42,7 @@ def score(
     if ignore is not None:
         dataset = with_ignored_regions(dataset, ignore)
     tell_of_data(console, model, dataset)
-    map_folder = None if maps is None else _map_folder(console, maps, model, map_format, images, dataset)
+    map_folder = None if maps is None else _map_folder(maps, model, map_format, images, dataset)
     builder = None if report is None else report_builder(model, f"{len(dataset)} images, {model_path.name}")
     failures: dict[str, str] = {}
     n_anomalous = 0
@@ -71,11 +71,13 @@ def score(
     if builder is not None and report is not None:
         builder.write(report)
     n_read = len(dataset) - len(failures)
-    images_in_words = "1 image" if len(dataset) == 1 else f"{len(dataset)} images"
     console.say(
-        f"{images_in_words}: {n_anomalous} anomalous, {n_read - n_anomalous} normal, "
+        f"{images_in_words(len(dataset))}: {n_anomalous} anomalous, {n_read - n_anomalous} normal, "
         f"{len(failures)} unreadable; wrote {', '.join(str(p) for p in (out, maps, report) if p is not None)}"
     )
+    others = 0 if map_folder is None else map_folder.count_others()
+    if others:
+        console.warn(f"{maps} also holds maps of {images_in_words(others, 'other image')}, from before")
     if n_anomalous == n_read >= MIN_IMAGES_FOR_DOUBT:
         console.warn(
             "every image is anomalous; if you did not expect that, check that the images are of the same kind, size "
@@ -86,7 +88,6 @@ def score(
 
 
 def _map_folder(
-    console: Console,
     folder: Location,
     model: Predictor,
     map_format: MapFormat,
@@ -97,8 +98,5 @@ def _map_folder(
         raise UsageError(f"the method {model.method_name} has no anomaly map; leave out --maps")
     root = maps_root(folder, (record.path for record in dataset.records), images)
     map_folder = MapFolder(folder, model.map_calibration, map_format, root)
-    others = map_folder.check_replaceable(record.path for record in dataset.records)
-    if others:
-        images_there = "1 other image" if others == 1 else f"{others} other images"
-        console.warn(f"{folder} holds maps of {images_there} from before, which stay")
+    map_folder.check_replaceable(record.path for record in dataset.records)
     return map_folder

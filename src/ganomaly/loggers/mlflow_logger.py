@@ -51,9 +51,8 @@ class MLflowLogger:
         from mlflow.entities import Param
 
         _check_answers(self._uri)
-        logging.getLogger("mlflow.store.db.utils").setLevel(
-            logging.WARNING
-        )  # it tells of tables that it makes
+        # it tells of each table that it makes
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         self._client: Any = MlflowClient(tracking_uri=self._uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         experiment = self._client.get_experiment_by_name(name)

@@ -195,28 +195,17 @@ class MapFolder:
             gray[rows] = np.rint(np.clip(self._calibration.level(values) / 2, 0, 1) * 65535)
         return Image.fromarray(gray)
 
-    def check_replaceable(self, paths: Iterable[str]) -> int:
-        """Check that maps and overlays of these images replace no file that this package did not write.
+    def check_replaceable(self, paths: Iterable[str]) -> None:
+        """Raise `UsageError` if maps or overlays of these images would replace files that this package did not write.
 
         Parameters
         ----------
         paths : iterable of str
             Of the images, in the order in which they will be written.
-
-        Returns
-        -------
-        int
-            Overlays of other images, which stay in the folder.
-
-        Raises
-        ------
-        UsageError
-            If one would replace another file.
         """
         existing = _existing(self.folder)
         if existing is not None and not existing:
-            return 0
-        planned: set[PurePath] = set()
+            return
         names = copy(self)
         names._taken, names._requests = set(), {}
         for path in paths:
@@ -224,14 +213,15 @@ class MapFolder:
             for name in (f"{map_name}.{self._format}", f"{overlay_name}.png"):
                 if existing is None or name in existing:
                     check_replaceable(self.folder / name, MAP)
-            planned.add(PurePath(f"{overlay_name}.png"))
+
+    def count_others(self) -> int:
+        """Overlays in the folder that are not of images written so far."""
+        ending = f"{OVERLAY}.png"
         if isinstance(self.folder, Path):
-            there: Iterable[PurePath] = (
-                path.relative_to(self.folder) for path in self.folder.rglob(f"*{OVERLAY}.png")
-            )
+            there = (str(path.relative_to(self.folder)) for path in self.folder.rglob(f"*{ending}"))
         else:
-            there = (PurePath(name) for name in existing or () if name.endswith(f"{OVERLAY}.png"))
-        return sum(name not in planned for name in there)
+            there = (stored.name for stored in list_files(self.folder) if stored.name.endswith(ending))
+        return sum(PurePath(name.removesuffix(".png")) not in self._taken for name in there)
 
     def _names(self, path: str) -> tuple[PurePath, PurePath]:
         """Names of map and overlay of an image, without suffix, relative to the folder."""

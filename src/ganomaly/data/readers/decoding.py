@@ -14,7 +14,6 @@ An animation is refused: taking the first image would hide the others. Pages of 
 are images of their own where a path names the file, and refused elsewhere.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -179,12 +178,6 @@ def _opened(source: Path | bytes, name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-# the first element of the groups 2 and 8: a known pair of letters for its kind, or the tag of a usual one
-_DICOM_WITHOUT_PREAMBLE = re.compile(
-    rb"[\x02\x08]\0.\0(?:UL|CS|UI|DA|LO|SH|OB)|\x08\0[\x05\x08\x16\x18]\0.\0\0\0", re.DOTALL
-)
-
-
 def _format_family(file: IO[bytes]) -> FormatFamily:
     """The family whose signature the file begins with."""
     start = file.read(_SIGNATURE_BYTES)
@@ -195,11 +188,6 @@ def _format_family(file: IO[bytes]) -> FormatFamily:
             return family
     if not start:
         raise ImageError("is empty: it has 0 bytes")
-    if _DICOM_WITHOUT_PREAMBLE.match(start):
-        raise ImageError(
-            "is a DICOM file without its preamble; write it with one, as pydicom's dcmread(file, force=True) and "
-            "save_as(file, enforce_file_format=True) do"
-        )
     *names, last = (name for family in families for name in family.names)
     raise ImageError(f"is not an image in {', '.join(names)} or {last} format, whatever its name says")
 

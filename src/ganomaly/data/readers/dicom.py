@@ -242,3 +242,22 @@ DICOM = FormatFamily(
     count_images=_count_frames,
     read_image=DicomImage,
 )
+
+
+def _refuse_without_preamble(file: IO[bytes]) -> EncodedImage:
+    raise ImageError(
+        "is a DICOM file without its preamble; write it with one, as pydicom's dcmread(file, force=True) and "
+        "save_as(file, enforce_file_format=True) do"
+    )
+
+
+WITHOUT_PREAMBLE = FormatFamily(
+    names=(),
+    suffixes=(),
+    # the first element of the groups 2 and 8: a known pair of letters for its kind, or the tag of a usual one
+    signature=re.compile(
+        rb"[\x02\x08]\0.\0(?:UL|CS|UI|DA|LO|SH|OB)|\x08\0[\x05\x08\x16\x18]\0.\0\0\0", re.DOTALL
+    ),
+    read_header=_refuse_without_preamble,
+)
+"""DICOM files that are refused; no other format begins like them."""

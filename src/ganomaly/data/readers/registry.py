@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ganomaly.data.readers.dicom import DICOM
+from ganomaly.data.readers.dicom import DICOM, WITHOUT_PREAMBLE
 from ganomaly.data.readers.encoded_image import FormatFamily
 from ganomaly.data.readers.jpeg_2000 import JPEG_2000
 from ganomaly.data.readers.jpeg_xl import JPEG_XL
@@ -18,7 +18,7 @@ class _Registry:
     families: tuple[FormatFamily, ...]
 
 
-_REGISTRY = _Registry((PILLOW, TIFF, JPEG_2000, JPEG_XL, OPENEXR, VIDEO, DICOM))
+_REGISTRY = _Registry((PILLOW, TIFF, JPEG_2000, JPEG_XL, OPENEXR, VIDEO, DICOM, WITHOUT_PREAMBLE))
 """Another family of formats of this package is another file beside this one, and its name here."""
 
 
