@@ -1,11 +1,12 @@
 """Training in two processes against one: are weights, scores and AUROC the same, and how fast is it?
 
-Each training is a `fit` on simulated baggage in processes of its own, started as `ganomaly fit --devices N` starts
-them; the processors are divided among them. For each preset and seed a line says how far weights and scores are
-apart, and both AUROCs; for each preset a last one the images per second, from the median time of a step.
+Each training is a `fit` in processes of its own, started as `ganomaly fit --devices N` starts them; the processors
+are divided among them. Simulated baggage gets a few epochs of small images; a data set of yours the preset's image
+size and whole training. For each preset and seed a line says how far weights and scores are apart, and both AUROCs;
+for each preset a last one the images per second, from the median time of a step, and the mean AUROCs.
 
 Run: python benchmarks/devices.py [--presets paper,patches,features] [--seeds 0,1,2] [--devices 2]
-     [--precision fp32|bf16|auto] [--images 320]
+     [--precision fp32|bf16|auto] [--images 320 | --data DATA]
 """
 
 import argparse
@@ -14,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,28 @@ class StepTimes(SilentObserver):
 
 
 @dataclass(frozen=True)
+class Training:
+    """What one training learns from, and how."""
+
+    data: str
+    preset: str
+    seed: int
+    precision: Precision
+    whole: bool  # the preset's own image size and steps
+
+    def options(self) -> FitOptions:
+        """Those of `fit`."""
+        return FitOptions.checked(
+            preset=self.preset,
+            epochs=None if self.whole else EPOCHS[self.preset],
+            image_size=None if self.whole else IMAGE_SIZE[self.preset],
+            seed=self.seed,
+            precision=self.precision,
+            false_alarm_rate=0.05,
+        )
+
+
+@dataclass(frozen=True)
 class Trained:
     """A model, its scores of the test images, and the speed of its training."""
 
@@ -62,37 +85,28 @@ class Trained:
     images_per_second: float
 
 
-def train_here(data: Path, model: Path, preset: str, seed: int, precision: Precision) -> None:
+def train_here(training: Training, model: Path) -> None:
     """Train as one of several processes, or alone."""
     place = place_of_this_process()
     if is_watched():
         end_with_parent()
-    options = FitOptions.checked(
-        preset=preset,
-        epochs=EPOCHS[preset],
-        image_size=IMAGE_SIZE[preset],
-        seed=seed,
-        precision=precision,
-        false_alarm_rate=0.05,
-    )
     if place is not None and place.rank > 0:
-        help_fit(data, options, place)
+        help_fit(training.data, training.options(), place)
         return
     observer = StepTimes()
-    result = fit_model(data, options, observer=observer, place=place)
+    result = fit_model(training.data, training.options(), observer=observer, place=place)
     save_model(result.model, model)
     batch = result.model.provenance["batch_size"]
     model.with_suffix(".json").write_text(json.dumps(batch / observer.seconds()))
 
 
-def train(data: Path, folder: Path, preset: str, seed: int, precision: Precision, devices: int) -> Trained:
+def train(training: Training, path: Path, devices: int) -> Trained:
     """Train in processes of their own and score the test images."""
-    path = folder / f"{preset}-{seed}-{devices}.safetensors"
-    command = [sys.executable, __file__, "--worker", str(data), str(path), preset, str(seed), precision]
+    command = [sys.executable, __file__, "--worker", json.dumps(asdict(training)), str(path)]
     # as the command line does: threads that wait for each other sleep soon
     if run_processes(command, devices=devices, environment={"GOMP_SPINCOUNT": SPINS}) != 0:
-        raise SystemExit(f"training {preset} with {devices} devices failed")
-    test = open_test_images(data)
+        raise SystemExit(f"training {training.preset} with {devices} devices failed")
+    test = open_test_images(training.data)
     model = load_model(path)
     predictions = list(model.predict(open_images([record.path for record in test.records])))
     scores = np.array([prediction.score for prediction in predictions], dtype=np.float64)
@@ -125,29 +139,36 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16", "auto"), default="fp32")
-    parser.add_argument("--images", type=int, default=320)
-    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=int, default=320, help="of simulated baggage to train on")
+    parser.add_argument("--data", type=Path, help="a folder in MVTec AD layout, for whole trainings")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker is not None:
-        data, model, preset, seed, precision = arguments.worker
-        train_here(Path(data), Path(model), preset, int(seed), precision)
+        training, model = arguments.worker
+        train_here(Training(**json.loads(training)), Path(model))
         return
+    whole = arguments.data is not None
     print(describe_machine(), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = folder / "baggage"
-        write_simulated_baggage(data, n_train=arguments.images, n_test_normal=100, n_test_per_threat=50)
+        data = arguments.data or folder / "baggage"
+        if not whole:
+            write_simulated_baggage(data, n_train=arguments.images, n_test_normal=100, n_test_per_threat=50)
         for preset in arguments.presets.split(","):
-            speeds: dict[int, list[float]] = {1: [], arguments.devices: []}
+            trained: dict[int, list[Trained]] = {1: [], arguments.devices: []}
             for seed in map(int, arguments.seeds.split(",")):
-                alone, together = (train(data, folder, preset, seed, arguments.precision, n) for n in speeds)
-                speeds[1].append(alone.images_per_second)
-                speeds[arguments.devices].append(together.images_per_second)
+                training = Training(str(data), preset, seed, arguments.precision, whole)
+                for devices, models in trained.items():
+                    models.append(train(training, folder / f"{preset}-{seed}-{devices}.safetensors", devices))
+                alone, together = (models[-1] for models in trained.values())
                 print(f"{preset}, seed {seed}: {compare(alone, together)}", flush=True)
-            one, several = (statistics.median(values) for values in speeds.values())
+            one, several = (
+                statistics.median(model.images_per_second for model in models) for models in trained.values()
+            )
+            first, second = (statistics.mean(model.auroc for model in models) for models in trained.values())
             print(
                 f"{preset}: {one:.1f} images/s in 1 process, {several:.1f} in {arguments.devices}, "
-                f"{several / one:.2f}×",
+                f"{several / one:.2f}×; mean AUROC {first:.4f} and {second:.4f}",
                 flush=True,
             )
 
