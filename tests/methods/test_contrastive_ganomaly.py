@@ -84,7 +84,7 @@ def test_with_a_backbone_the_distance_of_its_features_counts_twice_as_much_as_th
         method.fit_statistics([as_input(kinds_of_images([1, 2], 20))])
         outputs = method._outputs(x)
         enlarged = functional.interpolate(x, size=(128, 128), mode="bilinear")
-        (expected,) = load_backbone(DEFAULT_BACKBONE, ["block14"])(enlarged, ["block14"])
+        (expected,) = load_backbone(DEFAULT_BACKBONE, ["block15"])(enlarged, ["block15"])
         torch.testing.assert_close(outputs.pretrained, expected.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
         signals = [
             method.banks[0](outputs.features),
@@ -97,6 +97,20 @@ def test_with_a_backbone_the_distance_of_its_features_counts_twice_as_much_as_th
         above = (torch.stack(signals, dim=1).log() - method.reference_mean) / method.reference_std
         score = functional.softplus(above @ weights / weights.sum())
         torch.testing.assert_close(method.predict(x).score, score, rtol=1e-4, atol=1e-5)
+
+
+def test_pretrained_features_are_means_over_the_image_and_its_mirror_image_where_those_are_normal():
+    options = OPTIONS.model_copy(update={"backbone": DEFAULT_BACKBONE})
+    preprocessing = Preprocessing(image_size=32, channels=1)
+    method = ContrastiveGANomaly(options, preprocessing, torch.Generator().manual_seed(0)).eval()
+    method.load_pretrained()
+    x = as_input(kinds_of_images([3], 4))
+    with torch.no_grad():
+        alone, mirrored = (method._outputs(image).pretrained for image in (x, x.flip(3)))
+        assert not torch.allclose(alone, mirrored, rtol=1e-3)
+        method.mirror.fill_(True)
+        both = method._outputs(x).pretrained
+    torch.testing.assert_close(both, (alone + mirrored) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_reference_means_come_from_images_that_are_not_in_the_bank():

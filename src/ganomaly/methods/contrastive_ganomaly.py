@@ -35,7 +35,13 @@ from ganomaly.methods.search_space import Choice, Range, Searched
 from ganomaly.methods.updates import frozen, set_learning_rate, update
 from ganomaly.methods.views import mirror_invariant, random_views
 from ganomaly.networks import Decoder, Discriminator, Encoder, draw_he_normal, initialise_weights
-from ganomaly.networks.backbones import DEFAULT_BACKBONE, Backbone, build_backbone, load_backbone
+from ganomaly.networks.backbones import (
+    DEFAULT_BACKBONE,
+    Backbone,
+    backbone_levels,
+    build_backbone,
+    load_backbone,
+)
 
 BANK_SIZE = 10_000  # images whose features are in the memory banks
 PRINCIPAL_AXES = 128  # of the features
@@ -82,8 +88,8 @@ class ContrastiveGANomalyOptions(BackboneOptions):
     """Smallest area of a view, as a share of the image."""
 
     def default_levels(self) -> list[str]:
-        """The deepest of the levels that methods take by default."""
-        return super().default_levels()[-1:]
+        """The deepest of all, which tells apart what images show, not parts of images."""
+        return list(backbone_levels(self.backbone))[-1:]
 
 
 class _Outputs(NamedTuple):
@@ -312,7 +318,7 @@ class ContrastiveGANomaly(Method):
         return logits, features
 
     def _outputs(self, x: Tensor) -> _Outputs:
-        """Features and embedding are means over the image and its mirror image, where mirrored images are normal."""
+        """All features are means over the image and its mirror image, where mirrored images are normal."""
         if torch.compiler.is_exporting():
             # a graph has no branches; the mean of an image with itself is the image
             images = [x, torch.where(self.mirror, x.flip(3), x)]
@@ -323,7 +329,11 @@ class ContrastiveGANomaly(Method):
         z = self.encoder(x)
         x_hat = self.decoder(z)
         difference = torch.flatten(z - self.reconstruction_encoder(x_hat), start_dim=1)
-        pretrained = None if self.backbone is None else self._pretrained_features(self.backbone, x)
+        pretrained = None
+        if self.backbone is not None:
+            pretrained = torch.stack(
+                [self._pretrained_features(self.backbone, image) for image in images]
+            ).mean(dim=0)
         return _Outputs(
             features.mean(dim=0), embedding.mean(dim=0), difference.norm(dim=1), x_hat, pretrained
         )
