@@ -213,10 +213,29 @@ def test_the_public_name_is_the_class():
     assert GANomalyDetector is Detector
 
 
-@pytest.mark.parametrize(("side", "chosen"), [(32, "small"), (64, "small"), (65, "features")])
-def test_the_preset_is_chosen_by_the_size_of_the_images(side, chosen):
-    inspection = inspect_images(open_training_images(np.zeros((3, side, 2 * side), np.uint8)))
+@pytest.mark.parametrize(
+    ("side", "colour", "chosen"),
+    [
+        (32, False, "small"),
+        (64, False, "small"),
+        (65, False, "features"),
+        (64, True, "small-features"),
+        (65, True, "features"),
+    ],
+)
+def test_the_preset_is_chosen_by_size_and_colour_of_the_images(side, colour, chosen):
+    images = np.zeros((3, side, 2 * side, 3), np.uint8)
+    images[..., 0] = 255
+    inspection = inspect_images(open_training_images(images if colour else images[..., 0]))
     assert suggested_preset(inspection) == chosen
+
+
+def test_small_images_in_colour_that_are_to_be_gray_are_compared_without_a_pretrained_network():
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    images[..., 0] = 255
+    inspection = inspect_images(open_training_images(images))
+    assert suggested_preset(inspection, channels=1) == "small"
+    assert suggested_preset(inspection, channels=3) == "small-features"
 
 
 def test_a_preset_chosen_from_the_data_is_stated_and_saved(tmp_path):

@@ -210,7 +210,7 @@ class FitOptions(Options):
     """What a user may choose for `fit`; None takes the preset's value, or what the data suggest."""
 
     preset: str = AUTO
-    """Name of a preset; `AUTO` chooses one by the size of the images."""
+    """Name of a preset; `AUTO` chooses one by size and colour of the images."""
     epochs: Epochs | None = None
     """Passes over the training images."""
     image_size: Annotated[WholeNumber, Field(ge=1, le=MAX_IMAGE_SIZE)] | None = None

@@ -16,7 +16,7 @@ MapFormat = Literal["png", "npy", "dcm"]
 """How anomaly maps are written: as 16-bit gray on the scale of the threshold, or as float32."""
 
 AUTO = "auto"
-"""The preset that is chosen by the size of the images."""
+"""The preset that is chosen by size and colour of the images."""
 
 SEED = 0
 DEVICE: Device = "auto"

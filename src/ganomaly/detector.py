@@ -36,8 +36,8 @@ class GANomalyDetector(CopiesShareTheModel, OutlierMixin, BaseEstimator):  # typ
     Parameters
     ----------
     preset : str, default='auto'
-        A named configuration; 'auto' chooses one by the size of the images, 'features' is for large images with small
-        defects, 'paper' is GANomaly as published.
+        A named configuration; 'auto' chooses one by size and colour of the images, 'features' is for large images
+        with small defects, 'paper' is GANomaly as published.
     epochs : int, optional
         Passes over the training images; None takes the preset's number.
     image_size : int, optional

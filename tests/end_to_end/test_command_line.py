@@ -171,7 +171,7 @@ def test_help_shortens_no_name_in_80_columns(verb, monkeypatch):
 def test_wrong_names_of_options_are_refused_before_images_are_looked_for(tmp_path):
     done = ganomaly("fit", tmp_path / "nothing", "--model", tmp_path / "m.safetensors", "--option", "nzz=64")
     assert done.returncode == 2
-    assert "neither small nor features" in done.stderr
+    assert "none of small, small-features, features" in done.stderr
     assert " nz," in done.stderr
 
 

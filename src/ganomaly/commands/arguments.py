@@ -108,7 +108,7 @@ PresetName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="features, small, patches, paper, or another method's; auto chooses by image size.",
+        help="features, small, patches, paper, or another method's; auto chooses by size and colour.",
     ),
 ]
 Channels = Annotated[

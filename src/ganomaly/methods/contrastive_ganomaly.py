@@ -127,10 +127,9 @@ class ContrastiveGANomaly(Method):
             colour_steps=4500,  # photographs are more varied than digits, and take longer to learn
         ),
         "small-features": Preset(
-            "the preset small beside features of a pretrained network, which knows what photographs show",
+            "the preset small beside features of a pretrained network, for small images in colour",
             ContrastiveGANomalyOptions(backbone=DEFAULT_BACKBONE),
             TrainingOptions(steps=1500, batch_size=64),
-            colour_steps=4500,
         ),
     }
     statistics_images: ClassVar[int] = 12_000

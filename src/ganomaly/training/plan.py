@@ -41,10 +41,10 @@ from ganomaly.methods import Method, Preset, find_preset
 from ganomaly.networks import check_image_size
 from ganomaly.training.memory import check_fits_memory
 
-SMALL_PRESET, LARGE_PRESET = "small", "features"
+SMALL_PRESET, SMALL_COLOUR_PRESET, LARGE_PRESET = "small", "small-features", "features"
 MAX_SMALL_SIDE = 64
-"""Pixels of the median shorter side up to which `auto` takes `SMALL_PRESET`: a patch of a larger image still shows
-parts of its content."""
+"""Pixels of the median shorter side up to which `auto` takes a preset for small images: a patch of a larger image
+still shows parts of its content."""
 
 SMALLEST_PATCH = 32  # px
 PATCH_STRIDE = 16  # px; the networks for patches halve them four times
@@ -272,8 +272,8 @@ def plan_method(options: FitOptions, inspection: Inspection | None = None) -> Me
     name = options.preset
     if name == AUTO:
         if inspection is None:
-            raise ValueError("the preset auto follows from the size of the images; inspect them first")
-        name = suggested_preset(inspection)
+            raise ValueError("the preset auto follows from the images; inspect them first")
+        name = suggested_preset(inspection, options.channels)
     method_type, preset = find_preset(name)
     method_options = preset.options.checked(
         **{**preset.options.model_dump(), **options.method_options}
@@ -290,19 +290,37 @@ def check_options(options: FitOptions) -> None:
     if options.preset != AUTO:
         plan_method(options)
         return
-    presets = (SMALL_PRESET, LARGE_PRESET)
+    presets = (SMALL_PRESET, SMALL_COLOUR_PRESET, LARGE_PRESET)
     names = {name for preset in presets for name in type(find_preset(preset)[1].options).model_fields}
     unknown = sorted(options.method_options.keys() - names)
     if unknown:
         raise UsageError(
-            f"neither {' nor '.join(presets)}, which the preset auto chooses from, has an option {unknown[0]}; "
+            f"none of {', '.join(presets)}, which the preset auto chooses from, has an option {unknown[0]}; "
             f"there are: {', '.join(sorted(names))}"
         )
 
 
-def suggested_preset(inspection: Inspection) -> str:
-    """The preset for images of this size: small images as a whole, large ones in patches."""
-    return SMALL_PRESET if inspection.median_shorter_side <= MAX_SMALL_SIDE else LARGE_PRESET
+def suggested_preset(inspection: Inspection, channels: int | None = None) -> str:
+    """The preset for images of this size: small images as a whole, large ones in patches.
+
+    Small images in colour are compared by a pretrained network too, which has learned from photographs.
+
+    Parameters
+    ----------
+    inspection : Inspection
+        What the images are.
+    channels : int, optional
+        Those of the network input, where the user asked for some.
+
+    Raises
+    ------
+    UsageError, DataError
+        As `choose_channels`.
+    """
+    if inspection.median_shorter_side > MAX_SMALL_SIDE:
+        return LARGE_PRESET
+    in_colour = choose_channels(inspection, channels).channels == 3
+    return SMALL_COLOUR_PRESET if in_colour else SMALL_PRESET
 
 
 def plan_preprocessing(

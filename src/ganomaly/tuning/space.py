@@ -51,7 +51,7 @@ class SearchSpace:
     @classmethod
     def of(cls, options: FitOptions, inspection: Inspection) -> "SearchSpace":
         """The space of a preset for these images, without what the user has chosen."""
-        name = suggested_preset(inspection) if options.preset == AUTO else options.preset
+        name = suggested_preset(inspection, options.channels) if options.preset == AUTO else options.preset
         base = options.model_copy(update={"preset": name})
         method_type, preset = find_preset(name)
         distributions: dict[str, BaseDistribution] = {}
