@@ -16,8 +16,9 @@ from ganomaly.config import MethodOptions, Preprocessing, TrainingOptions
 from ganomaly.errors import TrainingError
 from ganomaly.methods.ganomaly import GANomaly, GANomalyOptions
 from ganomaly.tensors import network_input
-from ganomaly.training.loop import CHECK_INTERVAL, MAX_RECOVERIES, train
+from ganomaly.training.loop import CHECK_INTERVAL, MAX_RECOVERIES, SQUARES_AT_ONCE, train
 from ganomaly.training.observers import TrainingProgress
+from ganomaly.training.statistics import STATISTICS_COST
 from images import load_images
 
 OPTIONS = GANomalyOptions(nz=8, ngf=4, ndf=4)
@@ -203,6 +204,19 @@ def test_progress_tells_losses_speed_and_time_left(normal_images):
     assert last.seconds_left == 0
     assert last.images_per_second > 0
     assert {"contextual", "adversarial", "encoder", "discriminator"} <= last.losses.keys()
+
+
+@pytest.mark.parametrize("with_statistics", [True, False])
+def test_the_time_left_counts_what_follows_training(normal_images, monkeypatch, with_statistics):
+    monkeypatch.setattr("ganomaly.training.time_left.SHORT_TRAINING", 0)
+    monkeypatch.setattr(
+        "ganomaly.training.loop.seconds_of_a_prediction", lambda *_, at_once, **__: 1 / at_once
+    )
+    seen: list[TrainingProgress] = []
+    method = Remembering if with_statistics else GANomaly
+    run(normal_images, method=method, epochs=5, on_progress=seen.append)
+    expected = STATISTICS_COST * min(method.statistics_images, len(normal_images)) / SQUARES_AT_ONCE
+    assert seen[-1].seconds_left == pytest.approx(expected)
 
 
 class Remembering(GANomaly):

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL = 25  # steps between two checks of the losses; each waits for the device
 MAX_RECOVERIES = 40  # checks in a row that needed a recovery before training gives up
 SCALES_IMAGES = 256  # that `fit_scales` gets
+SQUARES_AT_ONCE = 16  # images that are predicted to measure what that takes; others one by one
 COLLAPSE_IMAGES = 64  # that the check for collapse at the end of an epoch takes
 
 
@@ -406,9 +407,10 @@ class _Run:
     def _seconds_of_whole_images(self) -> float:
         """What statistics and calibration are likely to take, from some predictions.
 
-        Where images are squares they take little beside training, and count nothing.
+        Where images are squares and there are no statistics, it is little beside training, and counts nothing.
         """
-        if self.preprocessing.scale is None:
+        in_squares = self.preprocessing.scale is None
+        if in_squares and self.method.statistics_images == 0:
             return 0.0
         return self.n_whole_images * seconds_of_a_prediction(
             self.method,
@@ -416,6 +418,7 @@ class _Run:
             self.indices,
             seed=self.training.seed,
             to_input=self._input_and_region,
+            at_once=SQUARES_AT_ONCE if in_squares else 1,
         )
 
     def _save_if_due(self, losses: Mapping[str, torch.Tensor]) -> None:

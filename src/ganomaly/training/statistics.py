@@ -64,17 +64,25 @@ def fit_statistics(
 
 
 def seconds_of_a_prediction(
-    method: Method, images: ImageLoader, indices: NDArray[np.int64], *, seed: int, to_input: ToInput
+    method: Method,
+    images: ImageLoader,
+    indices: NDArray[np.int64],
+    *,
+    seed: int,
+    to_input: ToInput,
+    at_once: int,
 ) -> float:
-    """What a method takes to predict one image, the median of a few; 0 if none can be read."""
+    """What a method takes to predict an image, `at_once` together: the median of a few; 0 if none can be read."""
+    some = _shuffled(indices, seed)[: _PREDICTED * at_once]
     seconds = []
     with eval_mode(method):
-        for pixels in images.batches(iter(np.array([i]) for i in _shuffled(indices, seed)[:_PREDICTED])):
+        for pixels in images.batches(iter(np.array_split(some, range(at_once, len(some), at_once)))):
             x, _ = to_input(pixels)
             started = time.perf_counter()
             method.predict(x).score.tolist()  # waits for the device
-            seconds.append(time.perf_counter() - started)
-            if seconds[-1] > _LONG_PREDICTION:
+            taken = time.perf_counter() - started
+            seconds.append(taken / len(x))
+            if taken > _LONG_PREDICTION:
                 break
     return float(np.median(seconds)) if seconds else 0.0
 
