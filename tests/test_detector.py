@@ -321,5 +321,5 @@ def test_colour_images_take_the_steps_of_colours(monkeypatch, channels, steps):
     if channels == 3:
         images = np.stack([images, images // 2, images // 3], axis=-1)
     with pytest.raises(StoppedError):
-        fit_model(images, FitOptions(), observer=Listener())
+        fit_model(images, FitOptions(preset="small"), observer=Listener())
     assert sentences[0].endswith(steps)
