@@ -301,7 +301,7 @@ def check_options(options: FitOptions) -> None:
 
 
 def suggested_preset(inspection: Inspection, channels: int | None = None) -> str:
-    """The preset for images of this size: small images as a whole, large ones in patches.
+    """The preset for images of this size and colour: small images as a whole, large ones in patches.
 
     Small images in colour are compared by a pretrained network too, which has learned from photographs.
 
