@@ -31,4 +31,4 @@ MAP_FORMAT: MapFormat = "png"
 
 TRIALS = 30
 TRIAL_BUDGET = 0.3
-"""Share of the whole training that a trial of a search gets."""
+"""Share of the whole training that a trial of a search gets, of its steps and of the images."""

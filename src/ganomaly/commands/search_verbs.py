@@ -48,7 +48,7 @@ Budget = Annotated[
         metavar="SHARE",
         min=0.001,
         max=1,
-        help="Share of the whole training that a trial gets; the best is fitted with all of it.",
+        help="Share of the whole training that a trial gets, steps and images; the best is fitted with all of it.",
     ),
 ]
 MaxMs = Annotated[

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ganomaly.config import FitOptions, Preprocessing
 from ganomaly.data import (
@@ -33,6 +34,9 @@ HELD_OUT_SHARE = 0.25
 MOST_HELD_OUT = 60  # images; more make the figure a little steadier, and each trial longer
 ENOUGH_DEFECTS = 60
 MOST_DEFECTS_PER_IMAGE = 4
+FEWEST_IMAGES = 64
+"""That a training gets, where there are so many: memory banks and statistics come from them, whatever the share."""
+
 FIRST_RUNG = 0.25
 """Share of a trial's training after which it is measured first, so that a poor one ends there. It is a training of
 its own: learning rates fall to the end of a training, and banks and statistics come after it."""
@@ -71,15 +75,17 @@ class Objective:
     Attributes
     ----------
     training, held_out : ImageDataset
-        Normal images that trials train on, and those that are measured with.
+        Normal images that trials train on, a share of all that are not held out, and those that are measured with.
     inspection : Inspection
         Of `training`.
+    n_training : int
+        All that are not held out; the steps of a whole training may follow from their number.
     defective : ImageDataset
         The images of `held_out` with synthetic defects, or labelled images.
     pairs : ndarray
         `int64[n]`, the image of `held_out` that each of `defective` was made from; empty for labelled images.
     budget : float
-        Share of the preset's training that a trial gets.
+        Share of the preset's training that a trial gets, of its steps and of the images.
     max_ms : float or None
         Longest time to predict an image.
     is_labelled : bool
@@ -89,6 +95,7 @@ class Objective:
     training: ImageDataset
     held_out: ImageDataset
     inspection: Inspection
+    n_training: int
     defective: ImageDataset
     pairs: Any
     budget: float
@@ -122,7 +129,8 @@ class Objective:
             seed=seed,
             groups=inspection.groups,
         )
-        training, held_out = Subset(dataset, split.training), Subset(dataset, split.calibration)
+        training = Subset(dataset, _share(split.training, budget))
+        held_out = Subset(dataset, split.calibration)
         pairs = np.arange(0)
         if labelled is not None:
             defective = labelled
@@ -139,7 +147,8 @@ class Objective:
             kinds = [names[(n % len(held_out) + n // len(held_out)) % len(names)] for n in range(len(pairs))]
             defective = DefectiveImages(held_out, pairs.tolist(), kinds, seed)
         inspected = inspect_images(training)
-        return cls(training, held_out, inspected, defective, pairs, budget, max_ms, labelled is not None)
+        n_training, is_labelled = len(split.training), labelled is not None
+        return cls(training, held_out, inspected, n_training, defective, pairs, budget, max_ms, is_labelled)
 
     def describe(self) -> str:
         """What is measured, in a sentence."""
@@ -169,21 +178,22 @@ class Objective:
         """
         plan = plan_training(self.training, self.inspection, options)
         loader, preprocessing = read_training_images(self.training, self.inspection, plan.preprocessing)
-        indices = np.intersect1d(self.inspection.openable, loader.usable)
-        full = run_length(plan.training, len(indices), loader.patches_per_image)[2]
-        steps = sorted({max(1, round(full * self.budget * share)) for share in (FIRST_RUNG, 1.0)})
+        usable = np.intersect1d(self.inspection.openable, loader.usable)
+        full = run_length(plan.training, self.n_training, loader.patches_per_image)[2]
+        lengths = {max(1, round(full * self.budget * share)): share for share in (1.0, FIRST_RUNG)}
+        last = max(lengths)
         measure = None
-        for rung, n_steps in enumerate(steps):
+        for rung, (n_steps, share) in enumerate(sorted(lengths.items())):
             result = train(
                 plan.method.method_type,
                 plan.method.options,
                 preprocessing,
                 loader,
-                indices,
+                usable if n_steps == last else _share(usable, share),
                 plan.training.model_copy(update={"steps": n_steps}),
             )
             measure = self._measured(result.method, preprocessing, options)
-            if n_steps != steps[-1]:
+            if n_steps != last:
                 on_rung(rung, measure)
         assert measure is not None
         return measure
@@ -219,6 +229,12 @@ class Objective:
             list(predict_dataset(method, preprocessing, one, device=options.device, batch_size=1))
             times.append(1000 * (time.perf_counter() - start))
         return float(np.quantile(times[1:], 0.25))
+
+
+def _share(indices: NDArray[np.int64], share: float) -> NDArray[np.int64]:
+    """Some of the images, evenly from first to last."""
+    n = min(len(indices), max(FEWEST_IMAGES, round(share * len(indices))))
+    return indices[np.linspace(0, len(indices) - 1, n).round().astype(np.int64)]
 
 
 def _measure(value: float | None, milliseconds: float, per_kind: Mapping[str, float | None]) -> Measure:

@@ -36,7 +36,7 @@ _STATES: Mapping[TrialState, State] = {
 _TRIALS_BEFORE_PRUNING = 4  # complete ones, whose median says what is poor
 _ENOUGH_FOR_IMPORTANCES = 8  # complete ones
 _WHY, _MS, _KINDS = "why", "milliseconds", "per_kind"
-_FORMAT = 1  # of what identifies a search; another search space or measure is another search
+_FORMAT = 2  # of what identifies a search; another search space or measure is another search
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SearchOptions:
     trials : int
         How many in all, over all processes and runs.
     budget : float
-        Share of the preset's training that a trial gets, in (0, 1].
+        Share of the preset's training that a trial gets, of its steps and of the images, in (0, 1].
     max_ms : float or None
         Longest time to predict an image, in milliseconds.
     labelled : str or None
