@@ -2,7 +2,8 @@
 
 The search sees normal training images alone. Then the preset as it is and what was found are fitted with the same
 training, and both are measured: by the labelled test images, and by new synthetic defects in normal test images.
-Each seed is a row, written as soon as it is done. A search that was stopped goes on; fits are made again.
+Each seed is a row, written as soon as it is done, and both models are kept beside the rows. A search that was stopped
+goes on; fits are made again.
 
 Run: python benchmarks/tuning.py --tiles DATA/magnetic_tile --out rows.jsonl [--trials 30] [--seeds 0]
      python benchmarks/tuning.py --cells --out rows.jsonl
@@ -27,6 +28,7 @@ from ganomaly.evaluation import evaluate_model
 from ganomaly.metrics import audit_metrics
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.model import Model
+from ganomaly.prediction.model_file import save_model
 from ganomaly.training.fit import fit_model
 from ganomaly.tuning import SearchOptions, search
 from machine import describe_machine
@@ -98,6 +100,7 @@ def measure(tiles: Path | None, options: FitOptions, asked: SearchOptions, out: 
     for label, chosen in (("preset_fit", options), ("found_fit", found.options)):
         start = time.perf_counter()
         model = fit_model(data, chosen).model
+        save_model(model, out.with_name(f"{out.stem}-{name}-{options.seed}-{label}.safetensors"))
         row[label] = {"fit_seconds": round(time.perf_counter() - start), **figures(model, test, options.seed)}
         print(label, row[label], flush=True)
     return row
