@@ -100,6 +100,23 @@ def test_every_exportable_method_predicts_the_same(preset, tmp_path):
         assert np.isfinite(graph.anomaly_score(np.full((1, 44, 44), level, np.uint8))).all()
 
 
+def test_a_graph_holds_the_mirror_image_only_where_that_is_normal(tmp_path):
+    images = textures(30)
+    options = METHODS["small"]
+    model = GANomalyDetector(
+        "small", epochs=1, false_alarm_rate=0.2, precision="fp32", method_options=options
+    )
+    model.fit(images)
+    n_convolutions = []
+    for mirror in (False, True):
+        model.model_.method.mirror.fill_(mirror)
+        path = tmp_path / f"{mirror}.onnx"
+        export_model(model.model_, path)
+        assert_same_predictions(model, GANomalyDetector.load(path), textures(3, seed=9))
+        n_convolutions.append(sum(node.op_type == "Conv" for node in onnx.load(path).graph.node))
+    assert n_convolutions[0] < n_convolutions[1]
+
+
 def test_16_bit_images_score_the_same(tmp_path):
     images = textures(30).astype(np.uint16) * 200
     model = GANomalyDetector("paper", epochs=1, false_alarm_rate=0.2, method_options=SMALL).fit(images)

@@ -13,6 +13,7 @@ from ganomaly.calibration import ProductCalibration
 from ganomaly.config import SCALE_STEPS
 from ganomaly.data.ignored_region import mask_of
 from ganomaly.errors import UsageError
+from ganomaly.methods import Method
 from ganomaly.prediction.exported import OUTPUTS
 from ganomaly.prediction.model import Model
 
@@ -47,6 +48,9 @@ class InferenceGraph(nn.Module):
                 "export a model of another method"
             )
         self.method = model.method
+        for module in self.method.modules():
+            if isinstance(module, Method):
+                module.fix_branches()
         self.preprocessing = model.preprocessing
         scale = model.preprocessing.scale
         self.scale = None if scale is None else as_fraction(scale)

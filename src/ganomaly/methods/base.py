@@ -296,6 +296,9 @@ class Method(nn.Module, ABC):
         """f(x), the discriminator's last features, `float[N, K, h, w]`; None where there is no discriminator."""
         return None
 
+    def fix_branches(self) -> None:
+        """Decide what statistics decide in each prediction: called before an export, whose graph has no branches."""
+
     def recover(self, losses: Mapping[str, float], generator: Generator) -> str | None:
         """Repair a network that has collapsed, as the losses show, and say in one sentence what was done; else None.
 

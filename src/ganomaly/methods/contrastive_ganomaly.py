@@ -175,6 +175,7 @@ class ContrastiveGANomaly(Method):
         self.register_buffer("channel_mean", torch.zeros(channels))
         self.register_buffer("channel_std", torch.ones(channels))
         self.register_buffer("mirror", torch.tensor(False))
+        self._mirrors_in_graph = False
         compared = [(features, False), (features, True), (options.embedding, True)]
         self.backbone: Backbone | None = None
         self.signal_weights = list(SIGNAL_WEIGHTS)
@@ -289,6 +290,10 @@ class ContrastiveGANomaly(Method):
         """f(x), D's last features."""
         return self._discriminator_outputs(x)[1]
 
+    def fix_branches(self) -> None:
+        """Decide whether the graph predicts the mirror image too."""
+        self._mirrors_in_graph = bool(self.mirror)
+
     def collapse(self, x: Tensor, step: Step) -> str | None:
         """Say so when all images have the same latent."""
         return latent_collapse(self.encoder(x))
@@ -318,11 +323,8 @@ class ContrastiveGANomaly(Method):
 
     def _outputs(self, x: Tensor) -> _Outputs:
         """All features are means over the image and its mirror image, where mirrored images are normal."""
-        if torch.compiler.is_exporting():
-            # a graph has no branches; the mean of an image with itself is the image
-            images = [x, torch.where(self.mirror, x.flip(3), x)]
-        else:
-            images = [x, x.flip(3)] if self.mirror else [x]
+        mirrors = self._mirrors_in_graph if torch.compiler.is_exporting() else bool(self.mirror)
+        images = [x, x.flip(3)] if mirrors else [x]
         features = torch.stack([pooled(self._discriminator_outputs(image)[1]) for image in images])
         embedding = torch.stack([self.projection(image_features) for image_features in features])
         z = self.encoder(x)
