@@ -1,12 +1,13 @@
 """Training in two processes against one: are weights, scores and AUROC the same, and how fast is it?
 
 Each training is a `fit` in processes of its own, started as `ganomaly fit --devices N` starts them; the processors
-are divided among them. Simulated baggage gets a few epochs of small images; a data set of yours the preset's image
-size and whole training. For each preset and seed a line says how far weights and scores are apart, and both AUROCs;
-for each preset a last one the images per second, from the median time of a step, and the mean AUROCs.
+are divided among them. Simulated baggage gets a few epochs of small images; a data set of yours the preset's whole
+training, at its image size or at the one you say. For each preset and seed a line says how far weights and scores are
+apart, and both AUROCs; for each preset a last one the images per second, from the median time of a step, and the mean
+AUROCs.
 
 Run: python benchmarks/devices.py [--presets paper,patches,features] [--seeds 0,1,2] [--devices 2]
-     [--precision fp32|bf16|auto] [--images 320 | --data DATA]
+     [--precision fp32|bf16|auto] [--images 320 | --data DATA [--image-size 96]]
 """
 
 import argparse
@@ -61,14 +62,15 @@ class Training:
     preset: str
     seed: int
     precision: Precision
-    whole: bool  # the preset's own image size and steps
+    whole: bool  # the preset's own steps
+    image_size: int | None  # None for the preset's own
 
     def options(self) -> FitOptions:
         """Those of `fit`."""
         return FitOptions.checked(
             preset=self.preset,
             epochs=None if self.whole else EPOCHS[self.preset],
-            image_size=None if self.whole else IMAGE_SIZE[self.preset],
+            image_size=self.image_size,
             seed=self.seed,
             precision=self.precision,
             false_alarm_rate=0.05,
@@ -141,6 +143,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16", "auto"), default="fp32")
     parser.add_argument("--images", type=int, default=320, help="of simulated baggage to train on")
     parser.add_argument("--data", type=Path, help="a folder in MVTec AD layout, for whole trainings")
+    parser.add_argument("--image-size", type=int, help="of a data set of yours; the preset's if not given")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker is not None:
@@ -155,9 +158,10 @@ def main() -> None:
         if not whole:
             write_simulated_baggage(data, n_train=arguments.images, n_test_normal=100, n_test_per_threat=50)
         for preset in arguments.presets.split(","):
+            size = arguments.image_size if whole else IMAGE_SIZE[preset]
             trained: dict[int, list[Trained]] = {1: [], arguments.devices: []}
             for seed in map(int, arguments.seeds.split(",")):
-                training = Training(str(data), preset, seed, arguments.precision, whole)
+                training = Training(str(data), preset, seed, arguments.precision, whole, size)
                 for devices, models in trained.items():
                     models.append(train(training, folder / f"{preset}-{seed}-{devices}.safetensors", devices))
                 alone, together = (models[-1] for models in trained.values())
