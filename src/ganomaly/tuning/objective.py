@@ -180,8 +180,7 @@ class Objective:
         loader, preprocessing = read_training_images(self.training, self.inspection, plan.preprocessing)
         usable = np.intersect1d(self.inspection.openable, loader.usable)
         full = run_length(plan.training, self.n_training, loader.patches_per_image)[2]
-        lengths = {max(1, round(full * self.budget * share)): share for share in (1.0, FIRST_RUNG)}
-        last = max(lengths)
+        lengths = {max(1, round(full * self.budget * share)): share for share in (FIRST_RUNG, 1.0)}
         measure = None
         for rung, (n_steps, share) in enumerate(sorted(lengths.items())):
             result = train(
@@ -189,11 +188,11 @@ class Objective:
                 plan.method.options,
                 preprocessing,
                 loader,
-                usable if n_steps == last else _share(usable, share),
+                _share(usable, share),
                 plan.training.model_copy(update={"steps": n_steps}),
             )
             measure = self._measured(result.method, preprocessing, options)
-            if n_steps != last:
+            if share != 1:
                 on_rung(rung, measure)
         assert measure is not None
         return measure
