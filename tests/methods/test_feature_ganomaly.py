@@ -124,23 +124,41 @@ def test_an_image_of_any_size_has_a_prediction(method: FeatureGANomaly, size: tu
     assert torch.isfinite(prediction.anomaly_map).all()
 
 
-def test_a_signal_counts_as_much_as_it_separates_synthetic_defects() -> None:
-    """The first signal is the pixels' difference from gray, in which defects show; the second sees nothing."""
+def test_a_signal_that_sees_defects_counts_more_than_one_that_does_not() -> None:
+    normal, defective = noise(200, 2, seed=0), noise(200, 2, seed=1)
+    defective[:, 0] += 1.5
+    first, second = scoring._separating_weights(normal, defective).tolist()
+    assert first > 4 * second
+    assert first + second == pytest.approx(1)
+
+
+def test_weights_come_from_synthetic_defects() -> None:
+    """The first signal is the pixels' difference from gray, in which defects show; the second is chance alone."""
     signal_scoring = scoring.SignalScoring(2)
+    random = torch.Generator().manual_seed(0)
 
     def signals_of(x: torch.Tensor) -> torch.Tensor:
         half = torch.nn.functional.avg_pool2d(x.abs(), 2)
-        return torch.cat([half, torch.zeros_like(half)], dim=1)
+        return torch.cat([half, torch.zeros_like(half)], dim=1) + 0.2 * torch.rand(2, 1, 1, generator=random)
 
     images = [0.01 * noise(1, 1, 64, 64, seed=seed) for seed in range(20)]
     signal_scoring.fit(signals_of, images, [None] * len(images), contrast=0.05)
     first, second = signal_scoring.weights.tolist()
-    assert first > 0.9
-    assert second == pytest.approx(scoring._MIN_WEIGHT)
-    score, score_without_second = (
-        signal_scoring.predict(signals_of, image).score for image in (images[0], images[0].clone())
-    )
-    assert torch.equal(score, score_without_second)
+    assert first > second
+
+
+def test_signals_that_see_the_same_share_a_weight() -> None:
+    normal, defective = noise(200, 2, seed=0), noise(200, 2, seed=1) + 1.5
+    weights = scoring._separating_weights(normal[:, [0, 1, 1, 1]], defective[:, [0, 1, 1, 1]])
+    first, *copies = weights.tolist()
+    assert first == pytest.approx(sum(copies), abs=0.1)
+    assert copies[0] == pytest.approx(copies[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("separation", [0.0, 1e9])
+def test_weights_are_equal_where_nothing_speaks_against(separation: float) -> None:
+    weights = scoring._separating_weights(torch.zeros(5, 4), torch.full((5, 4), separation))
+    torch.testing.assert_close(weights, torch.full((4,), 0.25))
 
 
 def test_levels_of_strides_4_to_32_join_on_one_grid() -> None:

@@ -4,8 +4,8 @@
    square.
 2. The top-k mean of each standardised signal is standardised by those of normal images of that size; the score is the
    root of their weighted mean square.
-3. A signal's weight is (2·AUROC − 1)², where its AUROC tells normal images with a synthetic defect from the same
-   images without.
+3. The weights are those with which the score best tells normal images with a synthetic defect from normal images
+   without, by logistic regression.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import LBFGS
 
 from ganomaly.methods.base import BatchPrediction
 from ganomaly.methods.ignored_positions import counted_positions, without_positions
@@ -22,9 +23,11 @@ from ganomaly.methods.signals import combined
 from ganomaly.methods.synthetic_defects import with_defects
 
 SIGNAL_STRIDE = 2  # px between the positions of signals
-WEIGHT_IMAGES = 64  # that the weights come from, each with and without a defect
+WEIGHT_IMAGES = 64  # that get a defect, which the weights come from
 DEFECT_SIDE = 192  # px of the part of an image that gets a defect
-_MIN_WEIGHT = 1e-3  # so that a signal that sees none of the synthetic defects still counts a little
+_STEPS = 100  # of the regression
+_RANGE = (-10.0, 100.0)  # standard deviations, beyond which a difference is as good as any
+_RIDGE = 0.64  # images: that much evidence speaks for equal weights, by the variance of their logarithms
 _ATTEMPTS = 20  # at drawing a defect that is visible
 
 Signals = Callable[[Tensor], Tensor]
@@ -76,7 +79,7 @@ class SignalScoring(nn.Module):
         normal = torch.cat(
             [
                 self.sizes(without_positions(image_signals, positions))
-                for image_signals, positions in zip(above[:WEIGHT_IMAGES], counted, strict=False)
+                for image_signals, positions in zip(above, counted, strict=True)
             ]
         )
         random = np.random.default_rng(0)
@@ -84,13 +87,13 @@ class SignalScoring(nn.Module):
         for image, region, positions in zip(images[:WEIGHT_IMAGES], ignored, counted, strict=False):
             changed = signals_of(_with_visible_defect(image, region, contrast, random))
             defective.append(self.sizes(without_positions(self._above_normal(changed), positions)))
-        self.weights.copy_(_separation(normal, torch.cat(defective)).square().clamp_min(_MIN_WEIGHT))
+        self.weights.copy_(_separating_weights(normal, torch.cat(defective)))
 
     def predict(self, signals_of: Signals, x: Tensor, ignored: Tensor | None = None) -> BatchPrediction:
         """Predict images `float[N, C, H, W]`; of one image, a region may be ignored, `bool[H, W]`."""
         above = self._above_normal(signals_of(x))
         counted = None if ignored is None else counted_positions(ignored, SIGNAL_STRIDE)
-        score = combined(functional.softplus(self.sizes(without_positions(above, counted))), self.weights)
+        score = _score(self.sizes(without_positions(above, counted)), self.weights)
         coarse = combined(above, self.weights)[:, None]
         anomaly_map = functional.interpolate(
             coarse, scale_factor=SIGNAL_STRIDE, mode="bilinear", align_corners=False
@@ -103,9 +106,39 @@ class SignalScoring(nn.Module):
         return standardised.clamp_min(0)
 
 
-def _separation(normal: Tensor, defective: Tensor) -> Tensor:
-    """2·AUROC − 1 for each column of `float[n, K]` and `float[m, K]`, 0 at least: `float[K]`."""
-    return (defective[:, None] - normal).sign().mean(dim=(0, 1)).clamp_min(0)  # of all pairs
+def _score(standardised: Tensor, weights: Tensor) -> Tensor:
+    """From the standardised top-k means of images, `float[N, K]`, to their scores, `float[N]`."""
+    return combined(functional.softplus(standardised), weights)
+
+
+def _separating_weights(normal: Tensor, defective: Tensor) -> Tensor:
+    """The weights with which the score best tells `float[n, K]` from `float[m, K]`: `float[K]`, their sum 1.
+
+    Signals that see the same of the defects share a weight; one that sees something else has its own. Without a
+    reason all are equal.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        classes = [(normal.double().clamp(*_RANGE), 1), (defective.double().clamp(*_RANGE), -1)]
+        ridge = _RIDGE / len(defective)
+        logarithms = torch.zeros_like(classes[0][0][0], requires_grad=True)
+        line = torch.zeros_like(
+            logarithms[:2], requires_grad=True
+        )  # from score to logit: log of slope, offset
+        optimizer = LBFGS([logarithms, line], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            weights = logarithms.softmax(dim=0)
+            errors = [
+                functional.softplus(sign * (line[0].exp() * _score(standardised, weights) + line[1])).mean()
+                for standardised, sign in classes
+            ]
+            loss = torch.stack(errors).mean() + ridge * logarithms.var(correction=0)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+            return float(loss.detach())
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch does not type it
+    return logarithms.detach().softmax(dim=0).float()
 
 
 def _with_visible_defect(
