@@ -2,16 +2,18 @@
 
 The search sees normal training images alone. Then the preset as it is and what was found are fitted with the same
 training, and both are measured: by the labelled test images, and by new synthetic defects in normal test images.
-Each seed is a row, written as soon as it is done, and both models are kept beside the rows. A search that was stopped
+Each fit is a row, written as soon as it is done, and both models are kept beside the rows. A search that was stopped
 goes on; fits are made again.
 
-Run: python benchmarks/tuning.py --tiles DATA/magnetic_tile --out rows.jsonl [--trials 30] [--seeds 0]
+Run: python benchmarks/tuning.py --tiles DATA/magnetic_tile --out rows.jsonl [--trials 30] [--seed 0]
+     [--fit-seeds 0,1,2]
      python benchmarks/tuning.py --cells --out rows.jsonl
 """
 
 import argparse
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ MOST_NORMAL = 150  # test images that get new synthetic defects
 
 
 def main() -> None:
-    """Search and compare for each seed that has no row yet."""
+    """Search, fit the preset and what was found with each seed, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=Path, help="magnetic tiles in MVTec AD layout")
     parser.add_argument("--cells", action="store_true", help="the solar cells of the package elpv-dataset")
@@ -47,34 +49,61 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--budget", type=float, default=TRIAL_BUDGET)
     parser.add_argument("--epochs", type=int, help="of the whole training, instead of the preset's steps")
-    parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
+    parser.add_argument("--seed", type=int, default=0, help="of the search")
+    parser.add_argument("--fit-seeds", help="seeds of the fits, separated by commas; by default the search's")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
     arguments = parser.parse_args()
     if (arguments.tiles is None) != arguments.cells:
         parser.error("give --tiles DATA or --cells")
     print(describe_machine())
+    options = FitOptions(
+        preset=arguments.preset,
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        false_alarm_rate=FALSE_ALARM_RATE,
+    )
+    data = Data.of(arguments.tiles, options.seed)
     asked = SearchOptions(arguments.trials, arguments.budget)
-    for seed in map(int, arguments.seeds.split(",")):
-        options = FitOptions(
-            preset=arguments.preset, epochs=arguments.epochs, seed=seed, false_alarm_rate=FALSE_ALARM_RATE
-        )
-        row = measure(arguments.tiles, options, asked, arguments.out)
+    found, searched = search_options(data, options, asked, arguments.out)
+    fit_seeds = arguments.fit_seeds or str(options.seed)
+    for seed in map(int, fit_seeds.split(",")):
+        row = searched | {"fit_seed": seed}
+        for label, chosen in (("preset_fit", options), ("found_fit", found)):
+            row[label] = fit_and_measure(
+                data,
+                chosen.model_copy(update={"seed": seed}),
+                arguments.out.with_name(f"{arguments.out.stem}-{data.name}-{seed}-{label}.safetensors"),
+            )
+            print(label, row[label], flush=True)
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row, indent=2), flush=True)
 
 
-def measure(tiles: Path | None, options: FitOptions, asked: SearchOptions, out: Path) -> dict[str, Any]:
-    """Search, fit both, and compare."""
-    if tiles is not None:
-        data: Any = str(tiles)
-        name, test = tiles.name, open_test_images(str(tiles))
-    else:
-        training, test = split_elpv(find_elpv(), options.seed)
-        name, data = "elpv", [str(find_elpv() / record.path) for record in training.records]
+@dataclass(frozen=True)
+class Data:
+    """What is learned from, and what is measured on."""
+
+    name: str
+    normal: Any
+    test: ImageDataset
+
+    @classmethod
+    def of(cls, tiles: Path | None, seed: int) -> "Data":
+        """Tiles, or cells split by the seed."""
+        if tiles is not None:
+            return cls(tiles.name, str(tiles), open_test_images(str(tiles)))
+        training, test = split_elpv(find_elpv(), seed)
+        return cls("elpv", [str(find_elpv() / record.path) for record in training.records], test)
+
+
+def search_options(
+    data: Data, options: FitOptions, asked: SearchOptions, out: Path
+) -> tuple[FitOptions, dict[str, Any]]:
+    """The options that a search found, and a row that says how."""
     start = time.perf_counter()
     found = search(
-        data,
+        data.normal,
         options,
         asked,
         f"sqlite:///{out.with_suffix('.db')}",
@@ -83,27 +112,28 @@ def measure(tiles: Path | None, options: FitOptions, asked: SearchOptions, out: 
         on_trial=lambda done: print(f"{done} trials, {time.perf_counter() - start:.0f} s", flush=True),
     )
     assert found.best is not None
-    search_seconds = time.perf_counter() - start
-    row: dict[str, Any] = {
-        "data": name,
+    return found.options, {
+        "data": data.name,
         "seed": options.seed,
         "preset": found.options.preset,
         "trials": len(found.trials),
         "complete": sum(trial.state == "complete" for trial in found.trials),
         "budget": asked.budget,
-        "search_seconds": round(search_seconds),
+        "search_seconds": round(time.perf_counter() - start),
         "options": dict(found.best.values),
         "search_auroc": {"preset": found.trials[0].value, "found": found.best.value},
         "milliseconds": {"preset": found.trials[0].milliseconds, "found": found.best.milliseconds},
         "importances": dict(found.importances),
     }
-    for label, chosen in (("preset_fit", options), ("found_fit", found.options)):
-        start = time.perf_counter()
-        model = fit_model(data, chosen).model
-        save_model(model, out.with_name(f"{out.stem}-{name}-{options.seed}-{label}.safetensors"))
-        row[label] = {"fit_seconds": round(time.perf_counter() - start), **figures(model, test, options.seed)}
-        print(label, row[label], flush=True)
-    return row
+
+
+def fit_and_measure(data: Data, options: FitOptions, path: Path) -> dict[str, Any]:
+    """Fit as a user would, keep the model, and measure it."""
+    start = time.perf_counter()
+    model = fit_model(data.normal, options).model
+    seconds = round(time.perf_counter() - start)
+    save_model(model, path)
+    return {"fit_seconds": seconds, **figures(model, data.test, options.seed)}
 
 
 def figures(model: Model, test: ImageDataset, seed: int) -> dict[str, Any]:
