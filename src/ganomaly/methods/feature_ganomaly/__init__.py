@@ -12,8 +12,8 @@ score:
 - the distance of that network's features to those of normal images.
 
 Pretrained features see what is of another kind, the segmentation sees small marks, and where no normal image is like
-another only the segmentation sees anything. So each signal is weighted by how well it tells normal images with
-synthetic defects from the same images without (`scoring`).
+another only the segmentation sees anything. So the signals are weighted, all together, as best tells normal images
+with synthetic defects from those without (`scoring`).
 """
 
 from ganomaly.methods.feature_ganomaly.method import FeatureGANomaly, FeatureGANomalyOptions
