@@ -138,7 +138,8 @@ def _separating_weights(normal: Tensor, defective: Tensor) -> Tensor:
             return float(loss.detach())
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch does not type it
-    return (prior + change.detach()).softmax(dim=0).float()
+    # a regression that diverges says nothing
+    return (prior + change.detach().nan_to_num(0, 0, 0)).softmax(dim=0).float()
 
 
 def _separation(normal: Tensor, defective: Tensor) -> Tensor:
