@@ -50,17 +50,21 @@ def test_whatever_is_killed_each_image_is_one_row(victim: str, model: Path, tmp_
     generator = random.Random(int(os.environ.get("GANOMALY_FAULTS_SEED", "0")))
     command = [sys.executable, "-m", "ganomaly", "score", model, images, "--engine", "ray", "--workers", "2"]
     whole = tmp_path / "whole"
+    started = time.monotonic()
     subprocess.run([*command, "--out", whole], check=True, capture_output=True)
+    duration = time.monotonic() - started
+    limit = min(KILLS, 20)
     killed = number = 0
-    while killed < min(KILLS, 20):
+    while killed < limit:
         out = tmp_path / f"out-{number}"
         number += 1
         status = -signal.SIGKILL
         while status == -signal.SIGKILL:
             running = subprocess.Popen([*command, "--out", out], stderr=subprocess.PIPE, text=True)
-            moment = time.monotonic() + generator.uniform(4, 15)
+            # a command that is killed always before it has written a part would never end
+            moment = time.monotonic() + generator.uniform(0.3, 1) * duration
             while running.poll() is None:
-                if time.monotonic() > moment:
+                if killed < limit and time.monotonic() > moment:
                     moment = time.monotonic() + generator.uniform(1, 8)
                     workers = [p for p, name in descendants(running.pid) if name.startswith(b"ray::Map")]
                     target = running.pid if victim == "command" else next(iter(workers), None)
