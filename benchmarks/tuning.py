@@ -2,8 +2,8 @@
 
 The search sees normal training images alone. Then the preset as it is and what was found are fitted with the same
 training, and both are measured: by the labelled test images, and by new synthetic defects in normal test images.
-Each fit is a row, written as soon as it is done, and both models are kept beside the rows. A search that was stopped
-goes on; fits are made again.
+Each seed of the fits is a row, written as soon as it is done, and both models are kept beside the rows. A search that
+was stopped goes on; fits are made again.
 
 Run: python benchmarks/tuning.py --tiles DATA/magnetic_tile --out rows.jsonl [--trials 30] [--seed 0]
      [--fit-seeds 0,1,2]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import LBFGS
+from torch.optim import LBFGS, Optimizer
 
 from ganomaly.methods.base import BatchPrediction
 from ganomaly.methods.ignored_positions import counted_positions, without_positions
@@ -119,25 +119,25 @@ def _separating_weights(normal: Tensor, defective: Tensor) -> Tensor:
     Signals that see the same of the defects share a weight; one that sees something else has its own.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        classes = [(normal.double().clamp(*_RANGE), 1), (defective.double().clamp(*_RANGE), -1)]
-        prior = _separation(normal.double(), defective.double()).square()
+        normal, defective = (figures.double().clamp(*_RANGE) for figures in (normal, defective))
+        prior = _separation(normal, defective).square()
         prior = prior.clamp_min(_MIN_SEPARATION * float(prior.max()) + _TINY).log()
         change = torch.zeros_like(prior, requires_grad=True)
         line = torch.zeros_like(prior[:2], requires_grad=True)  # from score to logit: log of slope, offset
-        optimizer = LBFGS([change, line], max_iter=_STEPS, line_search_fn="strong_wolfe")
+        optimizer: Optimizer = LBFGS([change, line], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
         def closure() -> float:
             optimizer.zero_grad()
             weights = (prior + change).softmax(dim=0)
             errors = [
                 functional.softplus(sign * (line[0].exp() * _score(standardised, weights) + line[1])).mean()
-                for standardised, sign in classes
+                for standardised, sign in ((normal, 1), (defective, -1))
             ]
             loss = torch.stack(errors).mean() + _PRIOR / len(defective) * change.var(correction=0)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+            torch.autograd.backward(loss)
             return float(loss.detach())
 
-        optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch does not type it
+        optimizer.step(closure)
     # a regression that diverges says nothing
     return (prior + change.detach().nan_to_num(0, 0, 0)).softmax(dim=0).float()
 
