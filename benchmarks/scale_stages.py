@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from faulty_store import BUCKET, environment, s3_server
 from ganomaly.cluster.parts import PartCounts, make_plan
 from ganomaly.cluster.worker import PartScorer
 from ganomaly.data import ImageArrays, open_images
@@ -47,24 +48,12 @@ def timed(function: Callable[[Any], object], items: list[Any]) -> NDArray[np.flo
 @contextmanager
 def bucket() -> Iterator[RemoteFile]:
     """An empty bucket of a server on this machine."""
-    import logging
-
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "benchmark",
-        "AWS_SECRET_ACCESS_KEY": "benchmark",
-        "AWS_REGION": "us-east-1",
-    }
-    boto3.client("s3").create_bucket(Bucket="scale")
-    yield RemoteFile("s3://scale/images")
-    server.stop()
+    with s3_server() as address:
+        os.environ |= environment(f"http://{address}")
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield RemoteFile(f"s3://{BUCKET}/images")
 
 
 def measure(

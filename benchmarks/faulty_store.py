@@ -1,6 +1,7 @@
 """An S3 server on this machine, and a proxy before it that counts bytes and injects faults."""
 
 import http.client
+import logging
 import random
 import threading
 import time
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ganomaly.remote import RemoteFile
 
+BUCKET = "parts"
 FRAMING = ("transfer-encoding", "content-length", "expect")
 KEY, SECRET = "AKIAEXAMPLEOFTHETEST", "secret-of-the-test"
 
@@ -63,6 +65,32 @@ class FaultyStore:
                     self.faults += 1
                     return name
         return ""
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """An S3 server of moto on this machine; its address `host:port`."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        server.stop()
+
+
+def environment(url: str) -> dict[str, str]:
+    """What clients of a server find it by."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 @contextmanager
