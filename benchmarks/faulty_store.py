@@ -28,9 +28,12 @@ class FaultyStore:
     url : str
         Address for clients.
     fail, cut, slow : float
-        Share of requests that are answered with `status`, cut in the middle of their content, or delayed.
+        Share of requests that are answered with `status`, cut in the middle of their content, or delayed. What has no
+        content to cut is answered with `status`.
+    delay : float
+        Seconds by which a slow answer is late.
     read_bytes : Counter
-        Bytes of contents that were asked for, by key.
+        Bytes of contents that were sent whole, by key.
     requests : Counter
         Number of requests by method, faulty ones included.
     faults : int
@@ -41,6 +44,7 @@ class FaultyStore:
     fail: float = 0.0
     cut: float = 0.0
     slow: float = 0.0
+    delay: float = 0.3
     status: int = 500
     read_bytes: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
@@ -48,14 +52,23 @@ class FaultyStore:
     generator: random.Random = field(default_factory=lambda: random.Random(0))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def reset(self, *, fail: float = 0.0, cut: float = 0.0, slow: float = 0.0, status: int = 500) -> None:
+    def reset(
+        self, *, fail: float = 0.0, cut: float = 0.0, slow: float = 0.0, delay: float = 0.3, status: int = 500
+    ) -> None:
         """Forget what was counted, and inject these faults from now on."""
-        self.fail, self.cut, self.slow, self.status, self.faults = fail, cut, slow, status, 0
+        self.fail, self.cut, self.slow, self.delay, self.status, self.faults = (
+            fail,
+            cut,
+            slow,
+            delay,
+            status,
+            0,
+        )
         self.generator.seed(0)
         self.read_bytes.clear()
         self.requests.clear()
 
-    def draw(self) -> str:
+    def draw(self, method: str) -> str:
         """What happens to the next request."""
         with self.lock:
             number = self.generator.random()
@@ -63,7 +76,7 @@ class FaultyStore:
                 number -= getattr(self, name)
                 if number < 0:
                     self.faults += 1
-                    return name
+                    return "fail" if name == "cut" and method != "GET" else name
         return ""
 
 
@@ -86,6 +99,8 @@ def environment(url: str) -> dict[str, str]:
     """What clients of a server find it by."""
     return {
         "AWS_ENDPOINT_URL": url,
+        "AWS_ENDPOINT_URL_S3": url,  # which would be asked instead
+        "AWS_NO_SIGN_REQUEST": "",
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": "us-east-1",
@@ -119,12 +134,12 @@ def faulty_proxy(server: str) -> Iterator[FaultyStore]:
             content = self._content()
             with store.lock:
                 store.requests[self.command] += 1
-            fault = store.draw()
+            fault = store.draw(self.command)
             if fault == "fail":
                 self.send_error(store.status)
                 return
             if fault == "slow":
-                time.sleep(0.3)
+                time.sleep(store.delay)
             connection = http.client.HTTPConnection(server)
             headers = {name: value for name, value in self.headers.items() if name.lower() not in FRAMING}
             connection.request(self.command, self.path, content, headers)

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from faulty_store import BUCKET, FaultyStore, environment, faulty_proxy, s3_server
 from ganomaly.data.baggage import write_simulated_baggage
 from ganomaly.prediction.model_file import load_model
@@ -117,10 +119,13 @@ class Runs:
         """Whether what a command wrote to the bucket is what it wrote here."""
         if command == "fit":
             with local_copy(out / "model.safetensors") as copy:
-                remote = load_model(copy).method.state_dict()
-            local = load_model(self.folder / "local.safetensors").method.state_dict()
-            return remote.keys() == local.keys() and all(
-                bool((remote[name] == local[name]).all()) for name in local
+                remote = load_model(copy)
+            local = load_model(self.folder / "local.safetensors")
+            weights, expected = remote.method.state_dict(), local.method.state_dict()
+            return (
+                np.array_equal(remote.calibration.scores, local.calibration.scores)
+                and weights.keys() == expected.keys()
+                and all(bool((weights[name] == expected[name]).all()) for name in expected)
             )
         if command == "evaluate":
             text = (self.folder / "local.json").read_text()

@@ -39,6 +39,7 @@ from ganomaly.commands.arguments import (
     TaskEngine,
     ValueRange,
     Workers,
+    on_this_machine,
     with_backbone,
 )
 from ganomaly.commands.hub_verbs import pull, push
@@ -250,7 +251,11 @@ def evaluate(
     report: Report = None,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for the ROC curve, score histogram and reconstructions."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the ROC curve, score histogram and reconstructions.",
+            callback=on_this_machine,
+        ),
     ] = None,
     audit: Annotated[
         bool,
@@ -306,7 +311,8 @@ def benchmark(
     engine: TaskEngine = "local",
     workers: Workers = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="JSON file for the rows.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="JSON file for the rows.", callback=on_this_machine),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -338,10 +344,10 @@ def benchmark(
 @app.command()
 def export(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Model written by `fit`.", show_default=False)
+        str, typer.Argument(metavar="MODEL", help="Model written by `fit`.", show_default=False)
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(metavar="FILE", help="Graph to write: .onnx, or .xml for OpenVINO.", show_default=False),
     ],
     file_format: Annotated[
@@ -362,7 +368,7 @@ def export(
     with heavy_imports():
         from ganomaly.commands.export import export as run
 
-    run(_console(), model, out, file_format, int8=int8, data=data)
+    run(_console(), location(model), location(out), file_format, int8=int8, data=data)
 
 
 app.command()(tune)
@@ -373,9 +379,10 @@ app.add_typer(store_app, name="store")
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for images, model and report.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder for images, model and report.", callback=on_this_machine),
+    ] = Path("demo"),
     debug: Debug = False,
 ) -> None:
     """Try it on simulated X-ray baggage: generate images, train, evaluate, report."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ganomaly.data import open_images
 from ganomaly.errors import UsageError
@@ -35,6 +36,15 @@ def test_an_image_that_cannot_be_read_is_a_row_with_its_error(model_path: Path) 
     table = ImageScorer(model_path)({"bytes": [b"broken"], "path": ["a.png"]})
     assert table["error"].to_pylist()[0].startswith("a.png is not an image")
     assert table["is_anomaly"].to_pylist() == [None]
+
+
+def test_a_path_that_leads_to_several_images_is_refused(model_path: Path, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", images := textures(2, seed=2))
+    pages = [Image.fromarray(image) for image in images]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    single = str(next(folder.iterdir()))
+    with pytest.raises(UsageError, match=r"pages\.tif holds 2 images, and a row of a batch is one"):
+        ImageScorer(model_path)({"path": [single, str(tmp_path / "pages.tif")]})
 
 
 def test_a_batch_without_images_says_what_is_needed(model_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from ganomaly import defaults
+from ganomaly.errors import UsageError
+from ganomaly.remote.location import is_remote, location
 
 
 def parse_rate(text: str | float) -> float:
@@ -19,6 +21,20 @@ def parse_rate(text: str | float) -> float:
     if not 0 <= rate <= 1:
         raise typer.BadParameter(f"{digits!r} is no share from 0 to 1; write it as 0.01 or 1%")
     return rate
+
+
+def on_this_machine(path: Path | None) -> Path | None:
+    """A path, which is no address; one that became a path has lost a slash.
+
+    Raises
+    ------
+    UsageError
+        If it is one.
+    """
+    address = "" if path is None else path.as_posix().replace(":/", "://", 1)
+    if is_remote(address):
+        raise UsageError(f"{location(address)} is in a store; name a path on this machine")
+    return path
 
 
 Data = Annotated[
@@ -65,6 +81,7 @@ Ignore = Annotated[
         metavar="MASK|DIR",
         help="Image that is not 0 where all images are to be ignored, such as a jig or a clock; or a folder with "
         "a mask for each image, of the same name.",
+        callback=on_this_machine,
     ),
 ]
 IgnoreMask = Annotated[
@@ -72,6 +89,7 @@ IgnoreMask = Annotated[
     typer.Option(
         metavar="MASK",
         help="Image that is not 0 where all images are to be ignored, such as a jig or a clock.",
+        callback=on_this_machine,
     ),
 ]
 Products = Annotated[
@@ -180,11 +198,16 @@ BenchmarkFolder = Annotated[
         metavar="DIR",
         help="Folder for rows, tables and figures. Results are cached in it: use a new one for other data.",
         show_default=False,
+        callback=on_this_machine,
     ),
 ]
 BenchmarkData = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of the dataset; not needed for baggage and elpv."),
+    typer.Option(
+        metavar="DIR",
+        help="Folder of the dataset; not needed for baggage and elpv.",
+        callback=on_this_machine,
+    ),
 ]
 Methods = Annotated[
     str,

@@ -12,14 +12,16 @@ from ganomaly.export import ExportFormat, check_export_path, quantise, to_onnx, 
 from ganomaly.locks import locked_file
 from ganomaly.prediction import Prediction
 from ganomaly.prediction.exported import ONNX, load_exported
+from ganomaly.prediction.load import model_copy
 from ganomaly.prediction.model_file import load_model
+from ganomaly.remote import Location, RemoteFile, upload
 from ganomaly.training.fit import calibration_images
 
 
 def export(
     console: Console,
-    model_path: Path,
-    out: Path,
+    model_path: Location,
+    out: Location,
     file_format: ExportFormat,
     *,
     int8: bool = False,
@@ -29,20 +31,26 @@ def export(
     check_export_path(out, file_format)
     if int8 != (data is not None):
         raise UsageError("--int8 and --data go together: give the data that the model was fitted on")
-    model = load_model(model_path)
+    with model_copy(model_path) as copy:
+        model = load_model(copy)
     images = None if data is None else calibration_images(model, data)
     console.say("writing the model as one graph: this takes a minute, or some")
     graph = to_onnx(model)
     with locked_file(out, "ganomaly export"), TemporaryDirectory() as folder:
-        fp32_path = Path(folder) / f"fp32{ONNX}"
+        written = Path(folder) / out.name if isinstance(out, RemoteFile) else out
+        fp32_path = Path(folder) / f"{out.stem}-fp32{ONNX}"
         write_graph(graph, fp32_path, "onnx")
         if images is not None:
             console.say(f"choosing what 8 bits hold, with {len(images)} images: this takes some minutes")
             graph = quantise(graph, model, images)
-        write_graph(graph, out, file_format)
+        write_graph(graph, written, file_format)
         if data is not None:
-            _compare_auroc(console, fp32_path, out, data)
-    size = out.stat().st_size + (out.with_suffix(".bin").stat().st_size if file_format == "openvino" else 0)
+            _compare_auroc(console, fp32_path, written, data)
+        files = [written.with_suffix(".bin"), written] if file_format == "openvino" else [written]
+        size = sum(file.stat().st_size for file in files)
+        if isinstance(out, RemoteFile):
+            for file in files:  # the weights first, so that the graph is never there without them
+                upload(file, out.with_name(file.name))
     *outputs, last = [f"`{output.name}`" for output in graph.graph.output]
     console.say(
         f"wrote {out} ({size / 1e6:.1f} MB): one graph from `image`, uint{model.preprocessing.bits} "

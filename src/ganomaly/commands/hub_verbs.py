@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ganomaly.commands.arguments import Debug
+from ganomaly.commands.arguments import Debug, on_this_machine
 from ganomaly.commands.process import heavy_imports
 from ganomaly.errors import UsageError
 
@@ -20,12 +20,19 @@ Repository = Annotated[
 
 def push(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Model written by `fit`.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Model written by `fit`.", show_default=False, callback=on_this_machine
+        ),
     ],
     repository: Repository,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Figures for the model card, as `evaluate --json` writes them."),
+        typer.Option(
+            metavar="FILE",
+            help="Figures for the model card, as `evaluate --json` writes them.",
+            callback=on_this_machine,
+        ),
     ] = None,
     licence: Annotated[
         str | None,
@@ -53,7 +60,13 @@ def push(
 def pull(
     repository: Repository,
     model: Annotated[
-        Path, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="Model file to write, .safetensors.",
+            show_default=False,
+            callback=on_this_machine,
+        ),
     ],
     revision: Annotated[
         str | None, typer.Option(metavar="NAME", help="Branch, tag or commit \\[default: the newest].")

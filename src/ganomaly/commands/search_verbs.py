@@ -25,12 +25,19 @@ from ganomaly.commands.arguments import (
     TaskEngine,
     ValueRange,
     Workers,
+    on_this_machine,
     with_backbone,
 )
 from ganomaly.commands.process import exit_if_unreadable, heavy_imports
 
 ModelFile = Annotated[
-    Path, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
+    Path,
+    typer.Option(
+        metavar="FILE",
+        help="Model file to write, .safetensors.",
+        show_default=False,
+        callback=on_this_machine,
+    ),
 ]
 Trials = Annotated[int, typer.Option(metavar="N", min=1, help="Trials in all; the first is the preset.")]
 Storage = Annotated[
@@ -142,9 +149,15 @@ def fit_all(
             metavar="CATALOG",
             help="YAML file of products and cameras, each with its images and options.",
             show_default=False,
+            callback=on_this_machine,
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the models.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder for the models.", show_default=False, callback=on_this_machine
+        ),
+    ],
     jobs: Annotated[
         int, typer.Option(metavar="N", min=1, help="Models to fit in parallel; they share the processors.")
     ] = 1,

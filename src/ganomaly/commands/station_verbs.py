@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ganomaly.commands.arguments import Debug, parse_rate
+from ganomaly.commands.arguments import Debug, on_this_machine, parse_rate
 from ganomaly.commands.plain_help import Command, Commands, PlainGroup
 from ganomaly.commands.process import heavy_imports
 
@@ -51,7 +51,9 @@ StoreUrl = Annotated[
 Files = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder for images, maps and models \\[default: beside the SQLite file]."
+        metavar="DIR",
+        help="Folder for images, maps and models \\[default: beside the SQLite file].",
+        callback=on_this_machine,
     ),
 ]
 Keep = Literal["all", "anomalous", "sample", "none"]
@@ -61,7 +63,10 @@ STORE = "station.db"
 ModelOrFolder = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL_OR_DIR", help="Model, exported graph, or a folder of them.", show_default=False
+        metavar="MODEL_OR_DIR",
+        help="Model, exported graph, or a folder of them.",
+        show_default=False,
+        callback=on_this_machine,
     ),
 ]
 Host = Annotated[
@@ -108,7 +113,9 @@ DriftRate = Annotated[
 WatchedFolder = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder to predict new images from; they are moved to done/ or failed/ in it."
+        metavar="DIR",
+        help="Folder to predict new images from; they are moved to done/ or failed/ in it.",
+        callback=on_this_machine,
     ),
 ]
 Camera = Annotated[
@@ -279,7 +286,12 @@ def export(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Name of the model in the store.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the dataset.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder for the dataset.", show_default=False, callback=on_this_machine
+        ),
+    ],
     store: StoreUrl = STORE,
     files: Files = None,
     debug: Debug = False,

@@ -23,6 +23,7 @@ from ganomaly.prediction.graph_checksum import checksum_entry
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.openvino_runtime import import_openvino
 from ganomaly.prediction.pytorch import eval_mode
+from ganomaly.remote import Location, RemoteFile, location
 
 if TYPE_CHECKING:
     import onnx
@@ -37,10 +38,12 @@ EXAMPLE_SHAPE = (
 )  # N, H, W; none of them equals a size in a network, which the tracer would take for it
 
 
-def check_export_path(path: str | Path, file_format: ExportFormat) -> None:
-    """Raise `UsageError` now if `export_model` would refuse `path` later."""
-    path = Path(path)
+def check_export_path(path: str | Location, file_format: ExportFormat) -> None:
+    """Raise `UsageError` now if a graph of this format could not be written to `path` later."""
+    path = location(path)
     check_outputs({"the graph": (path, ONNX_GRAPH if file_format == "onnx" else OPENVINO_GRAPH)})
+    if isinstance(path, RemoteFile):
+        return
     weights = path.with_suffix(".bin")
     if (
         file_format == "openvino"

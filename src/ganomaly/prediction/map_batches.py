@@ -78,7 +78,7 @@ class ImageScorer:
         Raises
         ------
         UsageError
-            If there is no column of images.
+            If there is no column of images, or a path leads to several.
         """
         import pyarrow as pa
 
@@ -106,8 +106,19 @@ def _dataset(batch: Mapping[str, Any]) -> ImageDataset:
     if "image" in batch:
         return ImageArrays([np.asarray(image) for image in batch["image"]])
     if "path" in batch:
-        return open_images([str(path) for path in batch["path"]])
+        return _one_for_each([str(path) for path in batch["path"]])
     raise UsageError(
         f"a batch needs a column bytes, image or path, and has {', '.join(batch) or 'no column'}; "
         "ray.data.read_binary_files(folder, include_paths=True) gives bytes and path"
     )
+
+
+def _one_for_each(paths: Sequence[str]) -> ImageDataset:
+    """The images of paths, each a row."""
+    dataset = open_images(paths)
+    if len(dataset) != len(paths):
+        path, number = next((path, n) for path in paths if (n := len(open_images([path]))) != 1)
+        raise UsageError(
+            f"{path} holds {number} images, and a row of a batch is one; give its images as a column bytes or image"
+        )
+    return dataset
