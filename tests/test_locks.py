@@ -11,6 +11,7 @@ import pytest
 
 from ganomaly.errors import UsageError
 from ganomaly.locks import locked_file, locked_folder
+from ganomaly.remote import RemoteFile
 
 HOLDER = """
 import sys, time
@@ -84,6 +85,26 @@ def test_different_outputs_do_not_block_each_other(tmp_path):
         locked_folder(tmp_path / "c", "x"),
     ):
         pass
+
+
+def test_a_model_in_a_store_is_locked_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    left, right = (RemoteFile(f"s3://f/{line}/m.safetensors") for line in ("left", "right"))
+    with locked_file(left, "ganomaly fit"), locked_file(right, "ganomaly fit"):
+        with (
+            pytest.raises(UsageError, match=r"is writing s3://f/left/m\.safetensors"),
+            locked_file(left, "x"),
+        ):
+            pytest.fail("two processes hold one lock")
+        assert len(list(tmp_path.iterdir())) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_a_store_is_not_locked_where_nothing_can_be_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ganomaly.locks.os.access", lambda *_: False)
+    with locked_file(RemoteFile("s3://f/m.onnx"), "ganomaly export"):
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_holds_though_its_owner_cannot_be_written_where_the_disk_is_full(tmp_path, monkeypatch):

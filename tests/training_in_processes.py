@@ -6,16 +6,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ganomaly.config import Preprocessing, TrainingOptions
+from ganomaly.config import Precision, Preprocessing, TrainingOptions
 from ganomaly.data import ImageLoader
+from ganomaly.devices import choose_precision
 from ganomaly.methods import find_preset
+from ganomaly.training import precision as measuring
 from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.observers import TrainingProgress
 from ganomaly.training.processes import (
@@ -37,6 +41,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "anogan": DCGAN | {"search_steps": 2},
     "f-anogan": DCGAN,
     "small": DCGAN,
+    "small-features": DCGAN | {"embedding": 8},
     "patches": {"ngf": 4, "ndf": 4},
     "features": {"ngf": 8, "ndf": 4},
 }
@@ -44,6 +49,7 @@ BATCH = 7  # which two processes do not divide evenly
 STEPS = 6  # of 2 an epoch
 NUMBER = 2  # processes
 PATCH = 64  # px
+CPU = torch.device("cpu")
 
 
 def images_of(preset: str, *, streamed: bool) -> ImageLoader:
@@ -64,6 +70,7 @@ def train_preset(
     checkpoint: Path | None = None,
     on_progress: Callable[[TrainingProgress], None] = lambda _: None,
     steps: int = STEPS,
+    precision: Precision = "fp32",
 ) -> TrainingResult:
     """Train small networks of a preset for a few steps."""
     method_type, definition = find_preset(preset)
@@ -78,7 +85,7 @@ def train_preset(
         ),
         loader,
         loader.usable,
-        TrainingOptions(steps=steps, batch_size=BATCH, seed=1, precision="fp32", checkpoint_seconds=0),
+        TrainingOptions(steps=steps, batch_size=BATCH, seed=1, precision=precision, checkpoint_seconds=0),
         ranks=ranks,
         checkpoint=checkpoint,
         on_progress=on_progress,
@@ -108,12 +115,14 @@ def run_presets(
 def main(folder: Path, presets: str, steps: int, killed: int, at_step: int, after: float) -> None:
     """Train each preset together with the other processes, and save what this one has.
 
+    After the name of a preset, `streamed` streams the images, `auto` resolves the precision, and with `measured` the
+    first process measures another one than the rest would take.
     The process of rank `killed` kills itself after a step, or after so many seconds of training.
     """
     place = place_of_this_process()
     if is_watched():
         end_with_parent()
-    ranks = join(place, torch.device("cpu"), "fp32")
+    ranks = join(place, torch.device("cpu"))
     started = time.perf_counter()
     if ranks.rank == killed:
         timer = threading.Timer(min(after, 1e6), kill_this_process)
@@ -126,18 +135,30 @@ def main(folder: Path, presets: str, steps: int, killed: int, at_step: int, afte
 
     for preset in presets.split(","):
         name, _, how = preset.partition(" ")
-        result = train_preset(
-            name,
-            ranks,
-            streamed=how == "streamed",
-            checkpoint=folder / f"{preset}.checkpoint",
-            on_progress=kill,
-            steps=steps,
-        )
+        with measured(other_precision()) if how == "measured" and ranks.is_first else nullcontext():
+            result = train_preset(
+                name,
+                ranks,
+                streamed=how == "streamed",
+                checkpoint=folder / f"{preset}.checkpoint",
+                on_progress=kill,
+                steps=steps,
+                precision="auto" if how in {"auto", "measured"} else "fp32",
+            )
         save_file(weights_of(result), folder / f"{preset} {ranks.rank}.safetensors")
     if ranks.is_first:
         (folder / "seconds").write_text(str(time.perf_counter() - started))
     ranks.leave()
+
+
+def other_precision() -> Precision:
+    """Not the one that the instructions of this processor suggest."""
+    return "fp32" if choose_precision("auto", CPU) == "bf16" else "bf16"
+
+
+def measured(precision: Precision) -> AbstractContextManager[object]:
+    """Find this precision faster, also for short runs."""
+    return mock.patch.multiple(measuring, WORTH_MEASURING=1, faster_precision=lambda *_, **__: precision)
 
 
 def kill_this_process() -> None:

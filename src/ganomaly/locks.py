@@ -1,5 +1,6 @@
 """One process at a time per output: a lock that says who holds it and that a killed process never leaves behind."""
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator
@@ -18,12 +19,16 @@ FOLDER_LOCK = ".ganomaly.lock"
 
 @contextmanager
 def locked_file(path: str | Location, command: str) -> Iterator[None]:
-    """Hold the lock of an output file while the block runs; a store has no locks, and the last one who writes wins.
+    """Hold the lock of an output file while the block runs.
+
+    A store has no locks. The lock of a file in one is in the current folder, as the checkpoint of a model is, if that
+    folder can be written. Of writers in different folders the last one wins.
 
     Parameters
     ----------
     path : str or Path
-        The output; its lock is the hidden file `.<name>.lock` beside it, removed at the end.
+        The output; its lock is the hidden file `.<name>.lock` beside it, removed at the end. For a file in a store
+        the name is that of `local_name`.
     command : str
         Who holds it, such as "ganomaly fit".
 
@@ -36,18 +41,34 @@ def locked_file(path: str | Location, command: str) -> Iterator[None]:
     """
     path = location(path)
     if isinstance(path, RemoteFile):
+        folder, name = Path.cwd(), local_name(path)
+        if not os.access(folder, os.W_OK):
+            yield
+            return
+    else:
+        path = Path(os.path.realpath(path))
+        folder, name = path.parent, path.name
+    with _locked(folder / f".{name}.lock", path, command):
         yield
-        return
-    path = Path(os.path.realpath(path))
-    with _locked(path.with_name(f".{path.name}.lock"), path, command):
-        yield
+
+
+def local_name(file: RemoteFile) -> str:
+    """Name of a file on this machine that belongs to one in a store: its name, and a digest of its address.
+
+    Examples
+    --------
+    >>> local_name(RemoteFile("s3://bucket/left/model.safetensors"))
+    'model.safetensors-8edaa6a1'
+    """
+    digest = hashlib.blake2b(str(file).encode(errors="surrogateescape"), digest_size=4).hexdigest()
+    return f"{file.name}-{digest}"
 
 
 @contextmanager
 def locked_folder(folder: str | Location, command: str) -> Iterator[None]:
     """Hold the lock of an output folder while the block runs; the folder is made if it is missing.
 
-    Raises as `locked_file` does.
+    A folder in a store has no lock: the last one who writes wins. Raises as `locked_file` does.
     """
     folder = location(folder)
     if isinstance(folder, RemoteFile):
@@ -59,7 +80,7 @@ def locked_folder(folder: str | Location, command: str) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(lock_path: Path, output: Path, command: str) -> Iterator[None]:
+def _locked(lock_path: Path, output: Location, command: str) -> Iterator[None]:
     lock = FileLock(lock_path)
     try:
         lock.acquire(timeout=0)  # the system releases it when its process ends, however it ends

@@ -1,18 +1,23 @@
 """`ganomaly score --engine ray`: the rows of `ganomaly score`, whatever is broken or killed on the way."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ganomaly.cluster import scoring
-from ganomaly.cluster.parts import MANIFEST, part_name
+from ganomaly.cluster.parts import MANIFEST, Plan, begin, part_name
+from ganomaly.cluster.scoring import Workers
 from ganomaly.cluster.worker import PartScorer
-from ganomaly.data import open_images
-from ganomaly.errors import GANomalyError
+from ganomaly.data import ImageDataset, open_images
+from ganomaly.errors import DataError, EngineError, GANomalyError
 from images import textures, write_images
 from shell import ganomaly
 
@@ -100,15 +105,34 @@ def test_a_folder_of_something_else_is_refused(
     assert (scored / MANIFEST).read_bytes() == before
 
 
+PLAN = Plan(150, 10, "images", "model")
+
+
+def worker_here(model_path: Path, out: Path) -> PartScorer:
+    """A worker in this process."""
+    import ray
+
+    return PartScorer(
+        [ray.put({"m.safetensors": model_path.read_bytes()})],
+        out,
+        scoring._tries(ray),
+        plan=PLAN,
+        most_tries=1,
+        batch_size=8,
+        device="cpu",
+        threads=1,
+        folder=str(Path.cwd()),
+    )
+
+
 def test_what_ends_a_part_is_told_in_one_sentence(
     model_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray import cloudpickle
 
-    monkeypatch.setattr("ray.get", lambda files: files)  # the worker alone, in this process
     monkeypatch.setenv("GANOMALY_PROCESSORS", "1")
-    files = {"m.safetensors": model_path.read_bytes()}
-    worker = PartScorer([files], tmp_path, batch_size=8, device="cpu", threads=1, folder=str(Path.cwd()))
+    begin(tmp_path, PLAN)
+    worker = worker_here(model_path, tmp_path)
     (tmp_path / part_name(3)).mkdir()  # no file can be written over a folder
     dataset = cloudpickle.dumps(open_images(images / "files").part(5, 15))
     done = worker({"part": [3, 4], "start": [5, 5], "images": [dataset, dataset]})
@@ -116,8 +140,102 @@ def test_what_ends_a_part_is_told_in_one_sentence(
     assert done["status"] == [2, 0]
     assert done["rows"] == [0, 10]
     assert [row["index"] for row in rows(tmp_path / part_name(4))] == list(range(5, 15))
+    monkeypatch.setattr(worker, "_score", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    done = worker({"part": [5], "start": [5], "images": [dataset]})
+    assert done["failure"][0].startswith("a worker met an unexpected RuntimeError: ")
+    assert done["status"] == [1]
     with pytest.raises(GANomalyError, match=r"a full disk; the same command goes on"):
         raise scoring._error("a full disk", 1)
+
+
+def test_a_worker_writes_nothing_into_the_parts_of_another_command(
+    model_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import cloudpickle
+
+    monkeypatch.setenv("GANOMALY_PROCESSORS", "1")
+    worker = worker_here(model_path, tmp_path)
+    dataset = cloudpickle.dumps(open_images(images / "files").part(0, 10))
+    batch = {"part": [0], "start": [0], "images": [dataset]}
+    begin(tmp_path, Plan(150, 20, "images", "model"))  # that of other workers
+    assert "another command writes other parts" in worker(batch)["failure"][0]
+    (tmp_path / MANIFEST).unlink()
+    worker = worker_here(model_path, tmp_path)
+    assert "let --out be a folder that all machines share" in worker(batch)["failure"][0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_kills_its_workers_is_named_and_the_others_are_scored(
+    model_path: Path, images: Path, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = {1: 3, 2: 1}  # of workers at a part
+
+    class Scorer(PartScorer):
+        def _score(self, part: int, start: int, dataset: ImageDataset) -> Any:
+            died = sorted(tmp_path.glob(f"died-{part}-*"))
+            if len(died) < deaths.get(part, 0):
+                (tmp_path / f"died-{part}-{len(died)}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super()._score(part, start, dataset)
+
+    monkeypatch.setattr(scoring, "PartScorer", Scorer)
+    monkeypatch.setattr(scoring, "TRIES", 2)
+    out, dataset = tmp_path / "parts", open_images(sources(images))
+    with pytest.raises(EngineError) as raised:
+        scoring.score_in_parts(model_path, dataset, out, n_workers=1)
+    message = str(raised.value)
+    assert "2 workers died one after the other at images 64 to 127 (" in message
+    assert f"{Path('files', '064.png')} to " in message
+    assert "the other parts are kept: replace the image, and the same command goes on" in message
+    assert sorted(path.name for path in tmp_path.glob("died-*")) == ["died-1-0", "died-1-1", "died-2-0"]
+    assert {path.name: rows(path) for path in out.glob("*.parquet")} == {
+        part_name(part): rows(scored / part_name(part)) for part in (0, 2, 3)
+    }
+
+
+def test_too_many_parts_that_kill_their_workers_end_the_run(
+    model_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(scoring, "LOST_PARTS", 2)
+    monkeypatch.setattr(
+        scoring, "_scored", lambda *given: ((part, tried.append(part)) for part in reversed(given[3]))
+    )
+    with pytest.raises(EngineError, match=r"images 128 to 191 \(.*\), and those of 1 more part, as"):
+        scoring.score_in_parts(model_path, open_images(sources(images)), tmp_path, n_workers=2)
+    assert tried == [3, 2]
+
+
+def test_an_error_of_ray_is_one_sentence(
+    model_path: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Scorer(PartScorer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(scoring, "PartScorer", Scorer)
+    with pytest.raises(
+        EngineError,
+        match=r"^Ray cannot score a part: RuntimeError: CUDA error: out of memory; the same command goes on",
+    ):
+        scoring.score_in_parts(model_path, open_images(images / "files"), tmp_path / "parts", n_workers=1)
+    assert "ERROR" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("gpus", "device"), [(0, "cpu"), (1, "auto")])
+def test_workers_without_a_gpu_compute_on_processors(
+    gpus: int, device: str, model_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(scoring, "choose_workers", lambda *_: Workers(2, 0.5, gpus, 1))
+    monkeypatch.setattr(scoring, "_scored", lambda *arguments: given.append(arguments) or iter(()))
+    with pytest.raises(DataError, match="is not complete"):
+        scoring.score_in_parts(model_path, open_images(images / "files"), tmp_path)
+    assert given[0][-1]["device"] == device
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`benchmark` and `fit-all` with `--engine ray`: what the local engine gives, whatever fails."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,13 @@ def test_a_task_whose_process_dies_has_no_result_and_the_others_have_theirs(tmp_
     assert results.pop(1) is None
     assert sorted(results) == [0, 2, 3]
     assert None not in results.values()
+
+
+def test_tasks_without_a_gpu_see_none(tmp_path: Path) -> None:
+    results = dict(
+        run_on_ray(os.getenv, ["CUDA_VISIBLE_DEVICES", "GANOMALY_PROCESSORS"], n_workers=2, out=tmp_path)
+    )
+    assert results == {0: "", 1: "1"}
 
 
 def test_a_machine_without_the_output_folder_ends_the_run(

@@ -1,6 +1,7 @@
 """The commands with a bucket in the place of paths: the same results, nothing read twice."""
 
 import csv
+import gc
 import json
 import random
 from pathlib import Path
@@ -8,15 +9,21 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch import Generator
 
 from faulty_store import FaultyStore, make_public
+from ganomaly.catalog import fit_catalog
+from ganomaly.catalog.entry import CatalogEntry
 from ganomaly.cluster.parts import Plan, begin, finish
 from ganomaly.cluster.worker import PartScorer
+from ganomaly.config import FitOptions, Preprocessing
 from ganomaly.data import open_images
 from ganomaly.errors import DataError
+from ganomaly.methods import find_preset
 from ganomaly.outputs.tables import COLUMNS
-from ganomaly.prediction import load_predictor
+from ganomaly.prediction import describe_model, load_predictor
 from ganomaly.remote import RemoteFile, list_files, local_copy, read, transfer, upload
+from ganomaly.training.checkpoint import Checkpoint, RunState
 from images import SMALL
 from shell import ganomaly
 
@@ -110,6 +117,104 @@ def test_fit_and_evaluate_from_a_bucket_read_each_file_once_and_give_the_same_mo
     assert not list(tmp_path.glob("*.checkpoint"))
     described = ganomaly("info", BUCKET / "model.safetensors", "--json")
     assert json.loads(described.stdout)["file"] == "s3://parts/model.safetensors"
+
+
+def test_images_beyond_the_memory_for_them_wait_in_files_and_are_read_once_too(
+    model_path: Path, normal_folder: Path, store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    sizes = [path.stat().st_size for path in sorted(normal_folder.iterdir())]
+    monkeypatch.setattr("ganomaly.data.sources.remote.KEPT_BYTES", sum(sizes[:3]))
+    images = put_folder(normal_folder, "images")
+    store.reset()
+    done = ganomaly("score", model_path, images, "--out", tmp_path / "out.csv", "--maps", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    assert dict(store.read_bytes) == {f"/parts/{s.name}": s.size for s in list_files(BUCKET)}
+    gc.collect()
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_files_of_images_that_wait_go_with_those_that_were_read_again(
+    normal_folder: Path, store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken image is read once only; a map in DICOM reads its image three times."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("ganomaly.data.sources.remote.KEPT_BYTES", 1)
+    sizes = [path.stat().st_size for path in sorted(normal_folder.iterdir())]
+    monkeypatch.setattr("ganomaly.data.sources.remote.WAITING_BYTES", sum(sizes[:10]))
+    images = open_images(put_folder(normal_folder, "images"), keep_content=True)
+
+    def waiting() -> int:
+        return len([path for path in tmp_path.glob("ganomaly-*/*") if path.is_file()])
+
+    for index in range(11):  # for the last one there is no room
+        images.read(index)
+    assert waiting() == 10
+    for _ in range(2):
+        images.read(3)
+    assert waiting() == 7
+    assert store.read_bytes.total() == sum(sizes[:11])
+    images.read(10)
+    assert waiting() == 8
+    del images
+    gc.collect()
+    assert not list(tmp_path.glob("ganomaly-*"))
+
+
+def test_without_room_for_images_that_wait_they_are_read_again(
+    normal_folder: Path, store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr("ganomaly.data.sources.remote.KEPT_BYTES", 1)
+    upload(normal_folder / "001.png", BUCKET / "001.png")
+    images = open_images(BUCKET / "001.png", keep_content=True)
+    assert images.read(0).tobytes() == images.read(0).tobytes()
+    assert store.read_bytes.total() == 2 * (normal_folder / "001.png").stat().st_size
+
+
+def test_a_search_and_its_fit_read_each_image_once_and_write_to_the_bucket(
+    labelled_folder: Path, store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the trials of a remote model are
+    data = put_folder(labelled_folder, "data")
+    needed = {f"/parts/{stored.name}": stored.size for stored in list_files(BUCKET)}
+    store.reset()
+    options = ["--preset", "paper", "--epochs", "1", "--budget", "0.5", "--false-alarm-rate", "0.2"]
+    for name, value in SMALL.items():
+        options += ["--option", f"{name}={value}"]
+    model, report = BUCKET / "out" / "model.safetensors", BUCKET / "out" / "search.html"
+    written = ("--model", model, "--report", report)
+    done = ganomaly("tune", data, "--labelled", data, "--trials", "1", *written, *options)
+    assert done.returncode == 0, done.stderr
+    assert dict(store.read_bytes) == needed
+    assert b"</html>" in read(report)
+    assert [path.suffix for path in tmp_path.glob("*model*")] == [".db"]
+    assert describe_model(model)["provenance"]["tuning"]["trials"] == 1
+
+
+def test_a_catalogue_reads_each_image_once_whatever_is_there(
+    normal_folder: Path, store: FaultyStore, tmp_path: Path
+) -> None:
+    data = put_folder(normal_folder, "data")
+    small = FitOptions(preset="paper", epochs=1, precision="fp32", false_alarm_rate=0.2, method_options=SMALL)
+    entry = CatalogEntry("part", None, data.url, small)
+
+    def status() -> str:
+        store.reset()
+        (result,) = fit_catalog([entry], tmp_path / "models")
+        assert dict(store.read_bytes) == {f"/parts/{s.name}": s.size for s in list_files(BUCKET)}
+        return result.status
+
+    assert [status(), status()] == ["fitted", "unchanged"]
+    # other images, and a checkpoint that is of still others
+    upload(normal_folder / "001.png", data / "000.png")
+    method_type, preset = find_preset("paper")
+    method = method_type(preset.options, Preprocessing(image_size=32, channels=1), Generator())
+    checkpoint = Checkpoint(tmp_path / "models" / "part.safetensors.checkpoint", {"data": "content:other"})
+    checkpoint.save(method, method.optimizers(), RunState())
+    assert status() == "fitted"
+    assert not checkpoint.path.exists()
 
 
 def test_parquet_in_a_bucket_is_read_by_parts(

@@ -1,5 +1,6 @@
 """Files in a bucket: read, listed and written, with faults on the way."""
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,14 @@ def test_a_key_in_an_address_is_not_shown() -> None:
     assert "secret" not in f"{file}{file!r}{file.parent}"
     assert "password" not in f"{file}{file!r}{file.parent}"
     assert file.suffix == ".png"
+
+
+def test_a_key_is_not_in_the_error_of_a_missing_file(store: FaultyStore) -> None:
+    host = store.url.removeprefix("http://")
+    file = RemoteFile(f"http://user:password@{host}/parts/2.png?X-Amz-Signature=secret")
+    with pytest.raises(FileNotFoundError) as missing:
+        read(file)
+    shown = "".join(traceback.format_exception(missing.value))
+    assert shown.endswith(f"FileNotFoundError: {store.url}/parts/2.png\n")
+    assert "secret" not in shown
+    assert "password" not in shown

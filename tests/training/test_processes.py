@@ -2,14 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from ganomaly.errors import TrainingError, UsageError
+from ganomaly.commands.launch import fit_in_processes
+from ganomaly.errors import OutputError, TrainingError, UsageError
 from ganomaly.training.processes import LOST, Place, place_of_this_process, run_processes
 from shell import ganomaly
 
@@ -92,6 +96,45 @@ def test_several_machines_need_to_be_told_apart(tmp_path, normal_folder):
     assert "needs NODE_RANK and MASTER_ADDR and MASTER_PORT in the environment" in done.stderr
 
 
+def test_two_machines_train_one_model_on_a_shared_disk(tmp_path, normal_folder):
+    def start(model: Path, *options: object, **environment: str) -> subprocess.Popen[str]:
+        fit = ["fit", normal_folder, "--model", model, "--preset", "paper", "--epochs", "1", *options]
+        networks = ["--option", "ngf=4", "--option", "ndf=4", "--option", "nz=8"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "ganomaly", *map(str, fit), *networks],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+            | environment,
+        )
+
+    shared, alone = tmp_path / "shared.safetensors", tmp_path / "alone.safetensors"
+    environment = {"MASTER_PORT": str(free_port())}
+    machines = [start(shared, "--nodes", 2, "--devices", 1, NODE_RANK=rank, **environment) for rank in "01"]
+    said = [machine.communicate(timeout=180)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert said[1] == ""
+    one_machine = start(alone, "--devices", 2)
+    assert one_machine.communicate(timeout=180)[1]
+    weights, expected = load_file(shared), load_file(alone)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert {path.name for path in tmp_path.glob("*.safetensors*")} == {shared.name, alone.name}
+
+
+def test_only_the_first_machine_needs_the_folder_of_the_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("ganomaly.commands.launch.run_processes", lambda *_, **__: 0)
+    for name, value in {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "NODE_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "file").touch()
+    model = tmp_path / "file" / "m.safetensors"  # where no folder can be
+    assert fit_in_processes(model, devices=1, nodes=2, resume=True) == 0
+    monkeypatch.setenv("NODE_RANK", "0")
+    with pytest.raises(OutputError, match="cannot lock"):
+        fit_in_processes(model, devices=1, nodes=2, resume=True)
+
+
 def test_other_numbers_than_torchrun_started_are_refused(tmp_path, normal_folder, monkeypatch):
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
@@ -147,6 +190,12 @@ def has_ended(pid: int) -> bool:
     # whoever inherits a process whose parent was killed collects it when it likes
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def wait_until(condition, seconds: float = 60) -> None:

@@ -10,10 +10,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ganomaly.errors import TrainingError, UsageError
+from ganomaly.methods import METHODS, find_preset
 from ganomaly.prediction.pytorch import eval_mode
+from ganomaly.training.checkpoint import recorded_precision
 from ganomaly.training.observers import TrainingProgress
 from ganomaly.training.ranks import Ranks
-from training_in_processes import NETWORKS, NUMBER, run_presets, train_preset, weights_of
+from training_in_processes import (
+    NUMBER,
+    PATCH,
+    measured,
+    other_precision,
+    run_presets,
+    train_preset,
+    weights_of,
+)
 
 PRESETS = [
     "paper",
@@ -23,21 +33,29 @@ PRESETS = [
     "anogan",
     "f-anogan",
     "small",
+    "small-features",
     "patches streamed",
+    "features",
 ]
-PRESETS += ["features"]
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[dict[str, Tensor]]]:
-    """What each process has after it trained a preset with the others; all presets in one go."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what two processes trained; all presets in one go."""
     folder = tmp_path_factory.mktemp("together")
-    assert run_presets(folder, ",".join(PRESETS)) == 0
-    return lambda preset: [load_file(folder / f"{preset} {rank}.safetensors") for rank in range(NUMBER)]
+    assert run_presets(folder, ",".join([*PRESETS, "paper measured"])) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(trained: Path) -> Callable[[str], list[dict[str, Tensor]]]:
+    """What each process has after it trained a preset with the others."""
+    return lambda preset: [load_file(trained / f"{preset} {rank}.safetensors") for rank in range(NUMBER)]
 
 
 def test_every_preset_is_compared():
-    assert {preset.split()[0] for preset in PRESETS} == NETWORKS.keys()
+    presets = {name for method in METHODS.values() for name in method.presets}
+    assert {preset.split()[0] for preset in PRESETS} == presets
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -58,7 +76,8 @@ def test_two_processes_train_the_weights_and_scores_of_one(preset, together):
     for key in statistics:
         torch.testing.assert_close(first[key], expected[key], rtol=1e-3, atol=1e-5)
 
-    x = torch.rand(4, 1, 64, 64) if "patches" in name or "features" in name else torch.rand(4, 1, 32, 32)
+    side = 32 if find_preset(name)[1].patches is None else PATCH
+    x = torch.rand(4, 1, side, side)
     with eval_mode(alone.method):
         score = alone.method.predict(x).score
         alone.method.load_state_dict(first)
@@ -108,6 +127,27 @@ def test_a_run_goes_on_in_another_number_of_processes_to_the_same_weights_up_to_
         for resumed in (one, two):
             difference = (resumed[name] - expected).double().norm()
             assert difference <= 1e-3 * expected.double().norm(), name
+
+
+def test_all_processes_train_in_the_precision_that_the_first_measured(trained, together):
+    assert recorded_precision(trained / "paper measured.checkpoint") == other_precision()
+    first, second = together("paper measured")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    in_fp32, is_fp32 = together("paper")[0], other_precision() == "fp32"
+    assert all(torch.equal(first[name], in_fp32[name]) for name in first) == is_fp32
+
+
+def test_a_run_goes_on_in_several_processes_in_the_precision_that_one_measured(tmp_path):
+    path = tmp_path / "paper auto.checkpoint"
+
+    def stop(progress: TrainingProgress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with measured(other_precision()), pytest.raises(KeyboardInterrupt):
+        train_preset("paper", Ranks(), checkpoint=path, on_progress=stop, precision="auto")
+    assert run_presets(tmp_path, "paper auto") == 0
+    assert recorded_precision(path) == other_precision()
 
 
 def test_more_processes_than_images_of_a_batch_are_refused():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ganomaly.config import FitOptions
-from ganomaly.data import open_training_images
+from ganomaly.data import ImageDataset, open_training_images
 from ganomaly.data.fingerprint import has_fingerprint
 from ganomaly.errors import GANomalyError, ModelFileError
 from ganomaly.files import remove_file
@@ -139,11 +139,12 @@ def _result(entry: CatalogEntry, out: Path) -> EntryResult:
     checkpoint = checkpoint_of(path)
     check_replaceable(checkpoint, CHECKPOINT)
     with locked_file(path, "ganomaly fit-all"):
-        there = _unchanged(entry, path)
+        dataset = open_training_images(entry.data)  # once: of a store it is a copy
+        there = _unchanged(entry, path, dataset)
         if there is not None:
             return _described(entry, there, "unchanged")
         notes = _Notes()
-        fitted = _fitted(entry, checkpoint, notes)
+        fitted = _fitted(entry, dataset, checkpoint, notes)
         model = fitted.model
         identity = {"entry": entry.name, "asked": _asked(entry), "unreadable": len(fitted.failures)}
         if notes.sentences:
@@ -153,15 +154,15 @@ def _result(entry: CatalogEntry, out: Path) -> EntryResult:
     return _described(entry, describe_model(path), "fitted")
 
 
-def _fitted(entry: CatalogEntry, checkpoint: Path, notes: _Notes) -> FitResult:
+def _fitted(entry: CatalogEntry, dataset: ImageDataset, checkpoint: Path, notes: _Notes) -> FitResult:
     """Go on from the checkpoint, unless that is of other images or options."""
     try:
-        return fit_model(entry.data, entry.options, observer=notes, checkpoint=checkpoint)
+        return fit_model(dataset, entry.options, observer=notes, checkpoint=checkpoint)
     except OtherRunError:
-        return fit_model(entry.data, entry.options, observer=notes, checkpoint=checkpoint, resume=False)
+        return fit_model(dataset, entry.options, observer=notes, checkpoint=checkpoint, resume=False)
 
 
-def _unchanged(entry: CatalogEntry, path: Path) -> dict[str, Any] | None:
+def _unchanged(entry: CatalogEntry, path: Path, dataset: ImageDataset) -> dict[str, Any] | None:
     """What the model there says of itself, if it is of this entry's images and options."""
     if not path.exists():
         return None
@@ -173,7 +174,7 @@ def _unchanged(entry: CatalogEntry, path: Path) -> dict[str, Any] | None:
     identity = provenance.get(CATALOG)
     if not isinstance(identity, dict) or identity.get("asked") != _asked(entry):
         return None
-    same = has_fingerprint(open_training_images(entry.data), str(provenance.get("data_fingerprint")))
+    same = has_fingerprint(dataset, str(provenance.get("data_fingerprint")))
     return description if same else None
 
 

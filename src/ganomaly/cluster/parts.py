@@ -8,7 +8,9 @@ images and which model the parts are of.
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,9 @@ PARTS_PER_WORKER = 16
 
 MOST_PARTS = 100_000
 """However many images: each part is a request or two, and a task."""
+
+READERS = 16
+"""Footers that are read at once: each request to a store waits for its answer."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,8 @@ def begin(folder: Location, plan: Plan) -> tuple[Plan, dict[int, PartCounts]]:
     ------
     UsageError
         If the folder holds something else, or parts of other images or of another model.
+    StoreError
+        If a store does not answer.
     """
     names = _names(folder)
     if MANIFEST not in names:
@@ -155,27 +162,57 @@ def begin(folder: Location, plan: Plan) -> tuple[Plan, dict[int, PartCounts]]:
                 f"{folder} holds scores of another run, with other {what}; name a new folder, or repeat that run's "
                 "command to go on with it"
             )
-    finished = {}
-    for part in range(earlier.n_parts):
-        if part_name(part) in names:
-            counts = read_counts(folder / part_name(part))
-            start, stop = earlier.bounds(part)
-            if counts is not None and counts.rows == stop - start:
-                finished[part] = counts
-    return earlier, finished
+    written = (part for part in range(earlier.n_parts) if part_name(part) in names)
+    return earlier, _complete_parts(folder, earlier, written)
+
+
+def check_manifest(folder: Location, plan: Plan) -> None:
+    """Check that a folder still holds the parts of a plan. A store has no locks: another command may have begun too.
+
+    Raises
+    ------
+    UsageError
+        If the manifest is of another plan, or there is none, as where a machine does not have the folder.
+    StoreError
+        If a store does not answer.
+    """
+    try:
+        found = _read_manifest(folder)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} has no {MANIFEST} on {socket.gethostname()}; let --out be a folder that all machines share"
+        ) from None
+    if found != plan:
+        raise UsageError(
+            f"another command writes other parts to {folder}; wait until it has ended, then repeat this one"
+        )
 
 
 def finish(folder: Location, plan: Plan, counts: dict[int, PartCounts]) -> PartCounts:
     """Write the manifest of a folder that has all parts, and give their sums.
 
+    Parameters
+    ----------
+    folder : Path or RemoteFile
+        The folder, whose manifest and parts are read again.
+    plan : Plan
+        Of the parts.
+    counts : dict of int to PartCounts
+        What this run has read or written.
+
     Raises
     ------
     DataError
-        If a part is missing, or has another number of rows than images.
+        If a part is missing, or holds something else than this run has written.
+    UsageError
+        If another command has written its manifest.
+    StoreError
+        If a store does not answer.
     """
+    check_manifest(folder, plan)
+    found = _complete_parts(folder, plan, counts)
     for part in range(plan.n_parts):
-        start, stop = plan.bounds(part)
-        if part not in counts or counts[part].rows != stop - start:
+        if part not in found or found[part] != counts[part]:
             raise DataError(f"{folder / part_name(part)} is not complete; repeat the command to go on")
     total = PartCounts(*(sum(column) for column in zip(*map(_values, counts.values()), strict=True)))
     _write_manifest(folder, plan, total)
@@ -183,14 +220,27 @@ def finish(folder: Location, plan: Plan, counts: dict[int, PartCounts]) -> PartC
 
 
 def failures(folder: Location, counts: dict[int, PartCounts]) -> Iterator[tuple[str, str]]:
-    """Path and error of the images that could not be read, in order; a part is opened when it is needed."""
+    """Path and error of the images that could not be read, in order; a part is opened when it is needed.
+
+    Raises
+    ------
+    DataError
+        If a part is missing or damaged.
+    StoreError
+        If a store does not answer.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     for part in sorted(counts):
         if counts[part].unreadable == 0:
             continue
-        with opened(folder / part_name(part)) as source:
-            table = pq.read_table(source, columns=["path", "error"])
+        file = folder / part_name(part)
+        try:
+            with opened(file) as source:
+                table = pq.read_table(source, columns=["path", "error"])
+        except (pa.ArrowException, OSError):
+            raise DataError(f"{file} is missing or damaged; repeat the command to write it again") from None
         for row in table.to_pylist():
             if row["error"] is not None:
                 yield row["path"], row["error"]
@@ -202,7 +252,13 @@ def counts_as_metadata(counts: PartCounts) -> dict[bytes, bytes]:
 
 
 def read_counts(file: Location) -> PartCounts | None:
-    """Counts in the metadata of a part; None if it is damaged or not a part."""
+    """Counts in the metadata of a part; None if it is missing, damaged or not a part.
+
+    Raises
+    ------
+    StoreError
+        If a store does not answer.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -213,6 +269,19 @@ def read_counts(file: Location) -> PartCounts | None:
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return None
     return counts if counts.rows == footer.num_rows else None
+
+
+def _complete_parts(folder: Location, plan: Plan, parts: Iterable[int]) -> dict[int, PartCounts]:
+    """Counts of those parts that have a row for each of their images."""
+    parts = list(parts)
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(lambda part: read_counts(folder / part_name(part)), parts))
+    complete = {}
+    for part, counts in zip(parts, found, strict=True):
+        start, stop = plan.bounds(part)
+        if counts is not None and counts.rows == stop - start:
+            complete[part] = counts
+    return complete
 
 
 def _values(counts: PartCounts) -> tuple[int, ...]:
@@ -242,6 +311,7 @@ def _write_manifest(folder: Location, plan: Plan, total: PartCounts | None) -> N
 
 
 def _read_manifest(folder: Location) -> Plan:
+    """The plan of a manifest; `FileNotFoundError` where there is none."""
     file = folder / MANIFEST
     try:
         content = json.loads(read(file) if isinstance(file, RemoteFile) else file.read_bytes())
@@ -250,6 +320,8 @@ def _read_manifest(folder: Location) -> Plan:
         plan = Plan(**{name: content[name] for name in Plan.__dataclass_fields__})
         if not (plan.images > 0 and plan.images_per_part > 0):
             raise ValueError
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{file} is no manifest of scores; name a new folder for the parts") from None
     return plan

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ganomaly.cluster.parts import PartCounts, Plan, begin, check_folder, finish, make_plan
-from ganomaly.cluster.session import ray_session
-from ganomaly.cluster.worker import PartScorer
+from ganomaly.cluster.session import ray_message, ray_session
+from ganomaly.cluster.worker import PartScorer, Tries
 from ganomaly.config import BATCH_SIZE, DEVICE, Device
 from ganomaly.data import ImageDataset
-from ganomaly.errors import GANomalyError, TrainingError, UsageError
+from ganomaly.errors import EngineError, GANomalyError, TrainingError, UsageError
 from ganomaly.locks import locked_folder
 from ganomaly.prediction import load_predictor
 from ganomaly.prediction.load import model_copy
@@ -23,6 +23,12 @@ which then wait for ever."""
 
 WINDOW = 4_000_000
 """Images that are described to Ray at once, in about 1 GB; the workers start anew for the next ones."""
+
+TRIES = 20
+"""Of a part whose workers die: a machine may be lost, and another one after it."""
+
+LOST_PARTS = 10
+"""Parts whose workers die at each try, at which a run ends: it is not a single image's fault."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ def score_in_parts(
     ------
     UsageError
         If Ray is missing, the folder holds something else, or there is no such model.
+    EngineError
+        If Ray fails, or the workers of a part die at each of `TRIES` tries; the other parts are scored first.
     TrainingError
         If no score is a finite number.
     GANomalyError
@@ -106,19 +114,30 @@ def score_in_parts(
         missing = [part for part in range(plan.n_parts) if part not in counts]
         options = {
             "batch_size": batch_size,
-            "device": device,
+            # the GPUs of a machine are visible to its workers that have none
+            "device": device if workers.gpus else "cpu",
+            "plan": plan,
+            "most_tries": TRIES,
             "threads": workers.threads,
             "folder": str(Path.cwd()),
         }
-        reference = [ray.put(files)]
+        arguments = ([ray.put(files)], out, _tries(ray))
+        lost: list[int] = []
         window = parts_at_once(plan.images_per_part, workers.number)
         for start in range(0, len(missing), window):
             for part, found in _scored(
-                ray, plan, dataset, missing[start : start + window], workers, (reference, out), options
+                ray, plan, dataset, missing[start : start + window], workers, arguments, options
             ):
+                if found is None:
+                    lost.append(part)
+                    if len(lost) == LOST_PARTS:
+                        raise _lost_error(plan, dataset, lost)
+                    continue
                 counts[part] = found
                 done += found.rows
                 on_progress(done)
+        if lost:
+            raise _lost_error(plan, dataset, lost)
         total = finish(out, plan, counts)
     if total.not_finite and total.unreadable == total.rows:
         raise TrainingError(
@@ -156,6 +175,16 @@ def choose_workers(resources: dict[str, float], number: int | None, device: Devi
     return Workers(number, reserved, int(on_gpus), max(processors // number, 1) if on_gpus else 1)
 
 
+def _tries(ray: Any) -> Any:
+    """The actor that counts tries, on this machine: a run does not outlive it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    # a new one counts from the start
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+    return ray.remote(Tries).options(**options).remote()
+
+
 def _scored(
     ray: Any,
     plan: Plan,
@@ -164,8 +193,8 @@ def _scored(
     workers: Workers,
     arguments: tuple[Any, ...],
     options: dict[str, Any],
-) -> Iterator[tuple[int, PartCounts]]:
-    """Score parts; the counts of each as it is done."""
+) -> Iterator[tuple[int, PartCounts | None]]:
+    """Score parts; the counts of each as it is done, None if its workers died at each try."""
     from ray import cloudpickle
 
     descriptions = []
@@ -183,16 +212,37 @@ def _scored(
         num_cpus=workers.processors,
         num_gpus=workers.gpus or None,
     )
-    for row in done.iter_rows():
-        if row["failure"] is not None:
-            raise _error(row["failure"], int(row["status"]))
-        yield int(row["part"]), PartCounts(*(int(row[name]) for name in PartCounts.__dataclass_fields__))
+    try:
+        for row in done.iter_rows():
+            if row["failure"] is not None:
+                raise _error(row["failure"], int(row["status"]))
+            counts = PartCounts(*(int(row[name]) for name in PartCounts.__dataclass_fields__))
+            yield int(row["part"]), None if row["is_lost"] else counts
+    except ray.exceptions.RayError as error:
+        raise EngineError(
+            f"Ray cannot score a part: {ray_message(error)}; the same command goes on where this one ended"
+        ) from error
 
 
 def _error(sentence: str, status: int) -> GANomalyError:
     error = GANomalyError(f"{sentence}; the same command goes on where this one ended")
     error.exit_status = status
     return error
+
+
+def _lost_error(plan: Plan, dataset: ImageDataset, lost: list[int]) -> EngineError:
+    start, stop = plan.bounds(min(lost))
+    first, last = dataset.records[start].path, dataset.records[stop - 1].path
+    more = (
+        f", and those of {len(lost) - 1} more {'part' if len(lost) == 2 else 'parts'}"
+        if len(lost) > 1
+        else ""
+    )
+    return EngineError(
+        f"{TRIES} workers died one after the other at images {start} to {stop - 1} ({first} to {last}){more}, "
+        "as where an image takes too much memory; the other parts are kept: replace the image, and the same "
+        "command goes on"
+    )
 
 
 def _model_files(model: Location) -> dict[str, bytes]:

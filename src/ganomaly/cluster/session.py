@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, which a warning announces
 }
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Lets Ray listen on the loopback address, on Linux too; read when Ray is imported."""
@@ -37,6 +40,13 @@ def import_ray() -> Any:
     return ray
 
 
+def ray_message(error: Exception) -> str:
+    """What an exception of Ray says at its end, which names the cause, in one line without colours."""
+    lines = _COLOUR.sub("", str(error)).split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), type(error).__name__)
+    return " ".join(last.split())[-300:]
+
+
 @contextmanager
 def ray_session() -> Iterator[Any]:
     """Ray while the block runs: the cluster that this process is in, that of `RAY_ADDRESS`, or one of its own.
@@ -51,8 +61,8 @@ def ray_session() -> Iterator[Any]:
         If it does not start, as where a machine is so busy that it takes too long.
     """
     ray = import_ray()
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors come as exceptions too
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from ganomaly.cluster.scoring import Workers, choose_workers
-from ganomaly.cluster.session import ray_session
+from ganomaly.cluster.session import ray_message, ray_session
 from ganomaly.errors import EngineError
 from ganomaly.files import remove_file, written_whole
 from ganomaly.workers import call_with_threads
@@ -68,7 +68,7 @@ def run_on_ray(
             while waiting or running:
                 while waiting and len(running) < workers.number:
                     position, number = waiting.popleft()
-                    reference = task.remote(function, items[position], workers.threads, Path.cwd(), mark)
+                    reference = task.remote(function, items[position], workers, Path.cwd(), mark)
                     running[reference] = position, number
                 (done,), _ = ray.wait(list(running), num_returns=1)
                 position, number = running.pop(done)
@@ -146,7 +146,7 @@ def _result(ray: Any, reference: Any, out: Path) -> Any:
     except (dead.WorkerCrashedError, dead.OutOfMemoryError, dead.NodeDiedError, dead.ObjectLostError):
         raise _DiedError from None
     except dead.RayError as error:
-        raise EngineError(f"Ray cannot run a task: {' '.join(str(error).split())[-300:]}") from error
+        raise EngineError(f"Ray cannot run a task: {ray_message(error)}") from error
     if without is not None:
         raise EngineError(
             f"{out} is not the same folder on {without} as here; let --out be one that all machines share"
@@ -159,12 +159,14 @@ class _DiedError(Exception):
 
 
 def _run(
-    function: Callable[[Item], Result], item: Item, threads: int, folder: Path, mark: _Mark
+    function: Callable[[Item], Result], item: Item, workers: Workers, folder: Path, mark: _Mark
 ) -> tuple[Result | None, str | None]:
     """In a worker: the result, or else the name of a machine that does not have the output folder."""
-    os.environ["GANOMALY_PROCESSORS"] = str(threads)
+    os.environ["GANOMALY_PROCESSORS"] = str(workers.threads)
+    if not workers.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when PyTorch first looks for a GPU
     with suppress(OSError):  # on another machine, where paths are absolute or in a store
         os.chdir(folder)
     if not mark.is_here():
         return None, socket.gethostname()
-    return call_with_threads(function, threads, item), None
+    return call_with_threads(function, workers.threads, item), None

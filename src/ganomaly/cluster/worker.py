@@ -2,13 +2,14 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ganomaly.calibration import ProductCalibration
-from ganomaly.cluster.parts import PartCounts, counts_as_metadata, part_name
+from ganomaly.cluster.parts import PartCounts, Plan, check_manifest, counts_as_metadata, part_name
 from ganomaly.config import Device
 from ganomaly.data import ImageDataset
 from ganomaly.errors import GANomalyError, TrainingError
@@ -22,6 +23,18 @@ INDEX = "index"
 """First column of each part: position of the image among all inputs."""
 
 
+class Tries:
+    """How often workers have begun each part; an actor of Ray, which outlives them."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, part: int) -> int:
+        """Note that a worker begins a part; the number of this try, from 1."""
+        self._begun[part] += 1
+        return self._begun[part]
+
+
 class PartScorer:
     """A worker of Ray Data that holds a model: a part in, counts of its rows out; the rows are in a file by then.
 
@@ -32,6 +45,12 @@ class PartScorer:
         fetch them before the worker runs.
     out : Path or RemoteFile
         Folder of the parts.
+    tries : actor handle
+        Of `Tries`.
+    plan : Plan
+        Of the parts.
+    most_tries : int
+        Of a part; then it is given up.
     batch_size : int
         Images per batch.
     device : {'auto', 'cpu', 'cuda'}
@@ -46,7 +65,10 @@ class PartScorer:
         self,
         model: list[Any],
         out: Location,
+        tries: Any,
         *,
+        plan: Plan,
+        most_tries: int,
         batch_size: int,
         device: Device,
         threads: int,
@@ -62,6 +84,7 @@ class PartScorer:
             import torch
 
             torch.set_num_threads(threads)
+        self._tries, self._most_tries, self._plan = tries, most_tries, plan
         self._out, self._batch_size, self._device = out, batch_size, device
         products = isinstance(self._predictor.calibration, ProductCalibration)
         self._columns = (*COLUMNS, PRODUCT) if products else COLUMNS
@@ -77,22 +100,31 @@ class PartScorer:
         Returns
         -------
         dict
-            `part`; its counts; and `failure` and `is_usage` of an error that ends the run, else None.
+            `part`; its counts; whether it `is_lost`, since all workers that have begun it died; and `failure` and
+            `status` of an error that ends the run, else None and 0.
         """
+        import ray
         from ray import cloudpickle
 
         done: dict[str, list[Any]] = {
-            name: [] for name in ("part", "failure", "status", *PartCounts.__dataclass_fields__)
+            name: [] for name in ("part", "is_lost", "failure", "status", *PartCounts.__dataclass_fields__)
         }
         for part, start, images in zip(batch["part"], batch["start"], batch["images"], strict=True):
             counts, failure, status = PartCounts(0, 0, 0, 0), None, 0
+            is_lost = ray.get(self._tries.begin.remote(int(part))) > self._most_tries
             try:
-                counts = self._score(int(part), int(start), cloudpickle.loads(images))
+                if not is_lost:
+                    check_manifest(self._out, self._plan)
+                    counts = self._score(int(part), int(start), cloudpickle.loads(images))
             except GANomalyError as error:
                 failure, status = str(error), error.exit_status
+            except Exception as error:  # of a library: Ray would tell it with the steps on the way
+                cause = " ".join(str(error).split())[:300]
+                failure, status = f"a worker met an unexpected {type(error).__name__}: {cause}", 1
             for name, value in {
                 **vars(counts),
                 "part": int(part),
+                "is_lost": is_lost,
                 "failure": failure,
                 "status": status,
             }.items():

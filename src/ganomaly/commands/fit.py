@@ -12,7 +12,7 @@ from ganomaly.commands.console import Console
 from ganomaly.commands.process import InterruptionError
 from ganomaly.commands.reporting import list_failures
 from ganomaly.config import FitOptions, length_in_words
-from ganomaly.data import ImageLoader
+from ganomaly.data import ImageDataset, ImageLoader
 from ganomaly.data.products import FOLDERS
 from ganomaly.files import remove_file
 from ganomaly.locks import locked_file
@@ -29,7 +29,7 @@ from ganomaly.training.ranks import RankLostError
 
 def fit(
     console: Console,
-    data: str,
+    data: str | ImageDataset,
     path: Location,
     options: FitOptions,
     *,

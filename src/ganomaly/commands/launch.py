@@ -1,6 +1,7 @@
 """`ganomaly fit --devices N --nodes M`: which process this is, or the start of all of them. Imports no PyTorch."""
 
 import sys
+from contextlib import nullcontext
 
 from ganomaly.errors import UsageError
 from ganomaly.locks import locked_file
@@ -9,6 +10,7 @@ from ganomaly.training.processes import (
     Place,
     end_with_parent,
     is_watched,
+    number_of_this_machine,
     place_of_this_process,
     run_processes,
 )
@@ -38,8 +40,20 @@ def find_place(devices: int | None, nodes: int | None) -> Place | None:
 
 
 def fit_in_processes(model: Location, *, devices: int, nodes: int, resume: bool) -> int:
-    """Run the command of this process in one for each device, and return the exit status."""
+    """Run the command of this process in one for each device, and return the exit status.
+
+    Raises
+    ------
+    UsageError
+        If a living process writes the model, or the environment does not say which machine this is.
+    OutputError
+        If the model cannot be locked.
+    TrainingError
+        If a process ends without a word.
+    """
     consequence = "resumes from the last checkpoint" if resume else "starts anew"
-    with locked_file(model, "ganomaly fit"):
+    # only the first machine writes; the others may not even have the folder
+    writes = number_of_this_machine(nodes) == 0
+    with locked_file(model, "ganomaly fit") if writes else nullcontext():
         command = [sys.executable, "-m", "ganomaly", *sys.argv[1:]]
         return run_processes(command, devices=devices, nodes=nodes, consequence=consequence)

@@ -38,7 +38,7 @@ def score(
         raise UsageError(f"--map-format {map_format} is for --maps DIR; add it")
     model = load_predictor(model_path)
     details = maps is not None or report is not None
-    dataset = open_images(images, keep_content=details)
+    dataset = open_images(images, keep_content=maps is not None)  # drawn on the image itself
     if ignore is not None:
         dataset = with_ignored_regions(dataset, ignore)
     tell_of_data(console, model, dataset)

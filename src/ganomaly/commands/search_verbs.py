@@ -29,15 +29,10 @@ from ganomaly.commands.arguments import (
     with_backbone,
 )
 from ganomaly.commands.process import exit_if_unreadable, heavy_imports
+from ganomaly.remote.location import location
 
 ModelFile = Annotated[
-    Path,
-    typer.Option(
-        metavar="FILE",
-        help="Model file to write, .safetensors.",
-        show_default=False,
-        callback=on_this_machine,
-    ),
+    str, typer.Option(metavar="FILE", help="Model file to write, .safetensors.", show_default=False)
 ]
 Trials = Annotated[int, typer.Option(metavar="N", min=1, help="Trials in all; the first is the preset.")]
 Storage = Annotated[
@@ -132,11 +127,11 @@ def tune(
         run(
             Console(),
             data,
-            model,
+            location(model),
             options,
             asked,
             storage=storage,
-            report=None if report is None else Path(report),
+            report=None if report is None else location(report),
             loggers=log or (),
         )
     )

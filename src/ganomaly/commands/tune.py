@@ -11,10 +11,12 @@ from ganomaly.commands.console import Console
 from ganomaly.commands.fit import fit
 from ganomaly.commands.process import InterruptionError
 from ganomaly.config import FitOptions
+from ganomaly.locks import local_name
 from ganomaly.loggers import open_loggers, run_name
 from ganomaly.output_checks import REPORT, check_outputs
 from ganomaly.outputs.report.search import SearchReport
 from ganomaly.prediction.model_file import check_model_path
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.tuning import SearchOptions, SearchResult, TrialSummary, search
 
 LEAK = (
@@ -28,12 +30,12 @@ _CHANCE = 0.55  # AUROC of the best below which differences between trials are c
 def tune(
     console: Console,
     data: str,
-    path: Path,
+    path: Location,
     options: FitOptions,
     asked: SearchOptions,
     *,
     storage: str | None,
-    report: Path | None,
+    report: Location | None,
     loggers: Sequence[str] = (),
 ) -> bool:
     """Search, fit with the best options and report; return whether all images could be read.
@@ -45,9 +47,11 @@ def tune(
     open_loggers(loggers, run_name(path))  # says before the search what cannot be used
     if asked.labelled is not None:
         console.warn(f"searching with labels. {LEAK}")
-    url = storage or f"sqlite:///{path.with_name(path.name + '.tuning.db')}"
+    # of a model in a store the trials are in the current folder, as its checkpoint is
+    folder, name = (Path(), local_name(path)) if isinstance(path, RemoteFile) else (path.parent, path.name)
+    url = storage or f"sqlite:///{folder / f'{name}.tuning.db'}"
     with console.counting(asked.trials, "trials") as count:
-        result = search(data, options, asked, url, folder=path.parent, say=console.say, on_trial=count)
+        result = search(data, options, asked, url, folder=folder, say=console.say, on_trial=count)
     if not result.is_last or result.best is None:
         console.say(
             "Other processes are still at their trials, and the one that ends the last of them fits the model; if "
@@ -73,7 +77,13 @@ def tune(
     console.say("Fits the model with these options and the whole training.")
     try:
         return fit(
-            console, data, path, result.options, resume=True, loggers=loggers, provenance={"tuning": tuning}
+            console,
+            result.dataset,  # not `data`, which would be copied from a store again
+            path,
+            result.options,
+            resume=True,
+            loggers=loggers,
+            provenance={"tuning": tuning},
         )
     except InterruptionError as error:
         raise InterruptionError(f"{error} with this fit; the trials of the search are kept") from None

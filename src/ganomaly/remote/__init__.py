@@ -7,7 +7,6 @@ from ganomaly.remote.transfer import (
     local_copy,
     opened,
     read,
-    retried,
     stored_file,
     upload,
 )
@@ -22,7 +21,6 @@ __all__ = [
     "location",
     "opened",
     "read",
-    "retried",
     "stored_file",
     "upload",
 ]

@@ -1,5 +1,6 @@
 """Read, list and write files in stores, tried again with growing pauses; files appear whole or not at all."""
 
+import io
 import os
 import random
 import re
@@ -76,25 +77,117 @@ def read(file: RemoteFile) -> bytes:
             raise OSError(f"{len(content)} of {size} bytes came")
         return bytes(content)
 
-    return retried(f"read {file}", attempt)
+    return retried("read", file, attempt)
 
 
 @contextmanager
 def opened(source: Location) -> Iterator[Any]:
-    """A file for pyarrow, read by parts: the path of a local one, an open file of a store."""
+    """A file for pyarrow, read by parts: the path of a local one, an open file of a store.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file in a store does not exist.
+    StoreError
+        If the store does not give it, or a part of it, after several tries; in the block too.
+    """
     if not isinstance(source, RemoteFile):
         yield source
         return
-    with _stream(source) as stream:
+    with _StoreFile(source) as stream:
         yield stream
 
 
-def _stream(file: RemoteFile) -> Any:
-    by_fsspec = fsspec_store_of(file)
-    if by_fsspec is not None:
-        return by_fsspec[0].open(by_fsspec[1], "rb")
-    store, path = store_of(file)
-    return store.open_input_file(path)
+class _StoreFile(io.RawIOBase):
+    """An open file of a store; each part is read until all of it came.
+
+    So whoever decodes the content meets faults of the connection as `StoreError` alone, and other errors are of the
+    content.
+
+    Parameters
+    ----------
+    file : RemoteFile
+        Which.
+
+    Raises
+    ------
+    FileNotFoundError, StoreError
+        As `retried`; so does `read`.
+    """
+
+    def __init__(self, file: RemoteFile) -> None:
+        super().__init__()
+        self._file = file
+        self._stream: Any = None
+        self._position = 0
+        self._size: int = retried("read", file, self._measured)
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next part begins."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Choose where the next part begins; asks nothing of the store."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, or as many as there are."""
+        start = self._position
+        left = max(self._size - start, 0)
+        wanted = left if size < 0 else min(size, left)
+
+        def attempt() -> bytes:
+            with self._connected() as stream:
+                stream.seek(start)
+                content = bytes(stream.read(wanted))
+                if len(content) != wanted:
+                    raise OSError(f"{len(content)} of {wanted} bytes came")
+                return content
+
+        content = retried("read", self._file, attempt) if wanted else b""
+        self._position = start + len(content)
+        return content
+
+    def close(self) -> None:
+        """Leave the store's file."""
+        self._disconnect()
+        super().close()
+
+    def _measured(self) -> int:
+        with self._connected() as stream:
+            return int(stream.seek(0, io.SEEK_END))
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """The store's own file; after an error the next try opens it again."""
+        try:
+            if self._stream is None:
+                by_fsspec = fsspec_store_of(self._file)
+                if by_fsspec is not None:
+                    self._stream = by_fsspec[0].open(by_fsspec[1], "rb")
+                else:
+                    store, path = store_of(self._file)
+                    self._stream = store.open_input_file(path)
+            yield self._stream
+        except Exception:
+            self._disconnect()
+            raise
+
+    def _disconnect(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(Exception):  # what was read is there, or is read again
+                stream.close()
 
 
 def stored_file(file: RemoteFile) -> StoredFile | None:
@@ -114,7 +207,7 @@ def stored_file(file: RemoteFile) -> StoredFile | None:
         found = store.get_file_info(path)
         return _stored(file, file.name, found) if found.type == file_type.File else None
 
-    return retried(f"look at {file}", attempt)
+    return retried("look at", file, attempt)
 
 
 def list_files(folder: RemoteFile) -> list[StoredFile]:
@@ -142,7 +235,7 @@ def list_files(folder: RemoteFile) -> list[StoredFile]:
                 files.append(_stored(folder / name, name, entry))
         return files
 
-    return sorted(retried(f"list {folder}", attempt), key=lambda stored: stored.name)
+    return sorted(retried("list", folder, attempt), key=lambda stored: stored.name)
 
 
 def _found_by_fsspec(folder: RemoteFile, store: Any, path: str) -> list[StoredFile]:
@@ -190,7 +283,7 @@ def download(file: RemoteFile, target: Path) -> None:
         if missing:
             raise OSError(f"{missing} bytes did not come")
 
-    retried(f"read {file}", attempt)
+    retried("read", file, attempt)
 
 
 def upload(source: Path, file: RemoteFile) -> None:
@@ -214,7 +307,7 @@ def upload(source: Path, file: RemoteFile) -> None:
             # not in a `with` block, whose end would complete the upload after an exception too
             stream.close()
 
-    retried(f"write {file}", attempt)
+    retried("write", file, attempt)
 
 
 def remove(file: RemoteFile) -> None:
@@ -231,7 +324,7 @@ def remove(file: RemoteFile) -> None:
         with suppress(FileNotFoundError):
             store.delete_file(path)
 
-    retried(f"remove {file}", attempt)
+    retried("remove", file, attempt)
 
 
 @contextmanager
@@ -278,38 +371,44 @@ def named_as(local: Path, source: RemoteFile) -> Iterator[None]:
         raise type(error)(words) from error
 
 
-def retried(what: str, attempt: Callable[[], Result]) -> Result:
+def retried(action: str, file: RemoteFile, attempt: Callable[[], Result]) -> Result:
     """Try something until it works, `TRIES` times at most.
 
     Parameters
     ----------
-    what : str
-        It, in words, such as "read s3://bucket/7.png"; for the message.
+    action : str
+        It, in words for the message, such as "read".
+    file : RemoteFile
+        To which file or folder.
     attempt : callable
         Does it; an `OSError` other than a missing file or permission is tried again.
 
     Raises
     ------
     FileNotFoundError
-        As it came.
+        If the file is missing.
     StoreError
-        After the last try. The message of the store's client is not repeated: it may hold an address with a key.
+        After the last try.
+
+    Notes
+    -----
+    Messages of the store's client are not repeated: they may hold an address with a key.
     """
     for number in range(1, TRIES + 1):
         try:
             return attempt()
         except FileNotFoundError:
-            raise
+            raise FileNotFoundError(str(file)) from None
         except Exception as error:
             if not _is_of_a_store(error):
                 raise
             if isinstance(error, PermissionError) or _LASTING.search(str(error)):
                 raise StoreRefusalError(
-                    f"cannot {what}: {_told(error)}; check credentials and rights"
+                    f"cannot {action} {file}: {_told(error)}; check credentials and rights"
                 ) from None
             if number == TRIES:
                 raise StoreError(
-                    f"cannot {what}: {_told(error)}, {number} times; check the address and the network"
+                    f"cannot {action} {file}: {_told(error)}, {number} times; check the address and the network"
                 ) from None
         pause = FIRST_PAUSE * 2 ** (number - 1)
         time.sleep(random.uniform(pause / 2, pause))

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from ganomaly.config import Precision
 from ganomaly.errors import TrainingError
+from ganomaly.locks import local_name
 from ganomaly.methods import Method
 from ganomaly.remote import Location, RemoteFile
 from ganomaly.tensor_files import check_readable, write_safetensors
@@ -108,9 +109,13 @@ def share_state(
 
 
 def checkpoint_of(model: Location) -> Path:
-    """Where the state of a training is: beside its model, or in the current folder if that is in a store."""
-    name = f"{model.name}.checkpoint"
-    return Path(name) if isinstance(model, RemoteFile) else model.with_name(name)
+    """Where the state of a training is: beside its model, or in the current folder if that is in a store.
+
+    There its name holds a digest of the address, so that models of the same name do not share it.
+    """
+    if isinstance(model, RemoteFile):
+        return Path(f"{local_name(model)}.checkpoint")
+    return model.with_name(f"{model.name}.checkpoint")
 
 
 def recorded_data(path: Path | None) -> str | None:

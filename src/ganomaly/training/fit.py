@@ -28,7 +28,7 @@ from ganomaly.data import (
 from ganomaly.data.fingerprint import has_fingerprint, without_times
 from ganomaly.data.products import product_indices
 from ganomaly.data.sources.dataset import left_out_in_words
-from ganomaly.devices import choose_device, choose_precision, precision_warning
+from ganomaly.devices import choose_device, precision_warning
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method
 from ganomaly.methods.products import ProductMethods
@@ -175,7 +175,7 @@ def _train(
 ) -> _Trained:
     """Read the images and train, alone or with others."""
     dataset, device = plan.dataset, choose_device(plan.training.device)
-    ranks = join(place, device, choose_precision(plan.training.precision, device))
+    ranks = join(place, device)
     loader, preprocessing = read_training_images(
         dataset,
         plan.inspection,

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from ganomaly.config import MethodOptions, Precision, Preprocessing, TrainingOptions
 from ganomaly.data import ImageLoader, Pixels
 from ganomaly.data.ignored_region import split_region
-from ganomaly.devices import choose_device, choose_precision, make_fabric
+from ganomaly.devices import choose_device
 from ganomaly.errors import TrainingError, UsageError
 from ganomaly.methods import Method, Step
 from ganomaly.methods.products import with_own_statistics
@@ -142,10 +142,9 @@ def train(
             f"{ranks.number} processes share the {batch_size} images of a batch; use {batch_size} devices at most"
         )
     check_fits_memory(method_type, options, preprocessing, batch_size=batch_size, device=device)
-    precision = (
-        choose_precision(training.precision, device)  # the same in all of them
-        if ranks.number > 1
-        else precision_of_run(
+    resolved: Precision = "fp32"
+    if ranks.is_first:  # it has the checkpoint, and another process would measure other times
+        resolved = precision_of_run(
             method_type,
             options,
             preprocessing,
@@ -155,7 +154,7 @@ def train(
             checkpoint=checkpoint if resume else None,
             say=say,
         )
-    )
+    precision: Precision = "bf16" if ranks.from_first(resolved.encode()) == b"bf16" else "fp32"
     method = method_type(options, preprocessing, Generator().manual_seed(training.seed))
     method = in_channels_last(method.to(device))
     optimizers = method.optimizers()
@@ -180,7 +179,7 @@ def train(
     run = _Run(
         method=method,
         optimizers=optimizers,
-        fabric=ranks.fabric or make_fabric(device, precision),
+        fabric=ranks.make_fabric(device, precision),
         ranks=ranks,
         preprocessing=preprocessing,
         images=images,

@@ -52,7 +52,7 @@ def precision_of_run(
     checkpoint: Path | None,
     say: Callable[[str], None],
 ) -> Precision:
-    """Resolve `auto` for one process: that of the run that goes on, else the faster one if the run is long.
+    """Resolve `auto`: the precision of the run that goes on, else the faster one if the run is long.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ def run_processes(
     TrainingError
         If a process ends without a word: it was killed, or it failed alone. The others are ended first.
     """
-    first, number = _machine(nodes) * devices, nodes * devices
+    first, number = number_of_this_machine(nodes) * devices, nodes * devices
     shared = {
         **os.environ,
         **environment,
@@ -264,8 +264,14 @@ def _interrupted(processes: Sequence[_Process]) -> int | None:
     return None
 
 
-def _machine(nodes: int) -> int:
-    """Which machine this is, from 0."""
+def number_of_this_machine(nodes: int) -> int:
+    """Which of the machines this is, from 0, as `NODE_RANK` says.
+
+    Raises
+    ------
+    UsageError
+        If a variable that several machines need is missing, or `NODE_RANK` is not one of them.
+    """
     if nodes == 1:
         return 0
     missing = [name for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,12 +25,14 @@ from torch.autograd.function import once_differentiable
 from torch.optim import Optimizer
 
 from ganomaly.config import Precision
+from ganomaly.devices import make_fabric
 from ganomaly.errors import TrainingError, UsageError
 from ganomaly.training.processes import Place
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_CPU = torch.device("cpu")
 _TIMEOUT = timedelta(
     minutes=30
 )  # as PyTorch's own; the first process may have to read a large file meanwhile
@@ -46,16 +49,25 @@ class Ranks:
     ----------
     rank, number, local_number : int
         Which process this is, how many there are, and how many on this machine.
-    fabric : Fabric or None
-        What they train on; None for a process that is alone.
     is_dividing : bool
         Whether `by_rows` runs networks now.
     """
 
-    def __init__(self, rank: int = 0, number: int = 1, local_number: int = 1, fabric: "Fabric | None" = None):
+    def __init__(
+        self,
+        rank: int = 0,
+        number: int = 1,
+        local_number: int = 1,
+        fabric_in: "Callable[[Precision], Fabric] | None" = None,
+        device: torch.device = _CPU,
+    ):
         self.rank, self.number, self.local_number = rank, number, local_number
-        self.fabric = fabric
+        self._fabric_in, self._device = fabric_in, device
         self.is_dividing = False
+
+    def make_fabric(self, device: torch.device, precision: Precision) -> "Fabric":
+        """Make the Fabric that this process trains on; `precision` is already resolved."""
+        return make_fabric(device, precision) if self._fabric_in is None else self._fabric_in(precision)
 
     @property
     def is_first(self) -> bool:
@@ -117,8 +129,8 @@ class Ranks:
         """What each process has to say."""
         if self.number == 1:
             return [content]
-        lengths = self.gather(torch.tensor([len(content)], device=self._device())).flatten().tolist()
-        padded = torch.zeros(max(lengths), dtype=torch.uint8, device=self._device())
+        lengths = self.gather(torch.tensor([len(content)], device=self._device)).flatten().tolist()
+        padded = torch.zeros(max(lengths), dtype=torch.uint8, device=self._device)
         padded[: len(content)] = _tensor_of(content)
         gathered = self.gather(padded).cpu()
         return [
@@ -129,10 +141,10 @@ class Ranks:
         """What the first process has to say."""
         if self.number == 1:
             return content
-        length = torch.tensor([len(content)], device=self._device())
+        length = torch.tensor([len(content)], device=self._device)
         with _loss_in_words():
             distributed.broadcast(length, 0)
-            values = torch.empty(int(length), dtype=torch.uint8, device=self._device())
+            values = torch.empty(int(length), dtype=torch.uint8, device=self._device)
             if self.is_first:
                 values.copy_(_tensor_of(content))
             distributed.broadcast(values, 0)
@@ -158,11 +170,8 @@ class Ranks:
         if self.number > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
 
-    def _device(self) -> torch.device:
-        return torch.device("cpu") if self.fabric is None else self.fabric.device
 
-
-def join(place: Place | None, device: torch.device, precision: Precision) -> Ranks:
+def join(place: Place | None, device: torch.device) -> Ranks:
     """Wait for the other processes of a training, and meet them: with NCCL on GPUs, with gloo on processors.
 
     Parameters
@@ -171,8 +180,6 @@ def join(place: Place | None, device: torch.device, precision: Precision) -> Ran
         Where this process stands among them; None for a process that is alone.
     device : torch.device
         What kind of device each trains on.
-    precision : str
-        Already resolved.
 
     Raises
     ------
@@ -183,12 +190,6 @@ def join(place: Place | None, device: torch.device, precision: Precision) -> Ran
     """
     if place is None:
         return Ranks()
-    # importing it takes as long as importing PyTorch
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-    from lightning_fabric.strategies.ddp import DDPStrategy
-
     for name in ("lightning_fabric", "lightning_fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if device.type == "cuda":
@@ -199,6 +200,22 @@ def join(place: Place | None, device: torch.device, precision: Precision) -> Ran
                 f"use --devices {n_devices}, or --device cpu"
             )
         torch.cuda.set_device(place.local_rank)
+    fabric_in = partial(_fabric, place, device)
+    with _loss_in_words():
+        # any precision: which one they train in, the first process says when they have met
+        fabric = fabric_in("fp32")
+        fabric.launch()
+    return Ranks(place.rank, place.number, place.local_number, fabric_in, fabric.device)
+
+
+def _fabric(place: Place, device: torch.device, precision: Precision) -> "Fabric":
+    """The Fabric of one of several processes; launching one of them makes the process group of all."""
+    # importing it takes as long as importing PyTorch
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     # DDP's process group, but not its wrapper, which expects one backward pass for each forward pass of a network,
     # and knows neither losses over all rows nor batch norm on processors
     strategy = DDPStrategy(
@@ -208,16 +225,13 @@ def join(place: Place | None, device: torch.device, precision: Precision) -> Ran
         process_group_backend="nccl" if device.type == "cuda" else "gloo",
         timeout=_TIMEOUT,
     )
-    with _loss_in_words():
-        fabric = Fabric(
-            accelerator=device.type,
-            devices=place.local_number,
-            num_nodes=place.number // place.local_number,
-            strategy=strategy,
-            precision="bf16-mixed" if precision == "bf16" else "32-true",
-        )
-        fabric.launch()
-    return Ranks(place.rank, place.number, place.local_number, fabric)
+    return Fabric(
+        accelerator=device.type,
+        devices=place.local_number,
+        num_nodes=place.number // place.local_number,
+        strategy=strategy,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
 
 
 class SharedPrecision:

@@ -17,7 +17,7 @@ from optuna.pruners import MedianPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from ganomaly.config import FitOptions
-from ganomaly.data import inspect_images, open_test_images, open_training_images
+from ganomaly.data import ImageDataset, inspect_images, open_test_images, open_training_images
 from ganomaly.data.fingerprint import content_fingerprint
 from ganomaly.errors import GANomalyError, TrainingError
 from ganomaly.training.plan import check_options, plan_training
@@ -114,6 +114,8 @@ class SearchResult:
         Name of the search in its storage.
     is_last : bool
         Whether this process ended the last trial, so that the others are done.
+    dataset : ImageDataset
+        The normal images, opened: of a store it is a copy.
     """
 
     trials: Sequence[TrialSummary]
@@ -123,6 +125,7 @@ class SearchResult:
     objective: str
     study: str
     is_last: bool
+    dataset: ImageDataset
 
 
 class _NoPlaceError(Exception):
@@ -200,7 +203,7 @@ def search(
             pruner=MedianPruner(n_startup_trials=_TRIALS_BEFORE_PRUNING, n_warmup_steps=0),
         )
         say(f"Maximises the {objective.describe()}. Searches {space.in_words()}.")
-        run = _Run(study, space, objective, asked, liveness, say, on_trial)
+        run = _Run(study, space, objective, asked, dataset, liveness, say, on_trial)
         run.finish()
         return run.result()
 
@@ -213,6 +216,7 @@ class _Run:
     space: SearchSpace
     objective: Objective
     asked: SearchOptions
+    dataset: ImageDataset
     liveness: Liveness
     say: Callable[[str], None]
     on_trial: Callable[[int], None]
@@ -280,6 +284,7 @@ class _Run:
             self.objective.describe(),
             self.study.study_name,
             is_last,
+            self.dataset,
         )
 
     def _counted(self) -> int:

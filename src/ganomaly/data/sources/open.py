@@ -42,13 +42,14 @@ def open_training_images(data: Any) -> ImageDataset:
 
     Parameters
     ----------
-    data : path, sequence of paths, ndarray, or sequence of ndarray
+    data : path, sequence of paths, ndarray, sequence of ndarray, or ImageDataset
         A folder in MVTec AD layout gives `train/good`. Another folder gives all images in it and its subfolders;
         but if one of its subfolders is named as in `NORMAL_NAMES` and there are others, only that one. A folder
         of parquet gives the files with `train` in their path, if there are any. Labelled parquet gives the rows with
         a label named as in `NORMAL_NAMES`, or false, or 0 where the others are 1, if there are any; otherwise all
         rows. What is in a store is copied to this machine first.
         Arrays are `uint8` or `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
+        A dataset is given back as it is.
 
     Raises
     ------
@@ -58,6 +59,8 @@ def open_training_images(data: Any) -> ImageDataset:
     DataError
         If there are no images.
     """
+    if isinstance(data, ImageDataset):
+        return data
     source = _one_remote(data)
     if source is not None:
         return copied_images(source, "train", open_training_images)
@@ -106,7 +109,7 @@ def open_images(sources: Any, *, keep_content: bool = False) -> ImageDataset:
         path in each line, relative to the text file; each may be in a store, as ``s3://bucket/folder``. Or arrays as
         in `open_training_images`. A missing file is an image that cannot be read.
     keep_content : bool
-        Whether encoded images from stores are held for a while, for who reads each a second time.
+        Whether encoded images from stores are held until they are read a second time, in the same order.
 
     Raises
     ------

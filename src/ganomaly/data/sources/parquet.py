@@ -3,11 +3,11 @@
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,10 @@ from ganomaly.data.readers.encoded_image import EncodedImage
 from ganomaly.data.sources.dataset import ImageDataset, ImageRecord, LazySequence, StoredImage
 from ganomaly.data.special_files import special_kind
 from ganomaly.errors import DataError, ImageError
-from ganomaly.remote import Location, RemoteFile, opened, retried
+from ganomaly.remote import Location, RemoteFile, opened
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMN = "label"
-
-Result = TypeVar("Result")
 
 _CACHE_BYTES = 16 * 2**20
 _UNLABELLED = -1
@@ -159,6 +157,8 @@ class ParquetImages(ImageDataset):
         name = f"{file.path.name}#{row_in_file}"
         try:
             content = self._row_groups.cell(number, file, row_in_file)
+        except FileNotFoundError:
+            raise ImageError(f"{name} cannot be read: the parquet file does not exist any more") from None
         except _ARROW_ERRORS as error:
             reason = " ".join(str(error).split())[:120]
             raise ImageError(f"{name} cannot be read: the parquet file is damaged ({reason})") from error
@@ -185,7 +185,7 @@ class _ParquetFile:
         if kind is not None:  # opening it could wait forever
             raise DataError(f"{path} is a {kind} and no parquet file; name a file")
         try:
-            metadata, schema = _tried_again(path, lambda: _footer(path))
+            metadata, schema = _footer(path)
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; check the path") from None
         except _ARROW_ERRORS as error:
@@ -214,16 +214,12 @@ class _ParquetFile:
 
     def cells(self, group: int) -> list[Any]:
         """The binary values of a row group, in batches."""
-
-        def read() -> list[Any]:
-            with (
-                opened(self.path) as source,
-                pq.ParquetFile(source, metadata=self.metadata, page_checksum_verification=True) as file,
-            ):
-                # batches, because a struct of more than 2 GiB cannot be read in one piece
-                return list(file.iter_batches(row_groups=[group], columns=[self.column]))
-
-        batches = _tried_again(self.path, read)
+        with (
+            opened(self.path) as source,
+            pq.ParquetFile(source, metadata=self.metadata, page_checksum_verification=True) as file,
+        ):
+            # batches, because a struct of more than 2 GiB cannot be read in one piece
+            batches = list(file.iter_batches(row_groups=[group], columns=[self.column]))
         name = self.column.partition(".")[0]  # a column may itself be called image.bytes
         return [_binary(batch.column(batch.schema.get_field_index(name))) for batch in batches]
 
@@ -231,11 +227,6 @@ class _ParquetFile:
 def _footer(path: Location) -> tuple[Any, Any]:
     with opened(path) as source, pq.ParquetFile(source) as file:
         return file.metadata, file.schema_arrow
-
-
-def _tried_again(path: Location, read: Callable[[], Result]) -> Result:
-    """Read a part of a file; of one in a store several times, as its connection may be cut."""
-    return retried(f"read {path}", read) if isinstance(path, RemoteFile) else read()
 
 
 def _image_column(path: Location, schema: Any) -> str:
@@ -325,14 +316,10 @@ def _label_names(file: _ParquetFile) -> list[str | None] | None:
     kind = file.label_type
     if kind is None:
         return None
-
-    def read() -> list[Any]:
+    try:
         with opened(file.path) as source:
             table = pq.read_table(source, columns=[LABEL_COLUMN], page_checksum_verification=True)
-        return list(table.column(0).to_pylist())
-
-    try:
-        labels = _tried_again(file.path, read)
+        labels = table.column(0).to_pylist()
     except _ARROW_ERRORS as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"the labels of {file.path} cannot be read ({reason}); fetch it again") from error

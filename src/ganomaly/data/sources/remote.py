@@ -4,7 +4,6 @@ import os
 import re
 import tempfile
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -28,7 +27,10 @@ from ganomaly.remote import RemoteFile, StoredFile, list_files, read
 from ganomaly.remote.transfer import check_disk, download, named_as
 
 KEPT_BYTES = 2**28
-"""Of encoded images that are held for who reads them a second time: more than a prediction is ahead of its map."""
+"""Of encoded images that are held in memory for who reads them a second time."""
+
+WAITING_BYTES = 2**33
+"""Of those that wait in temporary files, beyond `KEPT_BYTES`: more than a prediction is ahead of its map."""
 
 CONNECTIONS = 16
 """Files that are copied at the same time: a store answers many at once, and each after some time."""
@@ -46,13 +48,13 @@ class RemoteImages(ImageDataset):
     name : str
         What messages call the dataset.
     keep_content : bool
-        Whether an image that was read is held for a while, for who reads it a second time.
+        Whether an image that was read is held until it is read a second time, in the same order.
     """
 
     def __init__(self, files: Sequence[StoredFile], name: str, *, keep_content: bool = False) -> None:
         self.name = name
         self._files = files
-        self._kept = _Kept(KEPT_BYTES if keep_content else 0)
+        self._kept = _Kept(KEPT_BYTES, WAITING_BYTES) if keep_content else None
         self.records = LazySequence(len(files), lambda index: ImageRecord(str(files[index].file)))
 
     @contextmanager
@@ -90,7 +92,7 @@ class RemoteImages(ImageDataset):
 
     def _content(self, index: int) -> bytes:
         file = self._files[index].file
-        content = self._kept.get(index)
+        content = None if self._kept is None else self._kept.get(index)
         if content is None:
             try:
                 content = read(file)
@@ -98,35 +100,86 @@ class RemoteImages(ImageDataset):
                 raise ImageError(f"{file.name} does not exist; check the path") from None
             except StoreRefusalError as error:
                 raise ImageError(f"{file.name} cannot be opened: {error}") from None
-            self._kept.put(index, content)
+            if self._kept is not None:
+                self._kept.put(index, content)
         return content
 
 
 class _Kept:
-    """The encoded images read last, up to so many bytes."""
+    """Encoded images for who reads them a second time, in memory and beyond that in temporary files.
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._contents: OrderedDict[int, bytes] = OrderedDict()
-        self._n_bytes = 0
+    Whoever reads an image a second time needs those before it no more, and they are dropped: at any time there are as
+    many as the first read is ahead of the second.
+
+    Parameters
+    ----------
+    max_bytes, max_waiting : int
+        Bytes in memory and in files; what exceeds both is not held.
+    """
+
+    def __init__(self, max_bytes: int, max_waiting: int) -> None:
+        self._limits = max_bytes, max_waiting
+        self._in_memory: dict[int, bytes] = {}
+        self._in_files: dict[int, int] = {}  # sizes
+        self._bytes = self._waiting = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process begins with an empty cache."""
-        return type(self), (self._max_bytes,)
+        return type(self), self._limits
 
     def get(self, index: int) -> bytes | None:
+        """An image that is read a second time; None if it is not here."""
         with self._lock:
-            return self._contents.get(index)
+            if index in self._in_memory:
+                content = self._in_memory[index]
+            elif index in self._in_files:
+                try:
+                    content = self._path(index).read_bytes()
+                except OSError:  # removed by whoever cleans such folders
+                    return None
+            else:
+                return None
+            self._drop_before(index)
+            return content
 
     def put(self, index: int, content: bytes) -> None:
+        """Hold an image that was read."""
+        max_bytes, max_waiting = self._limits
         with self._lock:
-            if len(content) > self._max_bytes or index in self._contents:
+            if index in self._in_memory or index in self._in_files:
                 return
-            self._contents[index] = content
-            self._n_bytes += len(content)
-            while self._n_bytes > self._max_bytes:
-                self._n_bytes -= len(self._contents.popitem(last=False)[1])
+            if self._bytes + len(content) <= max_bytes:
+                self._in_memory[index] = content
+                self._bytes += len(content)
+            elif self._waiting + len(content) <= max_waiting:
+                self._write(index, content)
+
+    def _write(self, index: int, content: bytes) -> None:
+        try:
+            path = self._path(index)
+            try:
+                path.write_bytes(content)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+        except OSError:  # no room: whoever needs it asks the store again
+            return
+        self._in_files[index] = len(content)
+        self._waiting += len(content)
+
+    def _drop_before(self, index: int) -> None:
+        for earlier in [held for held in self._in_memory if held < index]:
+            self._bytes -= len(self._in_memory.pop(earlier))
+        for earlier in [held for held in self._in_files if held < index]:
+            self._waiting -= self._in_files.pop(earlier)
+            self._path(earlier).unlink(missing_ok=True)
+
+    def _path(self, index: int) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="ganomaly-images-")
+        return Path(self._folder.name) / str(index)
 
 
 def images_below(folder: RemoteFile) -> tuple[list[StoredFile], list[RemoteFile]]:

@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -19,6 +18,7 @@ from ganomaly.outputs.report.search_figures import (
     importance_figure,
 )
 from ganomaly.outputs.report.templates import page_template
+from ganomaly.remote import Location
 from ganomaly.version import __version__
 
 
@@ -49,7 +49,7 @@ class SearchReport:
     importances: Mapping[str, float]
     notice: str | None = None
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | Location) -> None:
         """Write the page, whole or not at all; raises `UsageError` or `OutputError` if that is not possible."""
         page = page_template("search.html.j2").render(
             title=self.title,
