@@ -56,14 +56,8 @@ class FaultyStore:
         self, *, fail: float = 0.0, cut: float = 0.0, slow: float = 0.0, delay: float = 0.3, status: int = 500
     ) -> None:
         """Forget what was counted, and inject these faults from now on."""
-        self.fail, self.cut, self.slow, self.delay, self.status, self.faults = (
-            fail,
-            cut,
-            slow,
-            delay,
-            status,
-            0,
-        )
+        self.fail, self.cut, self.slow = fail, cut, slow
+        self.delay, self.status, self.faults = delay, status, 0
         self.generator.seed(0)
         self.read_bytes.clear()
         self.requests.clear()

@@ -28,7 +28,7 @@ from ganomaly.prediction.model_file import load_model
 from ganomaly.remote import RemoteFile, list_files, local_copy, read, stores, upload
 from machine import describe_machine
 
-TRAINING, TESTED = ("train/",), ("test/", "ground_truth/")
+TRAINING, TESTED = ("data/train/",), ("data/test/", "data/ground_truth/")
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,11 @@ class Runs:
             )
             print(json.dumps(asdict(rows[-1])), flush=True)
 
-        fitted, tested = (tuple(f"data/{name}" for name in names) for names in (TRAINING, TESTED))
         named = (f"out-{number}/model",)
-        run(fitted, "fit", data, "--model", model, *self.options)
-        run(named + tested, "evaluate", model, data, "--json", out / "figures.json")
+        run(TRAINING, "fit", data, "--model", model, *self.options)
+        run(named + TESTED, "evaluate", model, data, "--json", out / "figures.json")
         written = ("--out", out / "verdicts.csv", "--maps", maps, "--report", out / "report.html")
-        run(named + tested[:1], "score", model, data / "test", *written)
+        run(named + TESTED[:1], "score", model, data / "test", *written)
         return rows
 
     def _run(self, *command: object) -> None:
