@@ -29,6 +29,7 @@ from ganomaly.remote import RemoteFile, list_files, local_copy, read, stores, up
 from machine import describe_machine
 
 TRAINING, TESTED = ("data/train/",), ("data/test/", "data/ground_truth/")
+TOGETHER = ("--devices", "2")
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class Runs:
 
     def local(self) -> None:
         """What comes of local files."""
-        self._run("fit", self.data, "--model", "local.safetensors", *self.options)
-        self._run("evaluate", "local.safetensors", self.data, "--json", "local.json")
-        self._run("score", "local.safetensors", self.data / "test", "--out", "local.csv", "--maps", "maps")
+        self._run("fit", self.data, "--model", "model.safetensors", *self.options)
+        self._run("fit", self.data, "--model", "together.safetensors", *self.options, *TOGETHER)
+        self._run("evaluate", "model.safetensors", self.data, "--json", "local.json")
+        self._run("score", "model.safetensors", self.data / "test", "--out", "local.csv", "--maps", "maps")
 
     def remote(self, number: int, share: float) -> list[Row]:
         """The same from and to a bucket; outputs are called by `number`."""
@@ -79,9 +81,10 @@ class Runs:
             seconds, counted = time.perf_counter() - start, dict(self.store.read_bytes)
             requests, faults = dict(self.store.requests), self.store.faults
             self.store.reset()
+            name = f"{command[0]} --devices 2" if command[-2:] == TOGETHER else str(command[0])
             rows.append(
                 Row(
-                    command=str(command[0]),
+                    command=name,
                     fault_share=share,
                     needed_files=len(files),
                     needed_bytes=sum(files.values()),
@@ -91,13 +94,14 @@ class Runs:
                     requests=requests,
                     faults=faults,
                     seconds=round(seconds, 1),
-                    same=self._same(str(command[0]), out),
+                    same=self._same(name, out),
                 )
             )
             print(json.dumps(asdict(rows[-1])), flush=True)
 
         named = (f"out-{number}/model",)
         run(TRAINING, "fit", data, "--model", model, *self.options)
+        run(TRAINING, "fit", data, "--model", out / "together.safetensors", *self.options, *TOGETHER)
         run(named + TESTED, "evaluate", model, data, "--json", out / "figures.json")
         written = ("--out", out / "verdicts.csv", "--maps", maps, "--report", out / "report.html")
         run(named + TESTED[:1], "score", model, data / "test", *written)
@@ -116,10 +120,11 @@ class Runs:
 
     def _same(self, command: str, out: RemoteFile) -> bool:
         """Whether what a command wrote to the bucket is what it wrote here."""
-        if command == "fit":
-            with local_copy(out / "model.safetensors") as copy:
+        if command.startswith("fit"):
+            model = "model.safetensors" if command == "fit" else "together.safetensors"
+            with local_copy(out / model) as copy:
                 remote = load_model(copy)
-            local = load_model(self.folder / "local.safetensors")
+            local = load_model(self.folder / model)
             weights, expected = remote.method.state_dict(), local.method.state_dict()
             return (
                 np.array_equal(remote.calibration.scores, local.calibration.scores)

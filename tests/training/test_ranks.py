@@ -1,6 +1,8 @@
 """Several processes train the weights that one trains, and go on after any of them was killed."""
 
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,3 +162,37 @@ def test_each_row_is_of_one_process(n):
     rows = [list(range(n))[Ranks(rank, 3).rows(n)] for rank in range(3)]
     assert sum(rows, []) == list(range(n))  # noqa: RUF017 - three short lists
     assert max(map(len, rows)) - min(map(len, rows)) <= 1
+
+
+def test_a_process_that_works_for_its_machine_says_so_until_all_have_done(monkeypatch):
+    words = []
+
+    def all_agree(ranks: Ranks, is_so: bool) -> bool:
+        words.append(is_so)
+        return is_so and words.count(True) > 1  # another process takes longer
+
+    monkeypatch.setattr("ganomaly.training.ranks._TOUCH_SECONDS", 0.01)
+    monkeypatch.setattr(Ranks, "all_agree", all_agree)
+    monkeypatch.setattr(Ranks, "gather_bytes", lambda ranks, content: [b"other", content])
+
+    def make() -> bytes:
+        while len(words) < 3:
+            time.sleep(0.01)
+        return b"made"
+
+    assert Ranks(1, 2, 1).from_first_of_machine(make) == b"made"
+    assert words[:3] == [False] * 3
+    assert words[-2:] == [True] * 2
+    assert Ranks(1, 2, 2).from_first_of_machine(make) == b"other"
+
+
+def test_what_goes_wrong_in_such_work_ends_it(monkeypatch):
+    monkeypatch.setattr(Ranks, "all_agree", lambda ranks, is_so: False)
+
+    def make() -> bytes:
+        raise TrainingError("no room")
+
+    before = threading.active_count()
+    with pytest.raises(TrainingError, match="no room"):
+        Ranks(0, 2, 2).from_first_of_machine(make)
+    assert threading.active_count() == before

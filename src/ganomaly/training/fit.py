@@ -1,6 +1,7 @@
 """From normal images to a model: inspect, plan, read, train, calibrate."""
 
 import hashlib
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from ganomaly.data import (
 from ganomaly.data.fingerprint import has_fingerprint, without_times
 from ganomaly.data.products import product_indices
 from ganomaly.data.sources.dataset import left_out_in_words
+from ganomaly.data.sources.open import copy_training_images, one_remote
+from ganomaly.data.sources.remote import LocalCopy
 from ganomaly.devices import choose_device, precision_warning
 from ganomaly.errors import DataError, UsageError
 from ganomaly.methods import Method
@@ -47,7 +50,7 @@ from ganomaly.training.plan import (
     readable,
 )
 from ganomaly.training.processes import Place
-from ganomaly.training.ranks import join
+from ganomaly.training.ranks import Ranks, join
 from ganomaly.training.read_images import read_training_images
 from ganomaly.training.samples import SampleImages
 from ganomaly.version import __version__
@@ -110,8 +113,9 @@ def fit_model(
         In one sentence each, as early as it can be known.
     """
     observer = observer or SilentObserver()
-    plan, regions = plan_fit(data, options, ignore=ignore, products=products)
-    trained = _train(plan, regions, place, observer, options, checkpoint=checkpoint, resume=resume)
+    ranks = _meet(options, place)
+    plan, regions = plan_fit(_shared(data, ranks), options, ignore=ignore, products=products)
+    trained = _train(plan, regions, ranks, observer, options, checkpoint=checkpoint, resume=resume)
     loader, preprocessing, result = trained.loader, trained.preprocessing, trained.result
     for message in result.messages[-1:]:
         observer.warn(f"training recovered {len(result.messages)} times; last at {message}")
@@ -150,8 +154,30 @@ def help_fit(
     UsageError, DataError, TrainingError
         In one sentence each.
     """
-    plan, regions = plan_fit(data, options, ignore=ignore, products=products)
-    _train(plan, regions, place, SilentObserver(), options, checkpoint=None, resume=False)
+    ranks = _meet(options, place)
+    plan, regions = plan_fit(_shared(data, ranks), options, ignore=ignore, products=products)
+    _train(plan, regions, ranks, SilentObserver(), options, checkpoint=None, resume=False)
+
+
+def _meet(options: FitOptions, place: Place | None) -> Ranks:
+    """The processes that train together, once all are here; what is wrong with the options is said before."""
+    check_options(options)
+    return join(place, choose_device(options.device))
+
+
+def _shared(data: Any, ranks: Ranks) -> Any:
+    """The data; of a store a copy, which one process makes for all on its machine."""
+    source = one_remote(data)
+    if source is None:
+        return data
+    copies: list[LocalCopy] = []
+
+    def copy() -> bytes:
+        copies.append(copy_training_images(source))
+        return os.fsencode(copies[0].root)
+
+    root = Path(os.fsdecode(ranks.from_first_of_machine(copy)))
+    return copies[0] if copies else LocalCopy(source, root)
 
 
 @dataclass(frozen=True)
@@ -166,7 +192,7 @@ class _Trained:
 def _train(
     plan: TrainingPlan,
     regions: ImagesWithIgnoredRegions | None,
-    place: Place | None,
+    ranks: Ranks,
     observer: Observer,
     options: FitOptions,
     *,
@@ -175,7 +201,6 @@ def _train(
 ) -> _Trained:
     """Read the images and train, alone or with others."""
     dataset, device = plan.dataset, choose_device(plan.training.device)
-    ranks = join(place, device)
     loader, preprocessing = read_training_images(
         dataset,
         plan.inspection,

@@ -13,9 +13,10 @@ Nothing is pickled: what goes from process to process is tensors, and JSON.
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +37,7 @@ _CPU = torch.device("cpu")
 _TIMEOUT = timedelta(
     minutes=30
 )  # as PyTorch's own; the first process may have to read a large file meanwhile
+_TOUCH_SECONDS = 10.0  # between words of a process that works while others wait
 
 
 class RankLostError(TrainingError):
@@ -149,6 +151,36 @@ class Ranks:
                 values.copy_(_tensor_of(content))
             distributed.broadcast(values, 0)
         return values.cpu().numpy().tobytes()
+
+    def from_first_of_machine(self, make: Callable[[], bytes]) -> bytes:
+        """What the first process of this machine makes, alone there and for as long as it takes."""
+        if self.number == 1:
+            return make()
+        local_rank = self.rank % self.local_number
+        made = self._made_in_touch(make if local_rank == 0 else bytes)
+        return self.gather_bytes(made)[self.rank - local_rank]
+
+    def _made_in_touch(self, make: Callable[[], bytes]) -> bytes:
+        """Make something in this process; a thread says meanwhile that it goes on, since no other waits for ever."""
+        is_made, has_failed = Event(), Event()
+
+        def stay_in_touch() -> None:
+            with suppress(RankLostError):  # who asks the others next meets it again
+                while True:
+                    is_done = is_made.wait(_TOUCH_SECONDS)
+                    if has_failed.is_set() or self.all_agree(is_done):
+                        return
+
+        thread = Thread(target=stay_in_touch, daemon=True)
+        thread.start()
+        try:
+            return make()
+        except BaseException:
+            has_failed.set()
+            raise
+        finally:
+            is_made.set()
+            thread.join()
 
     def all_agree(self, is_so: bool) -> bool:
         """Whether it is so in each process."""

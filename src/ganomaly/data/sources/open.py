@@ -20,7 +20,7 @@ from ganomaly.data.sources.dataset import ImageDataset, JoinedImages
 from ganomaly.data.sources.files import ImageFile, ImageFiles
 from ganomaly.data.sources.listing import MASK_FOLDER, FolderContent, list_folder, subfolders
 from ganomaly.data.sources.path_list import PATH_LIST, read_path_list
-from ganomaly.data.sources.remote import RemoteImages, copied_images, images_below
+from ganomaly.data.sources.remote import CopiedImages, LocalCopy, RemoteImages, copy_dataset, images_below
 from ganomaly.errors import DataError, UsageError, package_needed
 from ganomaly.remote import Location, RemoteFile, StoredFile, is_remote, location
 
@@ -42,12 +42,12 @@ def open_training_images(data: Any) -> ImageDataset:
 
     Parameters
     ----------
-    data : path, sequence of paths, ndarray, sequence of ndarray, or ImageDataset
+    data : path, sequence of paths, ndarray, sequence of ndarray, ImageDataset, or LocalCopy
         A folder in MVTec AD layout gives `train/good`. Another folder gives all images in it and its subfolders;
         but if one of its subfolders is named as in `NORMAL_NAMES` and there are others, only that one. A folder
         of parquet gives the files with `train` in their path, if there are any. Labelled parquet gives the rows with
         a label named as in `NORMAL_NAMES`, or false, or 0 where the others are 1, if there are any; otherwise all
-        rows. What is in a store is copied to this machine first.
+        rows. What is in a store is copied to this machine first, where no `LocalCopy` says that it is.
         Arrays are `uint8` or `uint16`, `[N, H, W]`, `[N, H, W, C]`, or a list of `[H, W]` and `[H, W, C]`.
         A dataset is given back as it is.
 
@@ -61,9 +61,11 @@ def open_training_images(data: Any) -> ImageDataset:
     """
     if isinstance(data, ImageDataset):
         return data
-    source = _one_remote(data)
+    source = one_remote(data)
     if source is not None:
-        return copied_images(source, "train", open_training_images)
+        data = copy_training_images(source)
+    if isinstance(data, LocalCopy):
+        return CopiedImages(data, open_training_images)
     return _opened(data, _training_folder, _normal_rows)
 
 
@@ -86,9 +88,9 @@ def open_test_images(data: Any) -> ImageDataset:
     """
     if isinstance(data, (list, tuple)) and len(data) == 1:
         data = data[0]
-    source = _one_remote(data)
+    source = one_remote(data)
     if source is not None:
-        return copied_images(source, "test", open_test_images)
+        return CopiedImages(copy_dataset(source, "test"), open_test_images)
     if not isinstance(data, (str, Path)):
         raise DataError(f"images without labels cannot be used to evaluate; give {_LAYOUTS}")
     path = _existing(Path(data))
@@ -194,8 +196,13 @@ def _existing(path: Path) -> Path:
 # --- stores ----------------------------------------------------------------------------------------------
 
 
-def _one_remote(data: Any) -> RemoteFile | None:
-    """The one source, if it is in a store."""
+def copy_training_images(source: RemoteFile) -> LocalCopy:
+    """Copy what `open_training_images` opens of a dataset in a store; raises as `copy_dataset` does."""
+    return copy_dataset(source, "train")
+
+
+def one_remote(data: Any) -> RemoteFile | None:
+    """The one source that `data` names, if it is in a store."""
     if isinstance(data, (list, tuple)) and len(data) == 1:
         data = data[0]
     source = location(data) if is_remote(data) else None

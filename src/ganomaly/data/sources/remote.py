@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +212,27 @@ def _nothing_at(source: RemoteFile) -> UsageError:
     return UsageError(f"{source} does not exist, or nothing is in it; check the {remedy}")
 
 
-def copied_images(source: RemoteFile, split: str, open_local: Callable[[Path], ImageDataset]) -> ImageDataset:
-    """Copy a dataset to this machine and open it there: each file is read once, however often its image is.
+@dataclass(frozen=True)
+class LocalCopy:
+    """A dataset of a store, copied to this machine.
 
-    The copy is in the folder for temporary files and goes with the dataset.
+    Attributes
+    ----------
+    source : RemoteFile
+        The folder or file in the store.
+    root : Path
+        Its copy.
+    folder : TemporaryDirectory or None
+        Holds the copy, which goes with it; None for a copy that another process made and removes.
+    """
+
+    source: RemoteFile
+    root: Path
+    folder: "tempfile.TemporaryDirectory[str] | None" = None
+
+
+def copy_dataset(source: RemoteFile, split: str) -> LocalCopy:
+    """Copy a dataset to the folder for temporary files: each file is read once, however often its image is.
 
     Parameters
     ----------
@@ -223,8 +241,6 @@ def copied_images(source: RemoteFile, split: str, open_local: Callable[[Path], I
     split : str
         `train` or `test`: where the folder has such a subfolder, or parquet with this in its path, only that is
         copied, and masks.
-    open_local : callable
-        Opens the copy.
 
     Raises
     ------
@@ -233,8 +249,8 @@ def copied_images(source: RemoteFile, split: str, open_local: Callable[[Path], I
     StoreError
         If the disk has no room for it, or the store does not answer.
     """
-    copy = tempfile.TemporaryDirectory(prefix="ganomaly-data-")
-    root = Path(copy.name) / (source.name or source.host)
+    folder = tempfile.TemporaryDirectory(prefix="ganomaly-data-")
+    root = Path(folder.name) / (source.name or source.host)
     found = [] if source.is_web else list_files(source)
     if found:
         _copy_all(_of_split(found, split), root, source)
@@ -243,23 +259,26 @@ def copied_images(source: RemoteFile, split: str, open_local: Callable[[Path], I
             download(source, root)
         except FileNotFoundError:
             raise _nothing_at(source) from None
-    with named_as(root, source):
-        return _CopiedImages(open_local(root), root, source, copy)
+    return LocalCopy(source, root, folder)
 
 
-class _CopiedImages(DerivedImages):
-    """A dataset whose files are copies of those in a store, and are called as those."""
+class CopiedImages(DerivedImages):
+    """A dataset whose files are copies of those in a store, and are called as those.
 
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        root: Path,
-        source: RemoteFile,
-        copy: "tempfile.TemporaryDirectory[str]",
-    ) -> None:
+    Parameters
+    ----------
+    copy : LocalCopy
+        Kept as long as the dataset.
+    open_local : callable
+        Opens the copy.
+    """
+
+    def __init__(self, copy: LocalCopy, open_local: Callable[[Path], ImageDataset]) -> None:
+        with named_as(copy.root, copy.source):
+            dataset = open_local(copy.root)
         super().__init__([dataset])
         self._dataset, self._copy = dataset, copy
-        self._names = (str(root), str(source))
+        self._names = (str(copy.root), str(copy.source))
         self.name = dataset.name.replace(*self._names)
         self.records = LazySequence(len(dataset), self._record)
 
