@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -59,16 +60,25 @@ def make_model(folder: Path, images: Path) -> Path:
     return path
 
 
-def rows_of(out: Path) -> list[dict[str, Any]]:
+def rows_of(out: Path) -> pa.Table:
     """All rows of a folder of parts, in the order of their names."""
-    return [row for part in sorted(out.glob("part-*.parquet")) for row in pq.read_table(part).to_pylist()]
+    return pa.concat_tables([pq.read_table(part) for part in sorted(out.glob("part-*.parquet"))])
 
 
 def check_rows(out: Path, n_images: int) -> None:
     """Each image is exactly one row, in order."""
-    indices = [row["index"] for row in rows_of(out)]
+    indices = rows_of(out)["index"].to_pylist()
     if indices != list(range(n_images)):
         raise SystemExit(f"{len(indices)} rows, {len(set(indices))} different ones, for {n_images} images")
+
+
+def check_equal_to_score(out: Path, local: Path) -> None:
+    """The rows of a folder of parts are those of plain `score` in the folder `local`, bit for bit."""
+    scored, expected = rows_of(out).drop_columns(["index"]), pq.read_table(local / "table.parquet")
+    is_equal = scored.equals(expected)
+    print(f"rows equal to those of score, bit for bit: {is_equal}")
+    if not is_equal:
+        raise SystemExit(f"{scored.num_rows} rows of Ray, {expected.num_rows} of score, and they differ")
 
 
 def timed_run(model: Path, images: Path, out: Path, n_workers: int) -> dict[str, float]:
@@ -136,14 +146,11 @@ def speed(folder: Path, model: Path, images: Path, rounds: int, json_path: Path 
         )
     print(f"2 workers over twice 1 worker: {rates[2] / (2 * rates[1]):.2f}")
     print(f"2 workers over score on the same processors: {rates[2] / rates[LOCAL]:.2f}")
-    local = pq.read_table(folder / f"0-{LOCAL}" / "table.parquet").to_pylist()
-    scored = rows_of(folder / "0-2")
-    same = [{k: v for k, v in row.items() if k != "index"} for row in scored] == local
-    print(f"rows equal to those of score, bit for bit: {same}")
     if json_path is not None:
         seconds = statistics.median(run["seconds"] for run in figures[1])
         start = seconds - n_images / rates[1]
         json_path.write_text(json.dumps({"images": n_images, "rates": rates, "start_seconds": start}))
+    check_equal_to_score(folder / "0-2", folder / f"0-{LOCAL}")
 
 
 def own_workers() -> list[int]:
@@ -181,7 +188,7 @@ def resident_bytes(process: int) -> int:
 
 
 def memory(folder: Path, model: Path, images: Path) -> None:
-    """Print the memory of workers over a run."""
+    """Print the memory of workers over a run, whose rows must be those of plain `score`."""
     samples: list[tuple[float, int]] = []
     ended = threading.Event()
 
@@ -201,6 +208,8 @@ def memory(folder: Path, model: Path, images: Path) -> None:
         f"2 workers, {figures['rate']:.0f} images/s: the larger takes {max(sizes) / 1e6:.0f} MB at most; medians of "
         f"the quarters of the run: {', '.join(f'{median:.0f}' for median in medians)} MB"
     )
+    in_own_process(model, images, folder / "local", LOCAL)
+    check_equal_to_score(folder / "memory", folder / "local")
 
 
 def kills(folder: Path, model: Path, images: Path, n_kills: int) -> None:
@@ -229,10 +238,13 @@ def kills(folder: Path, model: Path, images: Path, n_kills: int) -> None:
         check_rows(folder / f"killed-{run}", n_images)
         run += 1
     timed_run(model, images, folder / "undisturbed", 2)
-    same = all(rows_of(folder / f"killed-{i}") == rows_of(folder / "undisturbed") for i in range(run))
+    undisturbed = rows_of(folder / "undisturbed")
+    same = all(rows_of(folder / f"killed-{i}").equals(undisturbed) for i in range(run))
     print(
         f"{len(killed)} workers killed in {run} runs of {n_images} images: each one row, as undisturbed: {same}"
     )
+    if not same:
+        raise SystemExit("rows differ from those of an undisturbed run")
 
 
 def nodes(folder: Path, model: Path, images: Path) -> None:

@@ -3,22 +3,26 @@
 The search sees normal training images alone. Then the preset as it is and what was found are fitted with the same
 training, and both are measured: by the labelled test images, and by new synthetic defects in normal test images.
 Each seed of the fits is a row, written as soon as it is done, and both models are kept beside the rows. A search that
-was stopped goes on; fits are made again.
+was stopped goes on; fits are made again. `--kill-after N` kills the search in the trial after the N-th finished one,
+and starts it again.
 
 Run: python benchmarks/tuning.py --tiles DATA/magnetic_tile --out rows.jsonl [--trials 30] [--seed 0]
-     [--fit-seeds 0,1,2]
+     [--fit-seeds 0,1,2] [--kill-after 10]
      python benchmarks/tuning.py --cells --out rows.jsonl
 """
 
 import argparse
 import json
+import multiprocessing
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
+from optuna.trial import TrialState
 
 from ganomaly.audit import audit_model, plan_audit
 from ganomaly.benchmark.elpv import find_elpv, split_elpv
@@ -33,6 +37,7 @@ from ganomaly.prediction.model import Model
 from ganomaly.prediction.model_file import save_model
 from ganomaly.training.fit import fit_model
 from ganomaly.tuning import SearchOptions, search
+from ganomaly.tuning.storage import open_storage
 from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05
@@ -52,9 +57,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--fit-seeds", help="seeds of the fits, separated by commas; by default the search's")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
+    parser.add_argument("--kill-after", type=int, metavar="N", help="finished trials; fewer than --trials")
     arguments = parser.parse_args()
     if (arguments.tiles is None) != arguments.cells:
         parser.error("give --tiles DATA or --cells")
+    kills = arguments.kill_after is not None
+    if kills and not 0 <= arguments.kill_after < arguments.trials:
+        parser.error("--kill-after takes a number from 0 to below --trials")
+    if kills and storage_of(arguments.out).exists():
+        parser.error(
+            f"--kill-after counts the trials of a new search, and {storage_of(arguments.out)} has others"
+        )
     print(describe_machine())
     options = FitOptions(
         preset=arguments.preset,
@@ -64,7 +77,14 @@ def main() -> None:
     )
     data = Data.of(arguments.tiles, options.seed)
     asked = SearchOptions(arguments.trials, arguments.budget)
+    if kills:
+        kill_search(data, options, asked, arguments.out, arguments.kill_after)
     found, searched = search_options(data, options, asked, arguments.out)
+    if kills:
+        n_finished = trial_states(arguments.out)[0]
+        print(f"started again, ended with {n_finished} finished trials of {asked.trials}", flush=True)
+        if n_finished != asked.trials:
+            raise SystemExit("the search that was killed did not end with its number of trials")
     fit_seeds = arguments.fit_seeds or str(options.seed)
     for seed in map(int, fit_seeds.split(",")):
         row = searched | {"fit_seed": seed}
@@ -97,6 +117,51 @@ class Data:
         return cls("elpv", [str(find_elpv() / record.path) for record in training.records], test)
 
 
+def storage_of(out: Path) -> Path:
+    """The SQLite file of a search's trials, beside the rows."""
+    return out.with_suffix(".db")
+
+
+def trial_states(out: Path) -> tuple[int, int]:
+    """How many trials in the storage are finished (complete or pruned), and how many run, as seen from outside."""
+    storage = open_storage(f"sqlite:///{storage_of(out)}")
+    states = [
+        trial.state
+        for name in optuna.get_all_study_names(storage)
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    ]
+    finished = sum(state in (TrialState.COMPLETE, TrialState.PRUNED) for state in states)
+    return finished, states.count(TrialState.RUNNING)
+
+
+def kill_search(data: Data, options: FitOptions, asked: SearchOptions, out: Path, kill_after: int) -> None:
+    """Search in a process of its own, and kill it (SIGKILL) while it runs a trial after the `kill_after`-th.
+
+    Raises
+    ------
+    SystemExit
+        If the search had ended by then.
+    """
+    trial_states(out)  # makes the tables, which two processes would make at once
+    searching = multiprocessing.get_context("spawn").Process(
+        target=search_options, args=(data, options, asked, out)
+    )
+    searching.start()
+    while searching.is_alive():
+        n_finished, n_running = trial_states(out)
+        if n_finished >= kill_after and n_running:
+            searching.kill()
+            break
+        time.sleep(0.2)
+    searching.join()
+    n_finished, n_running = trial_states(out)
+    if n_finished >= asked.trials or not n_running:
+        raise SystemExit(
+            f"the search had ended with {n_finished} finished trials before it was killed in one"
+        )
+    print(f"killed after {n_finished} finished trials, with {n_running} running", flush=True)
+
+
 def search_options(
     data: Data, options: FitOptions, asked: SearchOptions, out: Path
 ) -> tuple[FitOptions, dict[str, Any]]:
@@ -106,7 +171,7 @@ def search_options(
         data.normal,
         options,
         asked,
-        f"sqlite:///{out.with_suffix('.db')}",
+        f"sqlite:///{storage_of(out)}",
         folder=out.parent,
         say=print,
         on_trial=lambda done: print(f"{done} trials, {time.perf_counter() - start:.0f} s", flush=True),

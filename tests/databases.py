@@ -1,7 +1,7 @@
 """The databases that tests of the store run on: SQLite in a file, and PostgreSQL that one test process starts."""
 
-import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,14 +21,19 @@ TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'publi
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The URL of a database of a PostgreSQL server that this test process has for itself."""
-    folder = tmp_path_factory.mktemp("pg")
-    server = started(folder)
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    # at once: it would wait for connections to end, and nothing of it is needed any more
-    with suppress(FileNotFoundError, ProcessLookupError):  # or it has ended
-        os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    # not below pytest's folder, which another run of the same user closes to the server: it runs as another user
+    with tempfile.TemporaryDirectory(prefix="ganomaly-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = started(Path(folder))
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        import psutil
+
+        # at once: it would wait for connections to end, and nothing of it is needed any more
+        with suppress(psutil.Error):  # or it has ended
+            process = psutil.Process(server.get_pid())
+            process.send_signal(signal.SIGQUIT)
+            process.wait(timeout=10)
 
 
 def started(folder: Path) -> Any:

@@ -20,7 +20,7 @@ from ganomaly.cluster.parts import (
     part_name,
 )
 from ganomaly.errors import DataError, StoreError, UsageError
-from ganomaly.remote import RemoteFile, transfer
+from ganomaly.remote import RemoteFile, open_file, transfer
 
 PLAN = Plan(100, 64, "images", "model")
 
@@ -46,7 +46,8 @@ class FailingStore:
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingStore]:
     failing = FailingStore()
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(transfer, "store_of", lambda file: (failing, str(tmp_path / file.host / file.path)))
+    for module in (transfer, open_file):
+        monkeypatch.setattr(module, "store_of", lambda file: (failing, str(tmp_path / file.host / file.path)))
     (tmp_path / "bucket" / "out").mkdir(parents=True)
     return failing
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ganomaly.cluster import scoring
+from ganomaly.cluster import scoring, worker
 from ganomaly.cluster.parts import MANIFEST, Plan, begin, part_name
 from ganomaly.cluster.scoring import Workers
-from ganomaly.cluster.worker import PartScorer
+from ganomaly.cluster.worker import PartScorer, Tries
 from ganomaly.data import ImageDataset, open_images
 from ganomaly.errors import DataError, EngineError, GANomalyError
 from images import textures, write_images
@@ -118,6 +118,7 @@ def worker_here(model_path: Path, out: Path) -> PartScorer:
         scoring._tries(ray),
         plan=PLAN,
         most_tries=1,
+        most_starts=1,
         batch_size=8,
         device="cpu",
         threads=1,
@@ -132,16 +133,16 @@ def test_what_ends_a_part_is_told_in_one_sentence(
 
     monkeypatch.setenv("GANOMALY_PROCESSORS", "1")
     begin(tmp_path, PLAN)
-    worker = worker_here(model_path, tmp_path)
+    here = worker_here(model_path, tmp_path)
     (tmp_path / part_name(3)).mkdir()  # no file can be written over a folder
     dataset = cloudpickle.dumps(open_images(images / "files").part(5, 15))
-    done = worker({"part": [3, 4], "start": [5, 5], "images": [dataset, dataset]})
+    done = here({"part": [3, 4], "start": [5, 5], "images": [dataset, dataset]})
     assert "it is a folder" in done["failure"][0]
     assert done["status"] == [2, 0]
     assert done["rows"] == [0, 10]
     assert [row["index"] for row in rows(tmp_path / part_name(4))] == list(range(5, 15))
-    monkeypatch.setattr(worker, "_score", lambda *_: torch.zeros(2) @ torch.zeros(3))
-    done = worker({"part": [5], "start": [5], "images": [dataset]})
+    monkeypatch.setattr(here, "_score", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    done = here({"part": [5], "start": [5], "images": [dataset]})
     assert done["failure"][0].startswith("a worker met an unexpected RuntimeError: ")
     assert done["status"] == [1]
     with pytest.raises(GANomalyError, match=r"a full disk; the same command goes on"):
@@ -154,14 +155,14 @@ def test_a_worker_writes_nothing_into_the_parts_of_another_command(
     from ray import cloudpickle
 
     monkeypatch.setenv("GANOMALY_PROCESSORS", "1")
-    worker = worker_here(model_path, tmp_path)
+    here = worker_here(model_path, tmp_path)
     dataset = cloudpickle.dumps(open_images(images / "files").part(0, 10))
     batch = {"part": [0], "start": [0], "images": [dataset]}
     begin(tmp_path, Plan(150, 20, "images", "model"))  # that of other workers
-    assert "another command writes other parts" in worker(batch)["failure"][0]
+    assert "another command writes other parts" in here(batch)["failure"][0]
     (tmp_path / MANIFEST).unlink()
-    worker = worker_here(model_path, tmp_path)
-    assert "let --out be a folder that all machines share" in worker(batch)["failure"][0]
+    here = worker_here(model_path, tmp_path)
+    assert "let --out be a folder that all machines share" in here(batch)["failure"][0]
     assert not list(tmp_path.iterdir())
 
 
@@ -204,6 +205,60 @@ def test_too_many_parts_that_kill_their_workers_end_the_run(
     with pytest.raises(EngineError, match=r"images 128 to 191 \(.*\), and those of 1 more part, as"):
         scoring.score_in_parts(model_path, open_images(sources(images)), tmp_path, n_workers=2)
     assert tried == [3, 2]
+
+
+def test_starts_of_workers_are_counted_until_one_has_loaded_the_model() -> None:
+    tries = Tries()
+    assert [tries.start() for _ in range(3)] == [1, 2, 3]
+    tries.started()
+    assert tries.start() == 1
+
+
+def scorer_that_dies_at_loading(folder: Path, deaths: int) -> type[PartScorer]:
+    """A worker that kills itself, so many times, when it loads the model; each death is a file `died-*`."""
+
+    class Scorer(PartScorer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            load = worker.loaded
+
+            def loaded(files: Any) -> Any:
+                died = len(list(folder.glob("died-*")))
+                if died < deaths:
+                    (folder / f"died-{died}").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return load(files)
+
+            worker.loaded = loaded  # in the process of the worker
+            super().__init__(*arguments, **options)
+
+    return Scorer
+
+
+def test_a_worker_that_dies_while_it_loads_the_model_is_started_again(
+    model_path: Path, images: Path, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "PartScorer", scorer_that_dies_at_loading(tmp_path, deaths=1))
+    out = tmp_path / "parts"
+    scoring.score_in_parts(model_path, open_images(sources(images)), out, n_workers=1)
+    assert (tmp_path / "died-0").exists()
+    assert {path.name: rows(path) for path in out.glob("*.parquet")} == {
+        path.name: rows(path) for path in scored.glob("*.parquet")
+    }
+
+
+def test_workers_that_all_die_while_they_load_the_model_end_the_run(
+    model_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "PartScorer", scorer_that_dies_at_loading(tmp_path, deaths=1000))
+    monkeypatch.setattr(scoring, "TRIES", 2)
+    with pytest.raises(EngineError) as raised:
+        scoring.score_in_parts(model_path, open_images(images / "files"), tmp_path / "parts", n_workers=1)
+    assert str(raised.value) == (
+        "2 workers died one after the other while they loaded the model, as where it takes more memory than they "
+        "get: name fewer workers with --workers, or use machines with more memory; the same command goes on where "
+        "this one ended"
+    )
+    assert len(list(tmp_path.glob("died-*"))) == 2
 
 
 def test_an_error_of_ray_is_one_sentence(

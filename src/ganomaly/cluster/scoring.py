@@ -25,7 +25,7 @@ WINDOW = 4_000_000
 """Images that are described to Ray at once, in about 1 GB; the workers start anew for the next ones."""
 
 TRIES = 20
-"""Of a part whose workers die: a machine may be lost, and another one after it."""
+"""Of a part whose workers die: a machine may be lost, and another one after it. As many to load the model."""
 
 LOST_PARTS = 10
 """Parts whose workers die at each try, at which a run ends: it is not a single image's fault."""
@@ -97,7 +97,8 @@ def score_in_parts(
     UsageError
         If Ray is missing, the folder holds something else, or there is no such model.
     EngineError
-        If Ray fails, or the workers of a part die at each of `TRIES` tries; the other parts are scored first.
+        If Ray fails, or the workers of a part die at each of `TRIES` tries; the other parts are scored first. Or if
+        `TRIES` times all workers die while they load the model.
     TrainingError
         If no score is a finite number.
     GANomalyError
@@ -203,11 +204,12 @@ def _scored(
         # from this process to its own workers, as Ray passes all it passes
         images = cloudpickle.dumps(dataset.part(start, stop))  # type: ignore[no-untyped-call]  # Ray is not typed
         descriptions.append({"part": part, "start": start, "images": images})
+    n_workers = min(workers.number, len(parts))
     done = ray.data.from_items(descriptions, override_num_blocks=len(parts)).map_batches(
         PartScorer,
         fn_constructor_args=arguments,
-        fn_constructor_kwargs=options,
-        compute=ray.data.ActorPoolStrategy(size=min(workers.number, len(parts))),
+        fn_constructor_kwargs=options | {"most_starts": TRIES * n_workers},
+        compute=ray.data.ActorPoolStrategy(size=n_workers),
         batch_size=1,
         num_cpus=workers.processors,
         num_gpus=workers.gpus or None,
@@ -219,8 +221,10 @@ def _scored(
             counts = PartCounts(*(int(row[name]) for name in PartCounts.__dataclass_fields__))
             yield int(row["part"]), None if row["is_lost"] else counts
     except ray.exceptions.RayError as error:
+        cause = ray_message(error)
+        _, _, sentence = cause.partition(f"{EngineError.__name__}: ")  # of a worker, which says it all
         raise EngineError(
-            f"Ray cannot score a part: {ray_message(error)}; the same command goes on where this one ended"
+            f"{sentence or f'Ray cannot score a part: {cause}'}; the same command goes on where this one ended"
         ) from error
 
 

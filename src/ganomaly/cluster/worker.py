@@ -12,7 +12,7 @@ from ganomaly.calibration import ProductCalibration
 from ganomaly.cluster.parts import PartCounts, Plan, check_manifest, counts_as_metadata, part_name
 from ganomaly.config import Device
 from ganomaly.data import ImageDataset
-from ganomaly.errors import GANomalyError, TrainingError
+from ganomaly.errors import EngineError, GANomalyError, TrainingError
 from ganomaly.files import written_whole
 from ganomaly.outputs.tables import COLUMNS, PRODUCT, arrow_row, arrow_schema
 from ganomaly.prediction import Prediction, load_predictor
@@ -24,15 +24,25 @@ INDEX = "index"
 
 
 class Tries:
-    """How often workers have begun each part; an actor of Ray, which outlives them."""
+    """How often workers have begun each part, and started; an actor of Ray, which outlives them."""
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
+        self._starts = 0
 
     def begin(self, part: int) -> int:
         """Note that a worker begins a part; the number of this try, from 1."""
         self._begun[part] += 1
         return self._begun[part]
+
+    def start(self) -> int:
+        """Note that a worker starts; the number of starts, this one too, since a worker last had loaded the model."""
+        self._starts += 1
+        return self._starts
+
+    def started(self) -> None:
+        """Note that a worker has loaded the model."""
+        self._starts = 0
 
 
 class PartScorer:
@@ -51,6 +61,8 @@ class PartScorer:
         Of the parts.
     most_tries : int
         Of a part; then it is given up.
+    most_starts : int
+        Of workers, one after the other, of which none loads the model; then the run ends.
     batch_size : int
         Images per batch.
     device : {'auto', 'cpu', 'cuda'}
@@ -59,6 +71,11 @@ class PartScorer:
         That compute, and that decode.
     folder : str
         Current folder of the program, to which paths of images are relative.
+
+    Raises
+    ------
+    EngineError
+        If `most_starts` workers before this one died while they loaded the model.
     """
 
     def __init__(
@@ -69,6 +86,7 @@ class PartScorer:
         *,
         plan: Plan,
         most_tries: int,
+        most_starts: int,
         batch_size: int,
         device: Device,
         threads: int,
@@ -79,7 +97,10 @@ class PartScorer:
         os.environ["GANOMALY_PROCESSORS"] = str(threads)
         with suppress(OSError):  # on another machine, where paths are absolute or in a store
             os.chdir(folder)
+        if ray.get(tries.start.remote()) > most_starts:
+            raise EngineError(died_at_loading(most_starts))
         self._predictor = loaded(ray.get(model[0]))
+        ray.get(tries.started.remote())
         with suppress(ModuleNotFoundError):  # an exported graph needs no PyTorch
             import torch
 
@@ -166,6 +187,14 @@ class PartScorer:
         schema = arrow_schema((INDEX, *self._columns)).with_metadata(counts_as_metadata(counts))
         with written_whole(self._out / part_name(part)) as file:
             pq.write_table(pa.Table.from_pylist(rows, schema), file)
+
+
+def died_at_loading(n_workers: int) -> str:
+    """What a user is told; less than the 300 characters that are kept of an error of Ray."""
+    return (
+        f"{n_workers} workers died one after the other while they loaded the model, as where it takes more memory "
+        "than they get: name fewer workers with --workers, or use machines with more memory"
+    )
 
 
 def loaded(files: Mapping[str, bytes]) -> Any:

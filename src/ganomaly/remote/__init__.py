@@ -1,15 +1,8 @@
 """Files in stores: `s3://`, `gs://`, `az://`, `hf://` and `https://` wherever a path stands."""
 
 from ganomaly.remote.location import Location, RemoteFile, is_remote, location
-from ganomaly.remote.transfer import (
-    StoredFile,
-    list_files,
-    local_copy,
-    opened,
-    read,
-    stored_file,
-    upload,
-)
+from ganomaly.remote.open_file import opened
+from ganomaly.remote.transfer import StoredFile, list_files, local_copy, read, stored_file, upload
 
 __all__ = [
     "Location",
