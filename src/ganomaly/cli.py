@@ -311,8 +311,7 @@ def benchmark(
     engine: TaskEngine = "local",
     workers: Workers = None,
     json_path: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="JSON file for the rows.", callback=on_this_machine),
+        str | None, typer.Option("--json", metavar="FILE", help="JSON file for the rows.")
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -321,12 +320,13 @@ def benchmark(
         from ganomaly.commands.benchmark import benchmark as run
         from ganomaly.commands.engine import task_runner
 
-        runner = task_runner(engine, out, jobs=jobs, workers=workers)
+        folder = location(out)
+        runner = task_runner(engine, folder, jobs=jobs, workers=workers)
     run(
         _console(),
         name,
-        data,
-        out,
+        _location(data),
+        folder,
         methods=methods,
         classes=classes,
         seeds=seeds,
@@ -337,7 +337,7 @@ def benchmark(
         image_size=image_size,
         precision=precision,
         run=runner,
-        json_path=json_path,
+        json_path=_location(json_path),
     )
 
 

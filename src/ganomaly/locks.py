@@ -68,11 +68,12 @@ def local_name(file: RemoteFile) -> str:
 def locked_folder(folder: str | Location, command: str) -> Iterator[None]:
     """Hold the lock of an output folder while the block runs; the folder is made if it is missing.
 
-    A folder in a store has no lock: the last one who writes wins. Raises as `locked_file` does.
+    The lock of a folder in a store is in the current folder, as that of a file in one. Raises as `locked_file` does.
     """
     folder = location(folder)
     if isinstance(folder, RemoteFile):
-        yield
+        with locked_file(folder, command):
+            yield
         return
     make_folder(folder)
     with _locked(folder / FOLDER_LOCK, folder, command):

@@ -15,10 +15,7 @@ STORED = f"s3://{BUCKET}"
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("fit-all", "catalog.yaml", "--out", f"{STORED}/models"),
         ("fit-all", f"{STORED}/catalog.yaml", "--out", "models"),
-        ("benchmark", "baggage", "--out", f"{STORED}/rows"),
-        ("benchmark", "parts", "--data", f"{STORED}/parts", "--out", "rows"),
         ("evaluate", "model.safetensors", "parts", "--figures", f"{STORED}/figures"),
         ("fit", "parts", "--model", "model.safetensors", "--ignore", f"{STORED}/mask.png"),
         ("push", f"{STORED}/model.safetensors", "org/name"),

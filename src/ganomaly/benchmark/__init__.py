@@ -11,6 +11,7 @@ from ganomaly.benchmark.grid import grid, run_grid
 from ganomaly.benchmark.method_spec import MethodSpec, parse_methods
 from ganomaly.benchmark.rows import ERROR, RowFile
 from ganomaly.benchmark.run import run_cell
+from ganomaly.benchmark.stored_data import local_dataset
 from ganomaly.benchmark.tables import (
     ResultTable,
     as_latex,
@@ -49,6 +50,7 @@ __all__ = [
     "check_figure_files",
     "check_table_files",
     "grid",
+    "local_dataset",
     "parse_methods",
     "result_table",
     "run_cell",

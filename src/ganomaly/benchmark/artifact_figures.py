@@ -5,7 +5,6 @@ Source: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, which shows t
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from ganomaly.outputs.report.figures import (
     save_figure,
     show_image,
 )
+from ganomaly.remote import Location
 
 PANEL = 0.85  # inches
 MAX_NAME_PART = 80  # characters of a method or a class in a file name, which may have some 250 in all
@@ -28,23 +28,23 @@ MAX_NAME_PART = 80  # characters of a method or a class in a file name, which ma
 LABELS = (("Normal", NORMAL, "o", False), ("Anomalous", ANOMALOUS, "^", True))
 
 
-def write_artifact_figures(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def write_artifact_figures(rows: Sequence[Mapping[str, Any]], folder: Location) -> list[Location]:
     """Draw each method on each class, and return the files.
 
     Parameters
     ----------
     rows : sequence of mapping
         In the order of the grid; of each method and class the first seed with artifacts is drawn.
-    folder : Path
+    folder : Path or RemoteFile
         The output folder, which holds the artifacts.
 
     Returns
     -------
-    list of Path
+    list of Path or RemoteFile
         `histogram_<method>_<class>.png`, `embedding_…` and `reconstructions_…`, those that can be drawn.
     """
     drawn: set[tuple[str, str]] = set()
-    paths = []
+    paths: list[Location] = []
     for row in rows:
         pair = row["method"], row["anomaly_class"]
         artifacts = None if pair in drawn or ARTIFACTS not in row else read_artifacts(folder / row[ARTIFACTS])

@@ -8,7 +8,6 @@ the sample images, and `reconstructed_is_anomalous`.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ganomaly.errors import DataError
 from ganomaly.files import make_folder, written_whole
+from ganomaly.remote import Location, RemoteFile, local_copy
 
 ARTIFACTS = "artifacts"
 """The folder beside the rows, and the column with a row's file, relative to the folder of the rows."""
@@ -88,12 +88,12 @@ def artifact_file(key: Sequence[Any]) -> str:
     return f"{ARTIFACTS}/{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.npz"
 
 
-def write_artifacts(artifacts: Artifacts, path: Path) -> None:
+def write_artifacts(artifacts: Artifacts, path: Location) -> None:
     """Write to a file, whole or not at all; its folder is made if it is missing.
 
     Raises
     ------
-    OutputError
+    OutputError, StoreError
         If writing fails.
     """
     arrays: dict[str, NDArray[Any]] = {"scores": artifacts.scores, "is_anomalous": artifacts.is_anomalous}
@@ -111,14 +111,22 @@ def write_artifacts(artifacts: Artifacts, path: Path) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_artifacts(path: Path) -> Artifacts | None:
+def read_artifacts(path: Location) -> Artifacts | None:
     """Read a file that `write_artifacts` wrote, in this version or an earlier one; None if it is missing.
 
     Raises
     ------
     DataError
         If it is not such a file.
+    StoreError
+        If a store does not give it.
     """
+    if isinstance(path, RemoteFile):
+        try:
+            with local_copy(path) as copy:
+                return read_artifacts(copy)
+        except FileNotFoundError:
+            return None
     if not path.exists():
         return None
     try:

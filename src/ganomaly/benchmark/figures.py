@@ -9,7 +9,7 @@ import re
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ganomaly.benchmark.tables import MEAN, ResultTable
 from ganomaly.benchmark.tasks import WHOLE_WEAPON
 from ganomaly.output_checks import FIGURE, check_replaceable
 from ganomaly.outputs.report.figures import MUTED, make_figure, save_figure
+from ganomaly.remote import Location, RemoteFile, list_files
 
 # Okabe and Ito's colours, distinct for every kind of colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -34,14 +35,21 @@ FIGURE_FILES = ("auroc*.png", "run_time.png", "histogram_*.png", "embedding_*.pn
 _OPTION = re.compile(r"(?P<name>[\w-]+)\[(?P<options>.*)\]")
 
 
-def check_figure_files(folder: Path) -> None:
+def check_figure_files(folder: Location) -> None:
     """Raise `UsageError` if a file in the folder has the name of a figure, and this package did not write it."""
-    for pattern in FIGURE_FILES:
-        for path in sorted(folder.glob(pattern)):
-            check_replaceable(path, FIGURE)
+    for name in sorted(_file_names(folder)):
+        if any(fnmatchcase(name, pattern) for pattern in FIGURE_FILES):
+            check_replaceable(folder / name, FIGURE)
 
 
-def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def _file_names(folder: Location) -> list[str]:
+    """Names in a folder, without those in its subfolders; empty if it is missing."""
+    if isinstance(folder, RemoteFile):
+        return [stored.name for stored in list_files(folder) if "/" not in stored.name]
+    return [path.name for path in folder.glob("*")]
+
+
+def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Location) -> list[Location]:
     """Draw the figures that there are enough rows for, and return the files.
 
     `auroc.png` and `run_time.png` need one row; `auroc_<option>.png` needs a method at two or more values of an
@@ -52,7 +60,7 @@ def write_figures(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder:
         return []
     figures = {"auroc": per_class(table), "run_time": run_times(complete)}
     figures |= {f"auroc_{name}": over_option(table, name) for name in _swept_options(table)}
-    paths = []
+    paths: list[Location] = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
         save_figure(figure, paths[-1])

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from ganomaly.config import PRECISION, Precision
 from ganomaly.devices import choose_device, choose_precision
 from ganomaly.errors import GANomalyError, UsageError
 from ganomaly.files import make_folder
+from ganomaly.locks import local_name
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.workers import DIED, TaskRunner, run_tasks
 
 CHECKPOINTS = "checkpoints"
@@ -82,29 +85,52 @@ def run_grid(
     missing = [cell for cell in cells if not rows.has(cell)]
     done = len(cells) - len(missing)
     on_done(done)
-    folder = rows.path.parent / CHECKPOINTS
-    make_folder(folder)
-    for cell_rows in _results(missing, rows.path.parent.absolute(), run):
+    out = rows.folder if isinstance(rows.folder, RemoteFile) else rows.folder.absolute()
+    checkpoints = _checkpoint_folder(out)
+    for cell_rows in _results(missing, out, checkpoints, run):
         rows.add(cell_rows)
         done += 1
         on_done(done)
     with suppress(OSError):  # it is not empty, or nothing can be removed there
-        folder.rmdir()
+        checkpoints.rmdir()
     return [row for cell in cells for row in rows.select(cell)]
 
 
-def _results(cells: Sequence[Cell], out: Path, run: TaskRunner) -> Iterator[list[dict[str, Any]]]:
+def _checkpoint_folder(out: Location) -> Path:
+    """Folder of the checkpoints, which is made: a hidden one in the current folder if the rows are in a store.
+
+    There is none where the current folder cannot be written.
+    """
+    if not isinstance(out, RemoteFile):
+        folder = out / CHECKPOINTS
+        make_folder(folder)
+        return folder
+    folder = Path.cwd() / f".{local_name(out)}.{CHECKPOINTS}"
+    with suppress(OSError):
+        folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _results(
+    cells: Sequence[Cell], out: Location, checkpoints: Path, run: TaskRunner
+) -> Iterator[list[dict[str, Any]]]:
     for cell in cells:  # here, since workers would write the same folder; cells report errors themselves
         with suppress(GANomalyError):
             cell.dataset.simulate_if_missing(cell.classes)
-    for position, rows in run(partial(_attempt, out=out), cells):
+    for position, rows in run(partial(_attempt, out=out, checkpoints=checkpoints), cells):
         yield _failed(cells[position], DIED) if rows is None else rows
 
 
-def _attempt(cell: Cell, out: Path) -> list[dict[str, Any]]:
-    """Run a cell; an error becomes a row for each of its classes, and the other cells go on."""
+def _attempt(cell: Cell, out: Location, checkpoints: Path) -> list[dict[str, Any]]:
+    """Run a cell; an error becomes a row for each of its classes, and the other cells go on.
+
+    Where the folder of checkpoints is missing, as on another machine if the rows are in a store, there is none.
+    """
     try:
-        return run_cell(cell, out / CHECKPOINTS / _checkpoint_name(cell), out)
+        has_folder = checkpoints.is_dir() and os.access(checkpoints, os.W_OK)
+        checkpoint = checkpoints / _checkpoint_name(cell) if has_folder else None
+        with cell.dataset.named_as_given():
+            return run_cell(cell, checkpoint, out)
     except GANomalyError as error:
         message = str(error)
     except Exception:

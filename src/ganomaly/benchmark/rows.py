@@ -9,7 +9,8 @@ from typing import Any
 from ganomaly.benchmark.artifacts import ARTIFACTS
 from ganomaly.benchmark.cells import Cell
 from ganomaly.errors import OutputError
-from ganomaly.files import make_folder
+from ganomaly.files import make_folder, written_whole
+from ganomaly.remote import Location, RemoteFile, read
 
 ROWS = "rows.jsonl"
 ERROR = "error"
@@ -20,21 +21,30 @@ EARLIER_ARTIFACTS = "kept"
 class RowFile:
     """JSON lines in the output folder.
 
+    Those in a store are read once, and written whole each time: a store cannot append.
+
     Parameters
     ----------
-    folder : Path
+    folder : Path or RemoteFile
         Made if it is missing.
 
     Raises
     ------
+    UsageError
+        If it is in a store that is for reading only.
     OutputError
         If the folder cannot be made.
+    StoreError
+        If the store does not give the rows.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         make_folder(folder)
+        self.folder = folder
         self.path = folder / ROWS
-        self.rows = _read(self.path)
+        content = _content(self.path)
+        self.rows = _parsed(content)
+        self._stored = content[: content.rfind(b"\n") + 1]  # whole lines
 
     def has(self, cell: Cell) -> bool:
         """Whether there is a row without error for every class of a cell."""
@@ -51,23 +61,33 @@ class RowFile:
         return [newest[key] for key in (cell.key(name) for name in cell.classes) if key in newest]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Append rows and flush them to the disk.
+        """Append rows and flush them to the disk; of a store, write all of them.
 
         Raises
         ------
-        OutputError
+        OutputError, StoreError
             If writing fails.
         """
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        try:
-            _remove_torn_line(self.path)
-            with self.path.open("a") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        if isinstance(self.path, RemoteFile):
+            content = self._stored + text.encode()
+            with written_whole(self.path) as part:
+                part.write_bytes(content)
+            self._stored = content
+        else:
+            _append(self.path, text)
         self.rows += rows
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        _remove_torn_line(path)
+        with path.open("a") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _remove_torn_line(path: Path) -> None:
@@ -78,11 +98,19 @@ def _remove_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
+def _content(path: Location) -> bytes:
+    """The file; empty if it does not exist."""
+    if not isinstance(path, RemoteFile):
+        return path.read_bytes() if path.exists() else b""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return b""
+
+
+def _parsed(content: bytes) -> list[dict[str, Any]]:
     rows = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in content.decode(errors="replace").splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

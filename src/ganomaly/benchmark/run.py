@@ -20,6 +20,7 @@ from ganomaly.config import Preprocessing, TrainingOptions
 from ganomaly.data import ImageDataset, ImageLoader, Subset, choose_channels, inspect_images
 from ganomaly.files import remove_file
 from ganomaly.methods import Method, Preset
+from ganomaly.remote import Location
 from ganomaly.training.checkpoint import recorded_data
 from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.plan import plan_preprocessing
@@ -54,7 +55,7 @@ class CellImages:
     labels: Mapping[str, NDArray[np.float64]]
 
 
-def run_cell(cell: Cell, checkpoint: Path | None = None, out: Path | None = None) -> Rows:
+def run_cell(cell: Cell, checkpoint: Path | None = None, out: Location | None = None) -> Rows:
     """Train once and evaluate each class.
 
     Parameters
@@ -64,7 +65,7 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, out: Path | None = None
     checkpoint : Path, optional
         File for the state of training, so that a killed run resumes; removed at the end. Only the clean protocol
         uses it.
-    out : Path, optional
+    out : Path or RemoteFile, optional
         Folder of the rows, to which the clean protocol adds a file of artifacts for each row.
 
     Returns
@@ -122,7 +123,7 @@ def _load_images(cell: Cell, preset: Preset) -> CellImages:
 
 
 def _clean_rows(
-    cell: Cell, columns: Mapping[str, Any], images: CellImages, result: TrainingResult, out: Path | None
+    cell: Cell, columns: Mapping[str, Any], images: CellImages, result: TrainingResult, out: Location | None
 ) -> Rows:
     """Score the test images once, evaluate each class, and write its artifacts."""
     collector = None if out is None else ArtifactCollector(images.labels, cell.seed)

@@ -4,13 +4,13 @@ import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ganomaly.benchmark.rows import ERROR, ROWS
 from ganomaly.benchmark.tasks import OVERALL
 from ganomaly.files import written_whole
 from ganomaly.output_checks import BENCHMARK_FILE, check_replaceable
+from ganomaly.remote import Location
 
 MEAN = "mean"
 _BUDGET = ("epochs", "steps", "train_images", "test_images", "image_size", "precision")
@@ -50,7 +50,7 @@ class ResultTable:
         return f"{mean} ± {statistics.stdev(values):.3f}".replace("± 0.", "± .")
 
 
-def check_table_files(folder: Path) -> None:
+def check_table_files(folder: Location) -> None:
     """Raise `UsageError` if the rows and tables would replace files in the folder that this package did not write."""
     for name in (ROWS, "rows.csv", "table.md", "table.tex"):
         check_replaceable(folder / name, BENCHMARK_FILE)
@@ -72,10 +72,10 @@ def result_table(rows: Sequence[Mapping[str, Any]]) -> ResultTable:
     return ResultTable(_title(complete), classes, cells)
 
 
-def write_tables(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def write_tables(table: ResultTable, rows: Sequence[Mapping[str, Any]], folder: Location) -> list[Location]:
     """Write `table.md`, `table.tex` and `rows.csv`, which has every row; each whole or not at all."""
     contents = {"table.md": as_markdown(table), "table.tex": as_latex(table)}
-    paths = []
+    paths: list[Location] = []
     for name, text in contents.items():
         with written_whole(folder / name) as part:
             part.write_text(text)

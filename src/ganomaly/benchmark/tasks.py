@@ -3,7 +3,8 @@
 Source of the protocol: Akcay, Atapour-Abarghouei, Breckon, *GANomaly*, ACCV 2018, "Experimental Setup".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +25,11 @@ from ganomaly.data import (
     open_training_images,
 )
 from ganomaly.data.baggage import THREAT_KINDS, write_simulated_baggage
-from ganomaly.errors import UsageError
+from ganomaly.errors import DataError, UsageError
 from ganomaly.files import make_folder
 from ganomaly.locks import locked_file
+from ganomaly.remote import Location, RemoteFile
+from ganomaly.remote.transfer import named_as
 
 ARRAYS = ("mnist", "cifar10")
 BAGGAGE = "baggage"
@@ -60,18 +63,23 @@ class Task:
     labels: Mapping[str, NDArray[np.float64]]
 
 
-def check_dataset_name(name: str, folder: Path | None) -> None:
-    """Raise `UsageError` for a name that needs a folder and has none, or one in another layout, as after a typo."""
+def check_dataset_name(name: str, folder: Location | None) -> None:
+    """Raise `UsageError` for a name that needs a folder and has none, or one in another layout, as after a typo.
+
+    The layout of a folder in a store is not looked at: who lists it calls `check_layout`.
+    """
     if name in WITHOUT_FOLDER:
         return
     if folder is None:
         named = f"the dataset {name}" if name in NAMES else f"{name}, which is none of {', '.join(NAMES)},"
         raise UsageError(f"{named} needs --data FOLDER")
-    if (
-        name not in NAMES
-        and folder.is_dir()
-        and not all((folder / part).is_dir() for part in ("train", "test"))
-    ):
+    if not isinstance(folder, RemoteFile) and folder.is_dir():
+        check_layout(name, folder, {part for part in ("train", "test") if (folder / part).is_dir()})
+
+
+def check_layout(name: str, folder: Location, subfolders: Collection[str]) -> None:
+    """Raise `UsageError` if a folder with these subfolders is not in the layout that its data set must have."""
+    if name not in NAMES and not {"train", "test"}.issubset(subfolders):
         raise UsageError(
             f"there is no dataset {name!r}: the names are {', '.join(NAMES)}, and with any other name --data must be "
             f"a folder in MVTec AD layout, with train/good and test/<kind>, which {folder} is not"
@@ -90,10 +98,33 @@ class BenchmarkDataset:
         Where it is; not used for `elpv`, which is found where its package is installed. For `baggage` the folder for
         the simulated images, unless it is a data set folder itself. Both of the publication's data sets are
         simulated: UBA with its kinds of threat, and FFOB with whole weapons.
+    source : RemoteFile or None
+        The folder in a store that `folder` is a copy of, if it is one.
     """
 
     name: str
     folder: Path
+    source: RemoteFile | None = None
+
+    @contextmanager
+    def named_as_given(self) -> Iterator[None]:
+        """Errors of the block name the folder in the store, not its copy.
+
+        Raises
+        ------
+        DataError
+            If the copy is missing, as on another machine than that of the command.
+        """
+        if self.source is None:
+            yield
+            return
+        if not self.folder.is_dir():
+            raise DataError(
+                f"{self.source} was copied to the machine of the command, and this one has no copy; let --data be a "
+                "folder that all machines share"
+            )
+        with named_as(self.folder, self.source):
+            yield
 
     def class_groups(self, classes: Sequence[str] | None) -> list[tuple[str, ...]]:
         """Classes that count as anomalous, in groups that share one training.

@@ -5,11 +5,12 @@
 
 import hashlib
 import json
+import os
 import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ganomaly.config import FitOptions
 from ganomaly.data import ImageDataset, open_training_images
@@ -17,9 +18,10 @@ from ganomaly.data.fingerprint import has_fingerprint
 from ganomaly.errors import GANomalyError, ModelFileError
 from ganomaly.files import remove_file
 from ganomaly.locks import locked_file
-from ganomaly.output_checks import CHECKPOINT, check_replaceable
-from ganomaly.prediction import describe_model
+from ganomaly.output_checks import CHECKPOINT, MODEL, check_replaceable
+from ganomaly.prediction import Predictor, load_predictor
 from ganomaly.prediction.model_file import check_model_path, save_model
+from ganomaly.remote import Location, RemoteFile, local_copy, stored_file
 from ganomaly.training.checkpoint import OtherRunError, checkpoint_of
 from ganomaly.training.fit import FitResult, fit_model
 from ganomaly.training.observers import SilentObserver
@@ -108,15 +110,15 @@ class _Notes(SilentObserver):
         self.sentences.append(sentence)
 
 
-def fit_entry(entry: CatalogEntry, out: Path) -> EntryResult:
+def fit_entry(entry: CatalogEntry, out: Location) -> EntryResult:
     """Fit the model of an entry; never raises for what is wrong with one entry.
 
     Parameters
     ----------
     entry : CatalogEntry
         What to fit.
-    out : Path
-        Folder of the models, which exists.
+    out : Path or RemoteFile
+        Folder of the models, which exists, or one in a store.
     """
     started = time.perf_counter()
     try:
@@ -133,11 +135,13 @@ def failed(entry: CatalogEntry, why: str) -> EntryResult:
     return EntryResult(entry.name, entry.product, entry.camera, "failed", error=why)
 
 
-def _result(entry: CatalogEntry, out: Path) -> EntryResult:
+def _result(entry: CatalogEntry, out: Location) -> EntryResult:
     path = out / f"{entry.name}.safetensors"
-    check_model_path(path)
-    checkpoint = checkpoint_of(path)
-    check_replaceable(checkpoint, CHECKPOINT)
+    if not isinstance(path, RemoteFile):  # `_unchanged` checks a model in a store with the copy that it reads
+        check_model_path(path)
+    checkpoint = _checkpoint(path)
+    if checkpoint is not None:
+        check_replaceable(checkpoint, CHECKPOINT)
     with locked_file(path, "ganomaly fit-all"):
         dataset = open_training_images(entry.data)  # once: of a store it is a copy
         there = _unchanged(entry, path, dataset)
@@ -145,16 +149,24 @@ def _result(entry: CatalogEntry, out: Path) -> EntryResult:
             return _described(entry, there, "unchanged")
         notes = _Notes()
         fitted = _fitted(entry, dataset, checkpoint, notes)
-        model = fitted.model
         identity = {"entry": entry.name, "asked": _asked(entry), "unreadable": len(fitted.failures)}
         if notes.sentences:
             identity["note"] = " ".join(notes.sentences)
-        save_model(replace(model, provenance={**model.provenance, CATALOG: identity}), path)
-        remove_file(checkpoint)
-    return _described(entry, describe_model(path), "fitted")
+        model = replace(fitted.model, provenance={**fitted.model.provenance, CATALOG: identity})
+        save_model(model, path)
+        if checkpoint is not None:
+            remove_file(checkpoint)
+    return _described(entry, model, "fitted")
 
 
-def _fitted(entry: CatalogEntry, dataset: ImageDataset, checkpoint: Path, notes: _Notes) -> FitResult:
+def _checkpoint(path: Location) -> Path | None:
+    """As `checkpoint_of`; None if the model is in a store and nothing can be written in the current folder."""
+    if isinstance(path, RemoteFile) and not os.access(Path.cwd(), os.W_OK):
+        return None
+    return checkpoint_of(path)
+
+
+def _fitted(entry: CatalogEntry, dataset: ImageDataset, checkpoint: Path | None, notes: _Notes) -> FitResult:
     """Go on from the checkpoint, unless that is of other images or options."""
     try:
         return fit_model(dataset, entry.options, observer=notes, checkpoint=checkpoint)
@@ -162,20 +174,24 @@ def _fitted(entry: CatalogEntry, dataset: ImageDataset, checkpoint: Path, notes:
         return fit_model(dataset, entry.options, observer=notes, checkpoint=checkpoint, resume=False)
 
 
-def _unchanged(entry: CatalogEntry, path: Path, dataset: ImageDataset) -> dict[str, Any] | None:
-    """What the model there says of itself, if it is of this entry's images and options."""
+def _unchanged(entry: CatalogEntry, path: Location, dataset: ImageDataset) -> Predictor | None:
+    """The model there, if it is of this entry's images and options; of a store it is read once."""
+    if isinstance(path, RemoteFile):
+        if stored_file(path) is None:
+            return None
+        with local_copy(path) as copy:
+            check_replaceable(copy, MODEL)
+            return _unchanged(entry, copy, dataset)
     if not path.exists():
         return None
     try:
-        description = describe_model(path)
+        model = load_predictor(path)
     except ModelFileError:
         return None
-    provenance = description["provenance"]
-    identity = provenance.get(CATALOG)
+    identity = model.provenance.get(CATALOG)
     if not isinstance(identity, dict) or identity.get("asked") != _asked(entry):
         return None
-    same = has_fingerprint(dataset, str(provenance.get("data_fingerprint")))
-    return description if same else None
+    return model if has_fingerprint(dataset, str(model.provenance.get("data_fingerprint"))) else None
 
 
 def _asked(entry: CatalogEntry) -> str:
@@ -184,18 +200,18 @@ def _asked(entry: CatalogEntry) -> str:
     return hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _described(entry: CatalogEntry, description: dict[str, Any], status: Status) -> EntryResult:
-    provenance, calibration = description["provenance"], description["calibration"]
+def _described(entry: CatalogEntry, model: Predictor, status: Status) -> EntryResult:
+    provenance, calibration = model.provenance, model.calibration
     return EntryResult(
         entry.name,
         entry.product,
         entry.camera,
         status,
-        preset=description["preset"],
+        preset=model.preset,
         training_images=provenance.get("training_images"),
-        calibration_images=calibration["images"],
-        threshold=calibration["threshold"],
-        attained_rate=calibration["attained_rate"],
+        calibration_images=len(calibration.scores),
+        threshold=calibration.threshold,
+        attained_rate=calibration.attained_rate,
         unreadable=provenance[CATALOG].get("unreadable", 0),
         note=provenance[CATALOG].get("note"),
     )

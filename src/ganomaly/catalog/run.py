@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from ganomaly.catalog.entry import CatalogEntry, EntryResult, failed, fit_entry
 from ganomaly.files import make_folder
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.workers import DIED, TaskRunner, run_tasks
 
 
 def fit_catalog(
     entries: Sequence[CatalogEntry],
-    out: Path,
+    out: Location,
     *,
     run: TaskRunner = run_tasks,
     on_result: Callable[[EntryResult], None] = lambda result: None,
@@ -22,7 +22,7 @@ def fit_catalog(
     ----------
     entries : sequence of CatalogEntry
         What to fit.
-    out : Path
+    out : Path or RemoteFile
         Folder of the models; made if it is missing.
     run : callable
         Where they are fitted: here, unless it is another one.
@@ -36,7 +36,8 @@ def fit_catalog(
     """
     make_folder(out)
     results: dict[int, EntryResult] = {}
-    for position, result in run(partial(fit_entry, out=out.absolute()), entries):
+    folder = out if isinstance(out, RemoteFile) else out.absolute()
+    for position, result in run(partial(fit_entry, out=folder), entries):
         results[position] = failed(entries[position], DIED) if result is None else result
         on_result(results[position])
     return [results[position] for position in range(len(entries))]

@@ -4,29 +4,29 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from ganomaly.catalog.entry import EntryResult
 from ganomaly.files import written_whole
 from ganomaly.output_checks import CATALOG_TABLE, check_replaceable
 from ganomaly.outputs.tables import without_formula
+from ganomaly.remote import Location
 
 CSV, JSON = "models.csv", "models.json"
 COLUMNS = tuple(field.name for field in fields(EntryResult))
 
 
-def check_result_tables(out: Path) -> None:
+def check_result_tables(out: Location) -> None:
     """Raise `UsageError` if the tables would replace files that this package did not write."""
     for name in (CSV, JSON):
         check_replaceable(out / name, CATALOG_TABLE)
 
 
-def write_result_tables(results: Sequence[EntryResult], out: Path) -> None:
+def write_result_tables(results: Sequence[EntryResult], out: Location) -> None:
     """Write both tables, each whole or not at all.
 
     Raises
     ------
-    UsageError, OutputError
+    UsageError, OutputError, StoreError
         If they cannot be written.
     """
     rows = [asdict(result) for result in results]

@@ -14,6 +14,7 @@ from ganomaly.cluster.scoring import Workers, choose_workers
 from ganomaly.cluster.session import ray_message, ray_session
 from ganomaly.errors import EngineError
 from ganomaly.files import remove_file, written_whole
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.workers import call_with_threads
 
 Item = TypeVar("Item")
@@ -25,7 +26,7 @@ TRIES = 2
 
 
 def run_on_ray(
-    function: Callable[[Item], Result], items: Sequence[Item], *, n_workers: int | None = None, out: Path
+    function: Callable[[Item], Result], items: Sequence[Item], *, n_workers: int | None = None, out: Location
 ) -> Iterator[tuple[int, Result | None]]:
     """Call a function with each of the items on Ray, those that come first first.
 
@@ -39,8 +40,8 @@ def run_on_ray(
         What it is called with; it goes to another process, and so does the result.
     n_workers : int, optional
         Tasks at a time; one for each GPU, or else for each processor, if left out. They divide the processors.
-    out : Path
-        Folder to which the function writes, which all machines must have.
+    out : Path or RemoteFile
+        Folder to which the function writes, which all machines must have; one in a store they all reach.
 
     Yields
     ------
@@ -127,8 +128,11 @@ class _Mark:
 
 
 @contextmanager
-def _marked(folder: Path) -> Iterator[_Mark]:
-    """Mark a folder while the block runs; what a killed run left is written over."""
+def _marked(folder: Location) -> Iterator[_Mark | None]:
+    """Mark a folder while the block runs; what a killed run left is written over. One in a store needs no mark."""
+    if isinstance(folder, RemoteFile):
+        yield None
+        return
     mark = _Mark(folder.absolute() / MARK, uuid4().hex)
     try:
         with written_whole(mark.file) as part:
@@ -138,7 +142,7 @@ def _marked(folder: Path) -> Iterator[_Mark]:
         remove_file(mark.file)
 
 
-def _result(ray: Any, reference: Any, out: Path) -> Any:
+def _result(ray: Any, reference: Any, out: Location) -> Any:
     """What a task gave back."""
     dead = ray.exceptions
     try:
@@ -159,7 +163,7 @@ class _DiedError(Exception):
 
 
 def _run(
-    function: Callable[[Item], Result], item: Item, workers: Workers, folder: Path, mark: _Mark
+    function: Callable[[Item], Result], item: Item, workers: Workers, folder: Path, mark: _Mark | None
 ) -> tuple[Result | None, str | None]:
     """In a worker: the result, or else the name of a machine that does not have the output folder."""
     os.environ["GANOMALY_PROCESSORS"] = str(workers.threads)
@@ -167,6 +171,6 @@ def _run(
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when PyTorch first looks for a GPU
     with suppress(OSError):  # on another machine, where paths are absolute or in a store
         os.chdir(folder)
-    if not mark.is_here():
+    if mark is not None and not mark.is_here():
         return None, socket.gethostname()
     return call_with_threads(function, workers.threads, item), None

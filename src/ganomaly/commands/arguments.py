@@ -193,20 +193,18 @@ BenchmarkName = Annotated[
     ),
 ]
 BenchmarkFolder = Annotated[
-    Path,
+    str,
     typer.Option(
         metavar="DIR",
         help="Folder for rows, tables and figures. Results are cached in it: use a new one for other data.",
         show_default=False,
-        callback=on_this_machine,
     ),
 ]
 BenchmarkData = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="DIR",
-        help="Folder of the dataset; not needed for baggage and elpv.",
-        callback=on_this_machine,
+        help="Folder of the dataset, here or in a store; not needed for baggage and elpv.",
     ),
 ]
 Methods = Annotated[

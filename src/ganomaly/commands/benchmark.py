@@ -1,15 +1,17 @@
 """`ganomaly benchmark`."""
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from ganomaly.benchmark import (
+    BAGGAGE,
     ERROR,
-    BenchmarkDataset,
     Budget,
+    Cell,
     Protocol,
     ResultTable,
     RowFile,
@@ -17,6 +19,7 @@ from ganomaly.benchmark import (
     check_figure_files,
     check_table_files,
     grid,
+    local_dataset,
     parse_methods,
     result_table,
     run_grid,
@@ -26,17 +29,18 @@ from ganomaly.benchmark import (
 from ganomaly.commands.console import Console
 from ganomaly.config import Precision
 from ganomaly.errors import TrainingError, UsageError
-from ganomaly.files import written_whole
+from ganomaly.files import make_folder, written_whole
 from ganomaly.locks import locked_folder
 from ganomaly.output_checks import FIGURES_JSON, check_outputs
+from ganomaly.remote import Location, RemoteFile
 from ganomaly.workers import TaskRunner
 
 
 def benchmark(
     console: Console,
     name: str,
-    data: Path | None,
-    out: Path,
+    data: Location | None,
+    out: Location,
     *,
     methods: str,
     classes: str | None,
@@ -48,25 +52,48 @@ def benchmark(
     image_size: int | None,
     precision: Precision,
     run: TaskRunner,
-    json_path: Path | None,
+    json_path: Location | None,
 ) -> None:
     """Compare methods; a second call with the same options resumes after the rows that are done."""
     check_dataset_name(name, data)
+    if isinstance(out, RemoteFile):
+        make_folder(out)  # raises if it is for reading only
+        if name == BAGGAGE and data is None:
+            raise UsageError(
+                f"{name} simulates its images into --out, and {out} is in a store; name a folder on this machine for "
+                "them by --data FOLDER"
+            )
     check_outputs({"--json": (json_path, FIGURES_JSON)})
     specs = parse_methods(methods)
     class_names = None if classes is None else [part.strip() for part in classes.split(",")]
-    cells = grid(
-        BenchmarkDataset(name, data if data is not None else out),
-        specs,
-        class_names,
-        _numbers(seeds),
-        protocol=protocol,
-        budget=Budget(epochs, train_images, test_images),
-        image_size=image_size,
-        precision=precision,
-    )
+    seed_numbers = _numbers(seeds)
     check_table_files(out)
     check_figure_files(out)
+    with local_dataset(name, out if data is None else data) as dataset:
+        cells = grid(
+            dataset,
+            specs,
+            class_names,
+            seed_numbers,
+            protocol=protocol,
+            budget=Budget(epochs, train_images, test_images),
+            image_size=image_size,
+            precision=precision,
+        )
+        rows = _run(console, cells, out, run=run, json_path=json_path)
+    failed = [row for row in rows if ERROR in row]
+    if failed:
+        first = failed[0]
+        raise TrainingError(
+            f"{len(failed)} of {len(rows)} rows failed, the first {first['method']} on {first['anomaly_class']}, "
+            f"seed {first['seed']}: {first[ERROR]}; the same command tries them again"
+        )
+
+
+def _run(
+    console: Console, cells: Sequence[Cell], out: Location, *, run: TaskRunner, json_path: Location | None
+) -> list[dict[str, Any]]:
+    """Run the cells, write tables and figures, and return the rows."""
     with locked_folder(out, "ganomaly benchmark"):
         row_file = RowFile(out)
         done = sum(row_file.has(cell) for cell in cells)
@@ -84,13 +111,7 @@ def benchmark(
             written.append(json_path)
         written += write_figures(table, rows, out)
     console.say(f"wrote {row_file.path}, and {len(written)} tables and figures beside it")
-    failed = [row for row in rows if ERROR in row]
-    if failed:
-        first = failed[0]
-        raise TrainingError(
-            f"{len(failed)} of {len(rows)} rows failed, the first {first['method']} on {first['anomaly_class']}, "
-            f"seed {first['seed']}: {first[ERROR]}; the same command tries them again"
-        )
+    return rows
 
 
 def _benchmark_table(table: ResultTable) -> Table:

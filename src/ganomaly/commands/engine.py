@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganomaly.errors import UsageError
+from ganomaly.remote.location import Location
 
 if TYPE_CHECKING:
     from ganomaly.workers import TaskRunner
@@ -34,14 +34,14 @@ def check_engine(engine: str, workers: int | None, unsupported: Mapping[str, obj
         )
 
 
-def task_runner(engine: str, out: Path, *, jobs: int, workers: int | None) -> "TaskRunner":
+def task_runner(engine: str, out: Location, *, jobs: int, workers: int | None) -> "TaskRunner":
     """Where tasks run.
 
     Parameters
     ----------
     engine : {'local', 'ray'}
         This machine, or Ray.
-    out : Path
+    out : Path or RemoteFile
         Folder to which tasks write.
     jobs : int
         Tasks at a time on this machine.

@@ -148,9 +148,11 @@ def fit_all(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
-            metavar="DIR", help="Folder for the models.", show_default=False, callback=on_this_machine
+            metavar="DIR",
+            help="Folder for the models, here or in a store, such as s3://bucket/models.",
+            show_default=False,
         ),
     ],
     jobs: Annotated[
@@ -169,5 +171,6 @@ def fit_all(
         from ganomaly.commands.engine import task_runner
         from ganomaly.commands.fit_all import fit_all as run
 
-        runner = task_runner(engine, out, jobs=jobs, workers=workers)
-    exit_if_unreadable(run(Console(), catalog, out, run=runner))
+        folder = location(out)
+        runner = task_runner(engine, folder, jobs=jobs, workers=workers)
+    exit_if_unreadable(run(Console(), catalog, folder, run=runner))

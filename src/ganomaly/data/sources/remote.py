@@ -253,7 +253,7 @@ def copy_dataset(source: RemoteFile, split: str) -> LocalCopy:
     root = Path(folder.name) / (source.name or source.host)
     found = [] if source.is_web else list_files(source)
     if found:
-        _copy_all(_of_split(found, split), root, source)
+        copy_files(_of_split(found, split), root, source)
     else:
         try:
             download(source, root)
@@ -301,7 +301,25 @@ def _of_split(found: list[StoredFile], split: str) -> list[StoredFile]:
     return parquet if parquet and not has_images else found
 
 
-def _copy_all(files: Sequence[StoredFile], root: Path, source: RemoteFile) -> None:
+def copy_files(files: Sequence[StoredFile], root: Path, source: RemoteFile) -> None:
+    """Copy files below a folder of a store to one of this machine, several at a time, with their times.
+
+    Parameters
+    ----------
+    files : sequence of StoredFile
+        As `list_files` gives them.
+    root : Path
+        The new folder.
+    source : RemoteFile
+        What messages call the folder in the store.
+
+    Raises
+    ------
+    StoreError
+        If the disk has no room for them, or the store does not answer.
+    DataError
+        If a name cannot be one on a disk, or a file is removed meanwhile.
+    """
     root.mkdir(parents=True)
     check_disk(root, sum(max(stored.size, 0) for stored in files), str(source))
     for stored in files:
@@ -313,8 +331,11 @@ def _copy_all(files: Sequence[StoredFile], root: Path, source: RemoteFile) -> No
 
     def copy_one(stored: StoredFile) -> None:
         target = root / stored.name
-        download(stored.file, target)
-        os.utime(target, ns=(stored.time, stored.time))  # counts in the fingerprint of streamed images
+        try:
+            download(stored.file, target)
+        except FileNotFoundError:
+            raise DataError(f"{stored.file} was removed while {source} was copied; try again") from None
+        os.utime(target, ns=(stored.time, stored.time))  # counts in the fingerprint, by which a run resumes
 
     with closing(in_order(copy_one, files, workers=CONNECTIONS, ahead=2 * CONNECTIONS)) as copies:
         for _ in copies:

@@ -6,7 +6,6 @@ in any thread and without a display.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +18,7 @@ from ganomaly.errors import UsageError
 from ganomaly.files import written_whole
 from ganomaly.output_checks import PNG_SOFTWARE
 from ganomaly.outputs.panels import Panels
+from ganomaly.remote import Location, location
 
 # Okabe and Ito's blue and vermillion, distinct for every kind of colour vision
 NORMAL = "#0072B2"
@@ -205,17 +205,17 @@ def reconstruction_grid(images: Sequence[GridImage]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Location) -> None:
     """Write a figure as PNG, SVG or PDF, by the suffix of `path`, whole or not at all.
 
     Raises
     ------
     UsageError
         For another suffix, or a folder that cannot be written to.
-    OutputError
+    OutputError, StoreError
         If writing fails.
     """
-    path = Path(path)
+    path = location(path)
     file_format = path.suffix.lower().removeprefix(".")
     if file_format not in FORMATS:
         raise UsageError(f"cannot tell the format of {path}; name it .png, .svg or .pdf")
