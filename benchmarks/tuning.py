@@ -78,7 +78,7 @@ def main() -> None:
     data = Data.of(arguments.tiles, options.seed)
     asked = SearchOptions(arguments.trials, arguments.budget)
     if kills:
-        kill_search(data, options, asked, arguments.out, arguments.kill_after)
+        kill_search(arguments.tiles, options, asked, arguments.out, arguments.kill_after)
     found, searched = search_options(data, options, asked, arguments.out)
     if kills:
         n_finished = trial_states(arguments.out)[0]
@@ -134,8 +134,15 @@ def trial_states(out: Path) -> tuple[int, int]:
     return finished, states.count(TrialState.RUNNING)
 
 
-def kill_search(data: Data, options: FitOptions, asked: SearchOptions, out: Path, kill_after: int) -> None:
-    """Search in a process of its own, and kill it (SIGKILL) while it runs a trial after the `kill_after`-th.
+def search_in_process(tiles: Path | None, options: FitOptions, asked: SearchOptions, out: Path) -> None:
+    """Search in a process of its own, which opens the images for itself."""
+    search_options(Data.of(tiles, options.seed), options, asked, out)
+
+
+def kill_search(
+    tiles: Path | None, options: FitOptions, asked: SearchOptions, out: Path, kill_after: int
+) -> None:
+    """Search in another process, and kill it (SIGKILL) while it runs a trial after the `kill_after`-th.
 
     Raises
     ------
@@ -144,7 +151,7 @@ def kill_search(data: Data, options: FitOptions, asked: SearchOptions, out: Path
     """
     trial_states(out)  # makes the tables, which two processes would make at once
     searching = multiprocessing.get_context("spawn").Process(
-        target=search_options, args=(data, options, asked, out)
+        target=search_in_process, args=(tiles, options, asked, out)
     )
     searching.start()
     while searching.is_alive():
