@@ -120,12 +120,16 @@ def make_folder(folder: Location, purpose: str = "") -> None:
     Raises
     ------
     UsageError
-        If it is in a store that is for reading only.
+        If it is in a store that is for reading only, or whose bucket does not exist, or is a file there.
     OutputError
         If it cannot be made.
+    StoreError
+        If the store does not answer.
     """
     if isinstance(folder, RemoteFile):
-        (folder / "file").check_writable()
+        from ganomaly.remote.transfer import check_folder
+
+        check_folder(folder)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -211,6 +211,8 @@ def test_starts_of_workers_are_counted_until_one_has_loaded_the_model() -> None:
     tries = Tries()
     assert [tries.start() for _ in range(3)] == [1, 2, 3]
     tries.started()
+    assert [tries.start() for _ in range(2)] == [1, 2]
+    tries.begin(part=0)  # by one that loaded it before
     assert tries.start() == 1
 
 

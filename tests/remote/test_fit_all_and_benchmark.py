@@ -343,3 +343,29 @@ def test_models_and_rows_come_to_a_bucket_from_processes_of_ray(
     assert done.returncode == 0, done.stderr
     assert names(BENCH) == names(Path("bench"))
     assert {path.name for path in Path.cwd().iterdir()} == {"bench", "catalog.yaml", "nuts", "parts"}
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        (
+            "s3://nobucket/out",
+            "cannot write to s3://nobucket/out: there is no bucket nobucket; make it first",
+        ),
+        (STORE / "file.txt", f"cannot write to {STORE}/file.txt: it is a file; name a folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_fitted(
+    catalog: Path, labelled_folder: Path, store: FaultyStore, out: Any, sentence: str
+) -> None:
+    put_text(STORE / "file.txt", "text")
+    for command in (("fit-all", catalog), ("benchmark", "parts", "--data", labelled_folder)):
+        done = ganomaly(*command, "--out", out)
+        assert (done.returncode, done.stderr) == (2, f"ganomaly: {sentence}\n")
+
+
+def test_rows_that_two_commands_add_by_turns_are_all_in_the_bucket(store: FaultyStore) -> None:
+    files = RowFile(BENCH), RowFile(BENCH)
+    for seed in range(4):
+        files[seed % 2].add([{"anomaly_class": "bent", "seed": seed}])
+    assert [row["seed"] for row in RowFile(BENCH).rows] == [0, 1, 2, 3]

@@ -1,7 +1,6 @@
 """Several processes train the weights that one trains, and go on after any of them was killed."""
 
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from ganomaly.methods import METHODS, find_preset
 from ganomaly.prediction.pytorch import eval_mode
 from ganomaly.training.checkpoint import recorded_precision
 from ganomaly.training.observers import TrainingProgress
-from ganomaly.training.ranks import Ranks
+from ganomaly.training.ranks import RankLostError, Ranks
 from training_in_processes import (
     NUMBER,
     PATCH,
@@ -175,24 +174,45 @@ def test_a_process_that_works_for_its_machine_says_so_until_all_have_done(monkey
     monkeypatch.setattr(Ranks, "all_agree", all_agree)
     monkeypatch.setattr(Ranks, "gather_bytes", lambda ranks, content: [b"other", content])
 
-    def make() -> bytes:
+    def make(check: Callable[[], None]) -> bytes:
         while len(words) < 3:
+            check()
             time.sleep(0.01)
         return b"made"
 
-    assert Ranks(1, 2, 1).from_first_of_machine(make) == b"made"
+    assert Ranks(1, 2, 0, 1).from_each_machine(make) == [b"other", b"made"]
     assert words[:3] == [False] * 3
     assert words[-2:] == [True] * 2
-    assert Ranks(1, 2, 2).from_first_of_machine(make) == b"other"
+    assert Ranks(1, 2, 1, 2).from_each_machine(make) == [b"other"]
 
 
 def test_what_goes_wrong_in_such_work_ends_it(monkeypatch):
-    monkeypatch.setattr(Ranks, "all_agree", lambda ranks, is_so: False)
+    words = []
 
-    def make() -> bytes:
+    def all_agree(ranks: Ranks, is_so: bool) -> bool:
+        words.append(is_so)
+        return len(words) > 100
+
+    def make(check: Callable[[], None]) -> bytes:
         raise TrainingError("no room")
 
-    before = threading.active_count()
+    monkeypatch.setattr(Ranks, "all_agree", all_agree)
     with pytest.raises(TrainingError, match="no room"):
-        Ranks(0, 2, 2).from_first_of_machine(make)
-    assert threading.active_count() == before
+        Ranks(0, 2, 0, 2).from_each_machine(make)
+    assert len(words) <= 1
+
+
+def test_such_work_ends_when_another_process_has(monkeypatch):
+    def all_agree(ranks: Ranks, is_so: bool) -> bool:
+        raise RankLostError("lost")
+
+    def make(check: Callable[[], None]) -> bytes:
+        for _ in range(1000):
+            check()
+            time.sleep(0.01)
+        raise AssertionError("nobody said that the other process has ended")
+
+    monkeypatch.setattr("ganomaly.training.ranks._TOUCH_SECONDS", 0.01)
+    monkeypatch.setattr(Ranks, "all_agree", all_agree)
+    with pytest.raises(RankLostError):
+        Ranks(0, 2, 0, 2).from_each_machine(make)

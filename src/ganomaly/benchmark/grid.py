@@ -87,12 +87,14 @@ def run_grid(
     on_done(done)
     out = rows.folder if isinstance(rows.folder, RemoteFile) else rows.folder.absolute()
     checkpoints = _checkpoint_folder(out)
-    for cell_rows in _results(missing, out, checkpoints, run):
-        rows.add(cell_rows)
-        done += 1
-        on_done(done)
-    with suppress(OSError):  # it is not empty, or nothing can be removed there
-        checkpoints.rmdir()
+    try:
+        for cell_rows in _results(missing, out, checkpoints, run):
+            rows.add(cell_rows)
+            done += 1
+            on_done(done)
+    finally:
+        with suppress(OSError):  # it is not empty, or nothing can be removed there
+            checkpoints.rmdir()
     return [row for cell in cells for row in rows.select(cell)]
 
 

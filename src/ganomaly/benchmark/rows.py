@@ -21,7 +21,7 @@ EARLIER_ARTIFACTS = "kept"
 class RowFile:
     """JSON lines in the output folder.
 
-    Those in a store are read once, and written whole each time: a store cannot append.
+    A store cannot append: rows there are read again and written whole each time.
 
     Parameters
     ----------
@@ -42,9 +42,7 @@ class RowFile:
         make_folder(folder)
         self.folder = folder
         self.path = folder / ROWS
-        content = _content(self.path)
-        self.rows = _parsed(content)
-        self._stored = content[: content.rfind(b"\n") + 1]  # whole lines
+        self.rows = _parsed(_content(self.path))
 
     def has(self, cell: Cell) -> bool:
         """Whether there is a row without error for every class of a cell."""
@@ -70,10 +68,9 @@ class RowFile:
         """
         text = "".join(json.dumps(row) + "\n" for row in rows)
         if isinstance(self.path, RemoteFile):
-            content = self._stored + text.encode()
+            stored = _content(self.path)  # again: another command may have added some
             with written_whole(self.path) as part:
-                part.write_bytes(content)
-            self._stored = content
+                part.write_bytes(stored[: stored.rfind(b"\n") + 1] + text.encode())
         else:
             _append(self.path, text)
         self.rows += rows

@@ -93,11 +93,12 @@ def run_cell(cell: Cell, checkpoint: Path | None = None, out: Location | None = 
         fingerprint=images.loader.fingerprint(recorded_data(checkpoint)),
         on_epoch=_do_nothing if published is None else published.evaluate_epoch,
     )
-    if checkpoint is not None:
-        remove_file(checkpoint)
     columns = _shared_columns(cell, training, images, result)
     if published is None:
-        return _clean_rows(cell, columns, images, result, out)
+        rows = _clean_rows(cell, columns, images, result, out)
+        if checkpoint is not None:
+            remove_file(checkpoint)  # after the artifacts, which a store may not take
+        return rows
     columns["score_ms_per_batch"] = _milliseconds_per_batch(result.method, images)
     return [
         {"anomaly_class": name, **columns, **published.metrics(name), **_counts(labels)}

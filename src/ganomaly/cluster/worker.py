@@ -33,10 +33,11 @@ class Tries:
     def begin(self, part: int) -> int:
         """Note that a worker begins a part; the number of this try, from 1."""
         self._begun[part] += 1
+        self._starts = 0  # one that has the model works
         return self._begun[part]
 
     def start(self) -> int:
-        """Note that a worker starts; the number of starts, this one too, since a worker last had loaded the model."""
+        """Note that a worker starts; the number of starts, this one too, since a worker last had the model."""
         self._starts += 1
         return self._starts
 

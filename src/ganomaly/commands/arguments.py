@@ -175,7 +175,9 @@ MethodOption = Annotated[
 ]
 TaskEngine = Annotated[
     Literal["local", "ray"],
-    typer.Option(help="ray: on RAY_ADDRESS's cluster, whose machines share --out, or else on this machine."),
+    typer.Option(
+        help="ray: on RAY_ADDRESS's cluster, whose machines all reach --out, or else on this machine."
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -196,7 +198,8 @@ BenchmarkFolder = Annotated[
     str,
     typer.Option(
         metavar="DIR",
-        help="Folder for rows, tables and figures. Results are cached in it: use a new one for other data.",
+        help="Folder for rows, tables and figures, here or in a store. Results are cached in it: use a new one for "
+        "other data.",
         show_default=False,
     ),
 ]

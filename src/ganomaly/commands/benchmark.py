@@ -57,12 +57,12 @@ def benchmark(
     """Compare methods; a second call with the same options resumes after the rows that are done."""
     check_dataset_name(name, data)
     if isinstance(out, RemoteFile):
-        make_folder(out)  # raises if it is for reading only
         if name == BAGGAGE and data is None:
             raise UsageError(
                 f"{name} simulates its images into --out, and {out} is in a store; name a folder on this machine for "
                 "them by --data FOLDER"
             )
+        make_folder(out)  # nothing to make there, but it is checked
     check_outputs({"--json": (json_path, FIGURES_JSON)})
     specs = parse_methods(methods)
     class_names = None if classes is None else [part.strip() for part in classes.split(",")]

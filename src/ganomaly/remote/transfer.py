@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ganomaly.errors import GANomalyError, StoreError, StoreRefusalError
-from ganomaly.remote.location import Location, RemoteFile
+from ganomaly.errors import GANomalyError, StoreError, StoreRefusalError, UsageError
+from ganomaly.remote.location import READ_ONLY, Location, RemoteFile
 from ganomaly.remote.stores import arrow_stores, fsspec_store_of, store_of
 
 Result = TypeVar("Result")
@@ -97,6 +97,37 @@ def stored_file(file: RemoteFile) -> StoredFile | None:
         return _stored(file, file.name, found) if found.type == file_type.File else None
 
     return retried("look at", file, attempt)
+
+
+def check_folder(folder: RemoteFile) -> None:
+    """Raise `UsageError` if a folder cannot be written, as far as a store says so beforehand.
+
+    Raises
+    ------
+    UsageError
+        If the store is for reading only, the bucket does not exist, or the folder is a file.
+    StoreError
+        If the store does not answer.
+    """
+    if folder.scheme in READ_ONLY:
+        raise UsageError(
+            f"cannot write to {folder}: {folder.scheme}:// is for reading; name a folder in a bucket, or one on this "
+            "machine"
+        )
+    file_type = arrow_stores().FileType
+
+    def attempt() -> tuple[Any, Any]:
+        store, path = store_of(folder)
+        bucket = path.partition("/")[0]
+        found, there = store.get_file_info([bucket, path])
+        return found.type, there.type
+
+    with suppress(StoreRefusalError):  # it may be written all the same
+        bucket, there = retried("look at", folder, attempt)
+        if bucket == file_type.NotFound:
+            raise UsageError(f"cannot write to {folder}: there is no bucket {folder.host}; make it first")
+        if there == file_type.File:
+            raise UsageError(f"cannot write to {folder}: it is a file; name a folder")
 
 
 def list_files(folder: RemoteFile) -> list[StoredFile]:

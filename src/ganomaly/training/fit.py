@@ -39,6 +39,7 @@ from ganomaly.prediction import Prediction
 from ganomaly.prediction.calibrate import calibrate, joined_relative
 from ganomaly.prediction.model import Model
 from ganomaly.prediction.pytorch import predict_dataset
+from ganomaly.remote import RemoteFile
 from ganomaly.training.checkpoint import recorded_data
 from ganomaly.training.loop import TrainingResult, train
 from ganomaly.training.observers import Observer, SilentObserver, counted
@@ -113,8 +114,7 @@ def fit_model(
         In one sentence each, as early as it can be known.
     """
     observer = observer or SilentObserver()
-    ranks = _meet(options, place)
-    plan, regions = plan_fit(_shared(data, ranks), options, ignore=ignore, products=products)
+    plan, regions, ranks = _planned(data, options, place, ignore, products)
     trained = _train(plan, regions, ranks, observer, options, checkpoint=checkpoint, resume=resume)
     loader, preprocessing, result = trained.loader, trained.preprocessing, trained.result
     for message in result.messages[-1:]:
@@ -154,30 +154,40 @@ def help_fit(
     UsageError, DataError, TrainingError
         In one sentence each.
     """
-    ranks = _meet(options, place)
-    plan, regions = plan_fit(_shared(data, ranks), options, ignore=ignore, products=products)
+    plan, regions, ranks = _planned(data, options, place, ignore, products)
     _train(plan, regions, ranks, SilentObserver(), options, checkpoint=None, resume=False)
 
 
-def _meet(options: FitOptions, place: Place | None) -> Ranks:
-    """The processes that train together, once all are here; what is wrong with the options is said before."""
+def _planned(
+    data: Any, options: FitOptions, place: Place | None, ignore: Any, products: Any
+) -> tuple[TrainingPlan, ImagesWithIgnoredRegions | None, Ranks]:
+    """As `plan_fit`, and the processes that train together, once all are here.
+
+    What is wrong with images on this machine is said before. Images of a store are copied once on each machine.
+    """
     check_options(options)
-    return join(place, choose_device(options.device))
-
-
-def _shared(data: Any, ranks: Ranks) -> Any:
-    """The data; of a store a copy, which one process makes for all on its machine."""
     source = one_remote(data)
     if source is None:
-        return data
+        plan, regions = plan_fit(data, options, ignore=ignore, products=products)
+        return plan, regions, join(place, choose_device(options.device))
+    ranks = join(place, choose_device(options.device))
+    plan, regions = plan_fit(_copy_of_machine(source, ranks), options, ignore=ignore, products=products)
+    return plan, regions, ranks
+
+
+def _copy_of_machine(source: RemoteFile, ranks: Ranks) -> LocalCopy:
     copies: list[LocalCopy] = []
 
-    def copy() -> bytes:
-        copies.append(copy_training_images(source))
+    def copy(check: Callable[[], None]) -> bytes:
+        copies.append(copy_training_images(source, check))
         return os.fsencode(copies[0].root)
 
-    root = Path(os.fsdecode(ranks.from_first_of_machine(copy)))
-    return copies[0] if copies else LocalCopy(source, root)
+    roots = [Path(os.fsdecode(root)) for root in ranks.from_each_machine(copy)]
+    if copies:
+        return copies[0]
+    # names of temporary folders are random, so the one that is here is this machine's
+    here = [root for root in roots if root.exists()]
+    return LocalCopy(source, here[0]) if here else copy_training_images(source)
 
 
 @dataclass(frozen=True)

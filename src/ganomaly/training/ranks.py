@@ -13,7 +13,7 @@ Nothing is pickled: what goes from process to process is tensors, and JSON.
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from threading import Event, Thread
@@ -49,8 +49,10 @@ class Ranks:
 
     Attributes
     ----------
-    rank, number, local_number : int
-        Which process this is, how many there are, and how many on this machine.
+    rank, number : int
+        Which process this is, and how many there are.
+    local_rank, local_number : int
+        The same on this machine.
     is_dividing : bool
         Whether `by_rows` runs networks now.
     """
@@ -59,11 +61,13 @@ class Ranks:
         self,
         rank: int = 0,
         number: int = 1,
+        local_rank: int = 0,
         local_number: int = 1,
         fabric_in: "Callable[[Precision], Fabric] | None" = None,
         device: torch.device = _CPU,
     ):
-        self.rank, self.number, self.local_number = rank, number, local_number
+        self.rank, self.number = rank, number
+        self.local_rank, self.local_number = local_rank, local_number
         self._fabric_in, self._device = fabric_in, device
         self.is_dividing = False
 
@@ -152,35 +156,49 @@ class Ranks:
             distributed.broadcast(values, 0)
         return values.cpu().numpy().tobytes()
 
-    def from_first_of_machine(self, make: Callable[[], bytes]) -> bytes:
-        """What the first process of this machine makes, alone there and for as long as it takes."""
-        if self.number == 1:
-            return make()
-        local_rank = self.rank % self.local_number
-        made = self._made_in_touch(make if local_rank == 0 else bytes)
-        return self.gather_bytes(made)[self.rank - local_rank]
+    def from_each_machine(self, make: Callable[[Callable[[], None]], bytes]) -> list[bytes]:
+        """What the first process of each machine makes, for as long as it takes.
 
-    def _made_in_touch(self, make: Callable[[], bytes]) -> bytes:
+        Parameters
+        ----------
+        make : callable
+            Makes it; is given a function that raises `RankLostError` once another process has ended.
+        """
+        if self.number == 1:
+            return [make(lambda: None)]
+        made = self._made_in_touch(make if self.local_rank == 0 else lambda check: b"")
+        return [content for content in self.gather_bytes(made) if content]
+
+    def _made_in_touch(self, make: Callable[[Callable[[], None]], bytes]) -> bytes:
         """Make something in this process; a thread says meanwhile that it goes on, since no other waits for ever."""
         is_made, has_failed = Event(), Event()
+        losses: list[RankLostError] = []
 
         def stay_in_touch() -> None:
-            with suppress(RankLostError):  # who asks the others next meets it again
+            try:
                 while True:
                     is_done = is_made.wait(_TOUCH_SECONDS)
                     if has_failed.is_set() or self.all_agree(is_done):
                         return
+            except RankLostError as error:
+                losses.append(error)
+
+        def check() -> None:
+            if losses:
+                raise losses[0]
 
         thread = Thread(target=stay_in_touch, daemon=True)
         thread.start()
         try:
-            return make()
+            made = make(check)
         except BaseException:
             has_failed.set()
             raise
         finally:
             is_made.set()
             thread.join()
+        check()
+        return made
 
     def all_agree(self, is_so: bool) -> bool:
         """Whether it is so in each process."""
@@ -237,7 +255,7 @@ def join(place: Place | None, device: torch.device) -> Ranks:
         # any precision: which one they train in, the first process says when they have met
         fabric = fabric_in("fp32")
         fabric.launch()
-    return Ranks(place.rank, place.number, place.local_number, fabric_in, fabric.device)
+    return Ranks(place.rank, place.number, place.local_rank, place.local_number, fabric_in, fabric.device)
 
 
 def _fabric(place: Place, device: torch.device, precision: Precision) -> "Fabric":

@@ -196,9 +196,9 @@ def _existing(path: Path) -> Path:
 # --- stores ----------------------------------------------------------------------------------------------
 
 
-def copy_training_images(source: RemoteFile) -> LocalCopy:
-    """Copy what `open_training_images` opens of a dataset in a store; raises as `copy_dataset` does."""
-    return copy_dataset(source, "train")
+def copy_training_images(source: RemoteFile, check: Callable[[], None] = lambda: None) -> LocalCopy:
+    """Copy what `open_training_images` opens of a dataset in a store, as `copy_dataset` does."""
+    return copy_dataset(source, "train", check)
 
 
 def one_remote(data: Any) -> RemoteFile | None:

@@ -231,7 +231,7 @@ class LocalCopy:
     folder: "tempfile.TemporaryDirectory[str] | None" = None
 
 
-def copy_dataset(source: RemoteFile, split: str) -> LocalCopy:
+def copy_dataset(source: RemoteFile, split: str, check: Callable[[], None] = lambda: None) -> LocalCopy:
     """Copy a dataset to the folder for temporary files: each file is read once, however often its image is.
 
     Parameters
@@ -241,6 +241,8 @@ def copy_dataset(source: RemoteFile, split: str) -> LocalCopy:
     split : str
         `train` or `test`: where the folder has such a subfolder, or parquet with this in its path, only that is
         copied, and masks.
+    check : callable
+        Called after each file; may raise what ends the copying.
 
     Raises
     ------
@@ -253,7 +255,7 @@ def copy_dataset(source: RemoteFile, split: str) -> LocalCopy:
     root = Path(folder.name) / (source.name or source.host)
     found = [] if source.is_web else list_files(source)
     if found:
-        copy_files(_of_split(found, split), root, source)
+        copy_files(_of_split(found, split), root, source, check)
     else:
         try:
             download(source, root)
@@ -301,7 +303,9 @@ def _of_split(found: list[StoredFile], split: str) -> list[StoredFile]:
     return parquet if parquet and not has_images else found
 
 
-def copy_files(files: Sequence[StoredFile], root: Path, source: RemoteFile) -> None:
+def copy_files(
+    files: Sequence[StoredFile], root: Path, source: RemoteFile, check: Callable[[], None] = lambda: None
+) -> None:
     """Copy files below a folder of a store to one of this machine, several at a time, with their times.
 
     Parameters
@@ -312,6 +316,8 @@ def copy_files(files: Sequence[StoredFile], root: Path, source: RemoteFile) -> N
         The new folder.
     source : RemoteFile
         What messages call the folder in the store.
+    check : callable
+        Called after each file; may raise what ends the copying.
 
     Raises
     ------
@@ -339,7 +345,7 @@ def copy_files(files: Sequence[StoredFile], root: Path, source: RemoteFile) -> N
 
     with closing(in_order(copy_one, files, workers=CONNECTIONS, ahead=2 * CONNECTIONS)) as copies:
         for _ in copies:
-            pass
+            check()
 
 
 def _suffix(name: str) -> str:
