@@ -120,16 +120,12 @@ def make_folder(folder: Location, purpose: str = "") -> None:
     Raises
     ------
     UsageError
-        If it is in a store that is for reading only, or whose bucket does not exist, or is a file there.
+        If it is in a store that is for reading only.
     OutputError
         If it cannot be made.
-    StoreError
-        If the store does not answer.
     """
     if isinstance(folder, RemoteFile):
-        from ganomaly.remote.transfer import check_folder
-
-        check_folder(folder)
+        folder.check_folder_writable()
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

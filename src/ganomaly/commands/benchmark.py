@@ -29,10 +29,11 @@ from ganomaly.benchmark import (
 from ganomaly.commands.console import Console
 from ganomaly.config import Precision
 from ganomaly.errors import TrainingError, UsageError
-from ganomaly.files import make_folder, written_whole
+from ganomaly.files import written_whole
 from ganomaly.locks import locked_folder
 from ganomaly.output_checks import FIGURES_JSON, check_outputs
 from ganomaly.remote import Location, RemoteFile
+from ganomaly.remote.transfer import check_folder
 from ganomaly.workers import TaskRunner
 
 
@@ -62,7 +63,7 @@ def benchmark(
                 f"{name} simulates its images into --out, and {out} is in a store; name a folder on this machine for "
                 "them by --data FOLDER"
             )
-        make_folder(out)  # nothing to make there, but it is checked
+        check_folder(out)
     check_outputs({"--json": (json_path, FIGURES_JSON)})
     specs = parse_methods(methods)
     class_names = None if classes is None else [part.strip() for part in classes.split(",")]

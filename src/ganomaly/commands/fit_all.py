@@ -14,16 +14,17 @@ from ganomaly.catalog import (
 )
 from ganomaly.commands.console import Console
 from ganomaly.errors import TrainingError, printable
-from ganomaly.files import make_folder
 from ganomaly.locks import locked_folder
-from ganomaly.remote import Location
+from ganomaly.remote import Location, RemoteFile
+from ganomaly.remote.transfer import check_folder
 from ganomaly.workers import TaskRunner
 
 
 def fit_all(console: Console, catalog: Path, out: Location, *, run: TaskRunner) -> bool:
     """Fit the models of a catalogue; return whether all images could be read."""
     entries = read_catalog(catalog)
-    make_folder(out)
+    if isinstance(out, RemoteFile):
+        check_folder(out)
     check_result_tables(out)
     done: list[EntryResult] = []
 

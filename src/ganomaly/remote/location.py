@@ -111,6 +111,14 @@ class RemoteFile:
         if not self.path:
             raise UsageError(f"cannot write {self}: it is a bucket; name a file in it")
 
+    def check_folder_writable(self) -> None:
+        """Raise `UsageError` if no file can be written in this folder."""
+        if self.scheme in READ_ONLY:
+            raise UsageError(
+                f"cannot write to {self}: {self.scheme}:// is for reading; name a folder in a bucket, or one on this "
+                "machine"
+            )
+
     def _at(self, path: PurePosixPath) -> "RemoteFile":
         host = self._after_scheme()[0]
         query = urlsplit(self.url).query if self.is_web else ""

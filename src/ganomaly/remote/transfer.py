@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ganomaly.errors import GANomalyError, StoreError, StoreRefusalError, UsageError
-from ganomaly.remote.location import READ_ONLY, Location, RemoteFile
+from ganomaly.remote.location import Location, RemoteFile
 from ganomaly.remote.stores import arrow_stores, fsspec_store_of, store_of
 
 Result = TypeVar("Result")
@@ -109,11 +109,7 @@ def check_folder(folder: RemoteFile) -> None:
     StoreError
         If the store does not answer.
     """
-    if folder.scheme in READ_ONLY:
-        raise UsageError(
-            f"cannot write to {folder}: {folder.scheme}:// is for reading; name a folder in a bucket, or one on this "
-            "machine"
-        )
+    folder.check_folder_writable()
     file_type = arrow_stores().FileType
 
     def attempt() -> tuple[Any, Any]:
