@@ -98,7 +98,7 @@ def score_in_parts(
         If Ray is missing, the folder holds something else, or there is no such model.
     EngineError
         If Ray fails, or the workers of a part die at each of `TRIES` tries; the other parts are scored first. Or if
-        `TRIES` times all workers die while they load the model.
+        `TRIES` times as many workers as there are die while they load the model, and none begins a part meanwhile.
     TrainingError
         If no score is a finite number.
     GANomalyError
