@@ -3,10 +3,11 @@
 import asyncio
 import json
 import socket
+import socketserver
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -37,7 +38,7 @@ def free_port():
         return unused.getsockname()[1]
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"
@@ -88,6 +89,44 @@ def subscriber(port):
         client.loop_stop()
 
 
+@contextmanager
+def broker_behind(port):
+    """A broker that a port leads to only once a subscriber is there, and what that received."""
+    inner = free_port()
+
+    class Forward(socketserver.BaseRequestHandler):
+        def handle(self):
+            with socket.create_connection(("127.0.0.1", inner)) as broker:
+                answers = threading.Thread(target=copy_bytes, args=(broker, self.request), daemon=True)
+                answers.start()
+                copy_bytes(self.request, broker)
+                answers.join()
+
+    with (
+        running_broker(inner),
+        subscriber(inner) as received,
+        ForwardingServer(("127.0.0.1", port), Forward) as server,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield received
+        finally:
+            server.shutdown()
+
+
+class ForwardingServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+
+
+def copy_bytes(source, target):
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
 def test_a_verdict_arrives_with_qos_1_and_without_image_content():
     port = free_port()
     with running_broker(port), subscriber(port) as received:
@@ -117,14 +156,14 @@ def test_what_was_published_while_the_broker_was_away_arrives_in_order():
     publisher = MqttPublisher("127.0.0.1", port)
     for number in range(50):
         publisher.verdict(PREDICTION | {"id": str(number)})
-    with running_broker(port), subscriber(port) as received:
+    with broker_behind(port) as received:
         wait_for(lambda: sum(topic.endswith("verdict") for topic, *_ in received) >= 50)
         ids = [json.loads(payload)["id"] for topic, payload, _ in received if topic.endswith("verdict")]
         assert ids == [str(number) for number in range(50)]
         wait_for(lambda: publisher.waiting == 0)
     wait_for(lambda: not publisher.is_connected)
     publisher.verdict(PREDICTION | {"id": "after the restart"})
-    with running_broker(port), subscriber(port) as received:
+    with broker_behind(port) as received:
         wait_for(lambda: any("after the restart" in payload for _, payload, _ in received))
     publisher.close(0.1)
 
