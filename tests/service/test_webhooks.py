@@ -162,19 +162,19 @@ def test_a_receiver_that_never_answers_costs_the_timeout_at_most(behaviour):
         with connection:
             if behaviour == "nonsense":
                 connection.sendall(b"\x00\xff not HTTP\r\n\r\n")
-            for _ in range(100 if behaviour in {"silent", "drips"} else 0):
+            for _ in range(600 if behaviour in {"silent", "drips"} else 0):
                 time.sleep(0.1)
                 if behaviour == "drips":
                     with suppress(OSError):  # the sender has gone
                         connection.sendall(b"H")
 
-    threading.Thread(target=answer, daemon=True).start()
-    start = time.monotonic()
+    receiver = threading.Thread(target=answer, daemon=True)
+    receiver.start()
     outcome = deliver(f"http://127.0.0.1:{listener.getsockname()[1]}/", SECRET, EVENT, timeout=0.5)
-    assert time.monotonic() - start < 5
     assert not outcome.delivered
     assert outcome.retry
     if behaviour in {"silent", "drips"}:
+        assert receiver.is_alive(), "the sender waited longer than the receiver"
         assert outcome.error == "127.0.0.1 cannot be reached: no answer in time"
     listener.close()
 
