@@ -10,6 +10,7 @@ Run: python benchmarks/parts.py --data DATA/magnetic_tile --out rows.jsonl [--se
 import argparse
 import json
 import statistics
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +52,9 @@ METRICS = (
 def main() -> None:
     """Train and measure each seed that has no row yet, then print the means."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="data set folder in MVTec AD layout")
-    parser.add_argument("--simulated-bags", action="store_true", help="whole simulated bags instead")
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--data", type=Path, help="data set folder in MVTec AD layout")
+    images.add_argument("--simulated-bags", action="store_true", help="whole simulated bags instead")
     parser.add_argument("--preset", default="auto")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
@@ -67,7 +69,8 @@ def main() -> None:
         if arguments.out.exists()
         else []
     )
-    selected = [row for row in rows if row["data"] == data.name and row["asked"] == arguments.preset]
+    preset = DEFAULT_PRESET if arguments.preset == "auto" else arguments.preset
+    selected = [row for row in rows if row["data"] == data.name and row["preset"] == preset]
     for seed in map(int, arguments.seeds.split(",")):
         if any(row["seed"] == seed for row in selected):
             continue
@@ -157,7 +160,11 @@ def fitted(
     name = DEFAULT_PRESET if preset == "auto" else preset
     path = None if models is None else models / f"{data.name}_{name}_{seed}.safetensors"
     if path is not None and path.exists():
-        return load_model(path), path, None
+        model = load_model(path)
+        found = (model.preset, model.provenance["seed"], model.calibration.false_alarm_rate)
+        if found != (name, seed, FALSE_ALARM_RATE):
+            sys.exit(f"{path} has another preset, seed or false-alarm rate: {found}")
+        return model, path, None
     start = time.perf_counter()
     model = fit_model(
         str(data),
@@ -165,6 +172,8 @@ def fitted(
         observer=SilentObserver(),
     ).model
     seconds = round(time.perf_counter() - start, 1)
+    if model.preset != name:
+        sys.exit(f"auto took the preset {model.preset} for {data.name}, not {name}")
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_model(model, path)

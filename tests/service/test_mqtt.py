@@ -59,11 +59,11 @@ def running_broker(port):
         await broker.start()
         return broker
 
-    broker = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    broker = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     try:
         yield
     finally:
-        asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
@@ -81,7 +81,7 @@ def subscriber(port):
     )
     client.connect("127.0.0.1", port)
     client.loop_start()
-    assert subscribed.wait(10)
+    assert subscribed.wait(60)
     try:
         yield received
     finally:
@@ -124,6 +124,7 @@ def copy_bytes(source, target):
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
+    with suppress(OSError):
         target.shutdown(socket.SHUT_WR)
 
 
@@ -170,7 +171,12 @@ def test_what_was_published_while_the_broker_was_away_arrives_in_order():
 
 def test_nothing_waits_for_a_broker_that_is_not_there_and_the_queue_is_bounded():
     publisher = MqttPublisher("127.0.0.1", free_port(), capacity=100)
-    queued = [publisher.verdict(PREDICTION) for _ in range(1000)]
+    queued = []
+    thread = threading.Thread(
+        target=lambda: queued.extend(publisher.verdict(PREDICTION) for _ in range(1000)), daemon=True
+    )
+    thread.start()
+    thread.join(60)
     assert queued == [True] * 100 + [False] * 900
     assert (publisher.published, publisher.dropped, publisher.waiting) == (0, 900, 100)
     assert publisher.close(0.2) == 100

@@ -152,10 +152,12 @@ def test_clients_cannot_write(server, client, model):
 def test_updates_never_wait_and_none_is_lost_to_the_counts(server, client, model):
     release, ended = threading.Event(), []
     server._loop.call_soon_threadsafe(lambda: ended.append(release.wait(60)))
-    for number in range(5000):
-        server.update(model, PREDICTION | {"name": f"{number}.png"})
-    assert not ended, "the updates waited for the server"
-    release.set()
+    try:
+        for number in range(5000):
+            server.update(model, PREDICTION | {"name": f"{number}.png"})
+        assert not ended, "the updates waited for the server"
+    finally:
+        release.set()
     wait_for(lambda: shows(client, model, "Images", 5000))
     assert node(client, model, "Image").read_value() == "4999.png"
 

@@ -19,7 +19,7 @@ def parse_rate(text: str | float) -> float:
     except ValueError:
         rate = math.nan
     if not 0 <= rate <= 1:
-        raise typer.BadParameter(f"{digits!r} is no share from 0 to 1; write it as 0.01 or 1%")
+        raise typer.BadParameter(f"{digits!r} is not a share between 0 and 1; write it as 0.01 or 1%")
     return rate
 
 
@@ -72,7 +72,7 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Pretrained network of the preset features: a name, a folder, or hf:ORG/NAME, which is downloaded.",
+        help="Pretrained network of the features: a name, a folder, or hf:ORG/NAME, which is downloaded.",
     ),
 ]
 Ignore = Annotated[
@@ -126,7 +126,7 @@ PresetName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="features, small, patches, paper, or another method's; auto chooses by size and colour.",
+        help="features, small, small-features, patches, paper, or another method's; auto chooses by size and colour.",
     ),
 ]
 Channels = Annotated[

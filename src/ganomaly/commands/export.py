@@ -34,7 +34,7 @@ def export(
     with model_copy(model_path) as copy:
         model = load_model(copy)
     images = None if data is None else calibration_images(model, data)
-    console.say("writing the model as one graph: this takes a minute, or some")
+    console.say("writing the model as one graph: this takes a minute or more")
     graph = to_onnx(model)
     with locked_file(out, "ganomaly export"), TemporaryDirectory() as folder:
         written = Path(folder) / out.name if isinstance(out, RemoteFile) else out
