@@ -128,7 +128,8 @@ def test_an_overlay_leaves_normal_pixels_clear_and_outlines_the_mask():
     mask = np.zeros((6, 8), bool)
     mask[2:5, 4:8] = True
     outlined = overlay(GRAY, anomaly_map, CALIBRATION, mask)
-    assert (outlined[2, 5] == (0, 255, 255)).all()
+    assert (outlined[1, 5] == (0, 255, 255)).all()
+    assert (outlined[mask] == blended[mask]).all(), "what is inside stays visible"
     assert (outlined[0] == 100).all()
 
 
