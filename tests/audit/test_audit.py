@@ -220,6 +220,7 @@ def test_what_may_be_chance_is_neither_held_against_a_model_nor_counted_for_it()
     assert strong.conclusion.endswith("6 images are few; such figures are off by a tenth by chance.")
     weak = audit_metrics([1.5, 2, 9] * 2, [1, 2, 3] * 2, ["hole"] * 6, normal, [1, 2], [1, 2], ["hole"] * 2)
     assert weak.conclusion.startswith("The audit says nothing yet: AUROC 0.61 with the defects")
+    assert weak.is_conclusive is False
 
 
 def test_colour_and_16_bit_images_are_audited(tmp_path):

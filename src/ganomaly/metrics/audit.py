@@ -80,7 +80,15 @@ class Audit(KindAudit):
 
     @property
     def is_conclusive(self) -> bool | None:
-        """Whether the model does not see the painting itself, or nothing was painted; None without a control."""
+        """Whether the figures say something; None without a control.
+
+        They do if the model does not see the painting itself, or nothing was painted, and if it tells the images from
+        normal ones by more than chance, where it seems to tell them.
+        """
+        return not self._may_be_chance() if self._control_is_passed else self._control_is_passed
+
+    @property
+    def _control_is_passed(self) -> bool | None:
         if 0 < self.n == self.n_recorded:
             return True
         if self.control_auroc is None:
@@ -92,9 +100,9 @@ class Audit(KindAudit):
         """What the figures say, in one or two sentences."""
         if self.n == 0:
             return "Nothing could be audited: no anomalous image has a mask of a small part of it."
-        if self.is_conclusive is None:
+        if self._control_is_passed is None:
             return "The audit says nothing: without normal images to paint there is no control of what painting does."
-        if self.control_auroc is not None and not self.is_conclusive:
+        if self.control_auroc is not None and not self._control_is_passed:
             higher = self.control_auroc > 0.5
             return (
                 f"The audit says nothing about this model: it sees the painting itself. Normal images score "
@@ -107,6 +115,9 @@ class Audit(KindAudit):
         """Return the audit under the names of `evaluate --audit --json`."""
         return {**asdict(self), "is_conclusive": self.is_conclusive, "conclusion": self.conclusion}
 
+    def _may_be_chance(self) -> bool:
+        return self.image_auroc is not None and _SEPARATES <= self.image_auroc <= 0.5 + self._chance()
+
     def _chance(self) -> float:
         """Two standard errors of the AUROC of two groups that do not differ: Mann and Whitney's U."""
         return 2 * math.sqrt((self.n + self.n_normal + 1) / (12 * self.n * self.n_normal))
@@ -118,7 +129,7 @@ class Audit(KindAudit):
         if with_defect < _SEPARATES:
             return f"The model does not tell these images from normal ones (AUROC {with_defect:.2f})."
         figures = f"AUROC {with_defect:.2f} with the defects, {without:.2f} without them"
-        if with_defect - 0.5 <= self._chance():
+        if self._may_be_chance():
             return (
                 f"The audit says nothing yet: {figures}, which {self.n} anomalous and {self.n_normal} normal images "
                 "can have by chance; audit more images, or a model that finds more."
