@@ -52,7 +52,9 @@ def overlay(
             from scipy.ndimage import binary_dilation
 
         width = max(1, min(mask.shape) // 256)
-        blended[binary_dilation(mask, iterations=width) & ~mask] = OUTLINE  # outside, so that the defect is seen
+        blended[binary_dilation(mask, iterations=width) & ~mask] = (
+            OUTLINE  # outside, so that the defect is seen
+        )
     return blended
 
 
