@@ -115,7 +115,7 @@ def test_options_that_cannot_be(tmp_path, normal_folder, option, value, word):
         (["=3"], ["'=3'", "name=value"]),
         (["nz="], ["'nz='", "name=value"]),
         (["nz=8", "nz=9"], ["nz is given twice"]),
-        (["nzz=8"], ["no option nzz", "ndf, ngf, nz"]),
+        (["nzz=8"], ["preset paper has no option nzz", "ndf, ngf, nz"]),
         (["nz=0"], ["nz", "greater than or equal to 1", "'0'"]),
         (["nz=many"], ["nz", "integer", "'many'"]),
     ],

@@ -275,6 +275,12 @@ def plan_method(options: FitOptions, inspection: Inspection | None = None) -> Me
             raise ValueError("the preset auto follows from the images; inspect them first")
         name = suggested_preset(inspection, options.channels)
     method_type, preset = find_preset(name)
+    fields = type(preset.options).model_fields
+    unknown = sorted(options.method_options.keys() - fields)
+    if unknown:
+        raise UsageError(
+            f"the preset {name} has no option {unknown[0]}; there are: {', '.join(sorted(fields))}"
+        )
     method_options = preset.options.checked(
         **{**preset.options.model_dump(), **options.method_options}
     ).completed()
