@@ -33,7 +33,6 @@ from machine import describe_machine
 
 FALSE_ALARM_RATE = 0.05
 HIGHEST = 10
-DEFAULT_PRESET = "features"  # what `auto` takes for images of these sizes
 METRICS = (
     "image_auroc",
     "pixel_auroc",
@@ -55,7 +54,7 @@ def main() -> None:
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--data", type=Path, help="data set folder in MVTec AD layout")
     images.add_argument("--simulated-bags", action="store_true", help="whole simulated bags instead")
-    parser.add_argument("--preset", default="auto")
+    parser.add_argument("--preset", default="features", help="features is the default for such images")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines to add rows to")
     parser.add_argument(
@@ -69,8 +68,7 @@ def main() -> None:
         if arguments.out.exists()
         else []
     )
-    preset = DEFAULT_PRESET if arguments.preset == "auto" else arguments.preset
-    selected = [row for row in rows if row["data"] == data.name and row["preset"] == preset]
+    selected = [row for row in rows if row["data"] == data.name and row["preset"] == arguments.preset]
     for seed in map(int, arguments.seeds.split(",")):
         if any(row["seed"] == seed for row in selected):
             continue
@@ -138,8 +136,7 @@ def measure(data: Path, preset: str, seed: int, models: Path | None) -> dict[str
     alarms = round((evaluation.false_alarm_rate or 0) * evaluation.n_normal)
     return {
         "data": data.name,
-        "asked": preset,
-        "preset": model.preset,
+        "preset": preset,
         "seed": seed,
         **{name: model.provenance[name] for name in ("steps", "precision", "threads")},
         "fit_seconds": fit_seconds,
@@ -157,12 +154,11 @@ def fitted(
     data: Path, preset: str, seed: int, models: Path | None
 ) -> tuple[Model, Path | None, float | None]:
     """A model, its file, and how long the fit took; of a model that was there nobody knows that."""
-    name = DEFAULT_PRESET if preset == "auto" else preset
-    path = None if models is None else models / f"{data.name}_{name}_{seed}.safetensors"
+    path = None if models is None else models / f"{data.name}_{preset}_{seed}.safetensors"
     if path is not None and path.exists():
         model = load_model(path)
         found = (model.preset, model.provenance["seed"], model.calibration.false_alarm_rate)
-        if found != (name, seed, FALSE_ALARM_RATE):
+        if found != (preset, seed, FALSE_ALARM_RATE):
             sys.exit(f"{path} has another preset, seed or false-alarm rate: {found}")
         return model, path, None
     start = time.perf_counter()
@@ -172,8 +168,6 @@ def fitted(
         observer=SilentObserver(),
     ).model
     seconds = round(time.perf_counter() - start, 1)
-    if model.preset != name:
-        sys.exit(f"auto took the preset {model.preset} for {data.name}, not {name}")
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_model(model, path)

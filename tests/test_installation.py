@@ -106,9 +106,9 @@ def test_a_driver_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
             ended.append(error)
             raise
 
-    monkeypatch.setattr(installation.subprocess, "run", noted)
+    monkeypatch.setattr(subprocess, "run", noted)
     assert installation._gpu_names() == []
-    assert len(ended) == 1, "it was not stopped"
+    assert [error.timeout < 10 for error in ended] == [True]
 
 
 # --- quick -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from ganomaly.service.camera import Camera, encode_frame  # noqa: E402 - after t
 WIDTH, HEIGHT = 64, 48
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"

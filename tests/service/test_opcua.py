@@ -61,7 +61,7 @@ def values(client, model):
     return {name: node(client, model, name).read_value() for name in VARIABLES}
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"

@@ -85,7 +85,7 @@ class Audit(KindAudit):
         They do if the model does not see the painting itself, or nothing was painted, and if it tells the images from
         normal ones by more than chance, where it seems to tell them.
         """
-        return not self._may_be_chance() if self._control_is_passed else self._control_is_passed
+        return self._control_is_passed and not self._may_be_chance()
 
     @property
     def _control_is_passed(self) -> bool | None:

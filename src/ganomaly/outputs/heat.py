@@ -52,9 +52,8 @@ def overlay(
             from scipy.ndimage import binary_dilation
 
         width = max(1, min(mask.shape) // 256)
-        blended[binary_dilation(mask, iterations=width) & ~mask] = (
-            OUTLINE  # outside, so that the defect is seen
-        )
+        outside = binary_dilation(mask, iterations=width) & ~mask  # so that the defect stays visible
+        blended[outside] = OUTLINE
     return blended
 
 

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -275,19 +276,29 @@ def plan_method(options: FitOptions, inspection: Inspection | None = None) -> Me
             raise ValueError("the preset auto follows from the images; inspect them first")
         name = suggested_preset(inspection, options.channels)
     method_type, preset = find_preset(name)
-    fields = type(preset.options).model_fields
-    unknown = sorted(options.method_options.keys() - fields)
-    if unknown:
-        raise UsageError(
-            f"the preset {name} has no option {unknown[0]}; there are: {', '.join(sorted(fields))}"
-        )
-    method_options = preset.options.checked(
-        **{**preset.options.model_dump(), **options.method_options}
-    ).completed()
+    method_options = preset_options(name, options.method_options).completed()
     if options.image_size is not None and preset.patches is None:
         check_image_size(options.image_size)
     _training_options(options, preset, channels=1)  # checks them; the channels may still change
     return MethodPlan(name, preset, method_type, method_options)
+
+
+def preset_options(name: str, changed: Mapping[str, Any]) -> MethodOptions:
+    """The options of a preset, some of them changed.
+
+    Raises
+    ------
+    UsageError
+        If the preset has no such option, or a value is out of range.
+    """
+    options = find_preset(name)[1].options
+    fields = type(options).model_fields
+    unknown = sorted(changed.keys() - fields)
+    if unknown:
+        raise UsageError(
+            f"the preset {name} has no option {unknown[0]}; there are: {', '.join(sorted(fields))}"
+        )
+    return options.checked(**{**options.model_dump(), **changed})
 
 
 def check_options(options: FitOptions) -> None:

@@ -15,7 +15,7 @@ from ganomaly.data import Inspection, suggested_image_size
 from ganomaly.methods import Preset, find_preset
 from ganomaly.methods.search_space import BackboneLevels, Choice, InstalledBackbone, Range, Searched
 from ganomaly.networks.backbones import default_levels, installed_backbones
-from ganomaly.training.plan import suggested_preset
+from ganomaly.training.plan import preset_options, suggested_preset
 
 IMAGE_SIZE = "image_size"
 ALL_LEVELS = "all"
@@ -59,7 +59,7 @@ class SearchSpace:
         if options.image_size is None:
             sizes, start[IMAGE_SIZE] = _image_sizes(preset, inspection)
             distributions[IMAGE_SIZE] = CategoricalDistribution(sizes)
-        asked = preset.options.checked(**{**preset.options.model_dump(), **options.method_options})
+        asked = preset_options(name, options.method_options)
         for option, searched in method_type.search_space.items():
             if option not in options.method_options:
                 distributions[option], start[option] = _distribution(option, searched, asked)
