@@ -8,6 +8,7 @@ Runs that are in the file already are skipped.
 """
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -17,12 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ganomaly.config import FitOptions
 from ganomaly.data import open_images
 from ganomaly.data.sources.parquet import ParquetImages
-from ganomaly.methods import find_preset
+from ganomaly.methods import contrastive_ganomaly, find_preset
 from ganomaly.metrics import image_auroc
+from ganomaly.networks.backbones import Backbone
 from ganomaly.training.fit import fit_model
 from machine import describe_machine
 
@@ -49,7 +52,15 @@ def main() -> None:
         type=Path,
         help="folder for checkpoints of training, from which a stopped run resumes",
     )
+    parser.add_argument(
+        "--remember-features",
+        action="store_true",
+        help="compute the backbone's features of an image once for all runs; fit_seconds and score_seconds are "
+        "then shorter than those of one fit",
+    )
     arguments = parser.parse_args()
+    if arguments.remember_features:
+        remember_features()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(describe_machine())
@@ -80,11 +91,27 @@ def main() -> None:
                 checkpoint = arguments.checkpoints and arguments.checkpoints / _file_name(identity)
                 row = identity | measure(splits, anomalous, seed, arguments.preset, checkpoint)
                 row["threads"] = torch.get_num_threads()
+                row["remembered_features"] = arguments.remember_features
                 with arguments.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
             rows.append(row)
             print(_line(row), flush=True)
     print(_summary(rows))
+
+
+def remember_features() -> None:
+    """Compute the features of the frozen backbone once for each image: they are the same for every class and seed."""
+    compute = contrastive_ganomaly.pretrained_features
+    known: dict[bytes, Tensor] = {}
+
+    def remembered(backbone: Backbone, x: Tensor) -> Tensor:
+        keys = [hashlib.sha256(image.tobytes()).digest() for image in x.cpu().numpy()]
+        new = {key: index for index, key in enumerate(keys) if key not in known}
+        if new:
+            known.update(zip(new, compute(backbone, x[list(new.values())]), strict=True))
+        return torch.stack([known[key] for key in keys])
+
+    contrastive_ganomaly.pretrained_features = remembered
 
 
 def load(folder: Path, split: str) -> Images:

@@ -332,23 +332,12 @@ class ContrastiveGANomaly(Method):
         difference = torch.flatten(z - self.reconstruction_encoder(x_hat), start_dim=1)
         pretrained = None
         if self.backbone is not None:
-            pretrained = torch.stack(
-                [self._pretrained_features(self.backbone, image) for image in images]
-            ).mean(dim=0)
+            pretrained = torch.stack([pretrained_features(self.backbone, image) for image in images]).mean(
+                dim=0
+            )
         return _Outputs(
             features.mean(dim=0), embedding.mean(dim=0), difference.norm(dim=1), x_hat, pretrained
         )
-
-    def _pretrained_features(self, backbone: Backbone, x: Tensor) -> Tensor:
-        """Means of the backbone's feature maps of the enlarged images, `float[N, L]`."""
-        parts = [x] if torch.compiler.is_exporting() else torch.split(x, _BACKBONE_IMAGES)
-        means = []
-        for part in parts:
-            size = [max(side, BACKBONE_SIZE) for side in part.shape[2:]]
-            enlarged = functional.interpolate(part, size=size, mode="bilinear", align_corners=False)
-            maps = backbone(enlarged, list(backbone.levels))
-            means.append(torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1))
-        return torch.cat(means)
 
     def _banks(self) -> list[ImageMemoryBank]:
         return [bank for bank in self.banks if isinstance(bank, ImageMemoryBank)]
@@ -364,6 +353,18 @@ def _compared(outputs: _Outputs) -> list[Tensor]:
     """The features that each memory bank compares."""
     features = [outputs.features, outputs.features, outputs.embedding]
     return features if outputs.pretrained is None else [*features, outputs.pretrained]
+
+
+def pretrained_features(backbone: Backbone, x: Tensor) -> Tensor:
+    """Means of the backbone's feature maps of enlarged images: `float[N, C, S, S]` to `float[N, L]`."""
+    parts = [x] if torch.compiler.is_exporting() else torch.split(x, _BACKBONE_IMAGES)
+    means = []
+    for part in parts:
+        size = [max(side, BACKBONE_SIZE) for side in part.shape[2:]]
+        enlarged = functional.interpolate(part, size=size, mode="bilinear", align_corners=False)
+        maps = backbone(enlarged, list(backbone.levels))
+        means.append(torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1))
+    return torch.cat(means)
 
 
 def pooled(features: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, width: float = 1.0, depth: float = 1.0, n_blocks: int | None = None) -> None:
         super().__init__()
-        self._conv_stem = SameConv2d(3, _STEM_CHANNELS, kernel_size=3, stride=2, bias=False)
+        self._conv_stem = SameConv2d(3, _STEM_CHANNELS, kernel_size=3, stride=2)
         self._bn0 = nn.BatchNorm2d(_STEM_CHANNELS, _EPSILON)
         blocks: list[MBConv] = []
         channels, stride = _STEM_CHANNELS, 2
@@ -76,7 +76,7 @@ class EfficientNetLite(nn.Module):
                 self.channels.append(channels)
         self._blocks = nn.ModuleList(blocks[:n_blocks])
         if n_blocks is None:
-            self._conv_head = SameConv2d(channels, _HEAD_CHANNELS, kernel_size=1, bias=False)
+            self._conv_head = SameConv2d(channels, _HEAD_CHANNELS, kernel_size=1)
             self._bn1 = nn.BatchNorm2d(_HEAD_CHANNELS, _EPSILON)
             self._fc = nn.Linear(_HEAD_CHANNELS, 1000)
 
@@ -125,11 +125,11 @@ class MBConv(nn.Module):
         self.expands = expansion > 1
         self.has_shortcut = stride == 1 and channels_in == channels_out
         if self.expands:
-            self._expand_conv = SameConv2d(channels_in, width, kernel_size=1, bias=False)
+            self._expand_conv = SameConv2d(channels_in, width, kernel_size=1)
             self._bn0 = nn.BatchNorm2d(width, _EPSILON)
-        self._depthwise_conv = SameConv2d(width, width, kernel_size, stride, groups=width, bias=False)
+        self._depthwise_conv = SameConv2d(width, width, kernel_size, stride, groups=width)
         self._bn1 = nn.BatchNorm2d(width, _EPSILON)
-        self._project_conv = SameConv2d(width, channels_out, kernel_size=1, bias=False)
+        self._project_conv = SameConv2d(width, channels_out, kernel_size=1)
         self._bn2 = nn.BatchNorm2d(channels_out, _EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,19 +156,23 @@ def fold_batch_norms(network: nn.Module) -> None:
 class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's padding: ⌈side / stride⌉ outputs, an odd pixel of padding right and below."""
 
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel_size: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        padding = kernel_size // 2 if stride == 1 else 0  # others depend on the side
+        super().__init__(channels_in, channels_out, kernel_size, stride, padding, groups=groups, bias=False)
+
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `float[N, C, H, W]`."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        if kernel == 1:
-            return super().forward(x)
-        rows, columns = (_padding(side, kernel, stride) for side in x.shape[2:])
-        return super().forward(functional.pad(x, (*columns, *rows)))
+        if stride > 1:
+            rows, columns = (_padding(side, kernel, stride) for side in x.shape[2:])
+            x = functional.pad(x, (*columns, *rows))
+        return super().forward(x)
 
 
 def _padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
     """Pixels of padding before and after a side."""
-    if stride == 1:
-        return kernel // 2, kernel // 2
     outputs = (side + stride - 1) // stride
     total = (outputs - 1) * stride + kernel - side  # never below 0, since kernels are larger than strides
     return total // 2, total - total // 2
