@@ -97,7 +97,7 @@ def test_the_majority_decides_about_channels_and_an_option_overrides(tmp_path, n
         ("--image-size", 48, "48"),
         ("--preset", "nonsense", "nonsense"),
         ("--false-alarm-rate", 2, "not a share"),
-        ("--epochs", -7, "--epochs"),
+        ("--epochs", -7, "'--epochs': must be"),
         ("--device", "tpu", "tpu"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -269,12 +270,24 @@ def test_health_and_metrics(station: Opened) -> None:
 
 
 def test_two_models_with_one_name_and_none_are_refused(model_path: Path, tmp_path: Path) -> None:
-    result = ganomaly("serve", tmp_path, "--store", tmp_path / "a.db")
+    result = ganomaly("serve", tmp_path, "--store", tmp_path / "a.db", "--port", "0")
     assert result.returncode == 2
     assert "no model" in result.stderr
     for name in ("a.safetensors", "a.onnx"):
         (tmp_path / name).write_bytes(model_path.read_bytes())
-    result = ganomaly("serve", tmp_path, "--store", tmp_path / "a.db")
+    result = ganomaly("serve", tmp_path, "--store", tmp_path / "a.db", "--port", "0")
     assert result.returncode == 2
     assert "one name" in result.stderr
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_a_taken_port_is_said_before_anything_is_loaded(model_path: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = ganomaly("serve", model_path, "--store", tmp_path / "a.db", "--port", port)
+    assert result.returncode == 1
+    assert f"cannot listen on 127.0.0.1, port {port}" in result.stderr
+    assert "loading" not in result.stderr
     assert not (tmp_path / "a.db").exists()

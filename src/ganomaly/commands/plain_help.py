@@ -26,7 +26,8 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except typer.BadParameter as error:
-        error.message = error.message.removeprefix("Value error, ")
+        message = error.message.removeprefix("Value error, ")
+        error.message = message.replace("Input should be", "must be", 1)
         raise
 
 

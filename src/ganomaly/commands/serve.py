@@ -36,40 +36,29 @@ def serve(console: Console, settings: Settings) -> None:
         from ganomaly.service.connections import connections_within
         from ganomaly.service.monitoring import log, log_to_stderr
         from ganomaly.service.station import Station
-        from ganomaly.store.keys import has_keys, list_keys, revoke_key, set_key
-    console.say(f"loading {settings.models}")
-    station = Station(settings)
-    try:
-        secret = os.environ.get(KEY_VARIABLE)
-        with station.store.writing() as session:
-            if secret:
-                set_key(session, ENVIRONMENT, "admin", secret)
-            elif any(row.name == ENVIRONMENT and row.revoked is None for row in list_keys(session)):
-                revoke_key(session, ENVIRONMENT, "command line")  # it was that of an earlier start
-            if not settings.is_local and not has_keys(session):
-                raise UsageError(
-                    f"on {settings.host} others can reach the station, so keys are needed: make one with "
-                    f"`ganomaly serve keys add NAME --store {settings.store}`, or set {KEY_VARIABLE}"
-                )
-        app = make_app(station)
-    except BaseException:
-        station.close()
-        raise
-    log_to_stderr()
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=connections_within(settings.request_seconds),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(settings.request_seconds) + 5,
-        h11_max_incomplete_event_size=32 * 1024,
-    )
-    server = uvicorn.Server(config)
-    with _listening(settings.host, settings.port, station) as listening:
+    with _listening(settings.host, settings.port) as listening:
+        console.say(f"loading {settings.models}")
+        station = Station(settings)
+        try:
+            _set_keys(station, settings)
+            app = make_app(station)
+        except BaseException:
+            station.close()
+            raise
+        log_to_stderr()
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=connections_within(settings.request_seconds),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(settings.request_seconds) + 5,
+            h11_max_incomplete_event_size=32 * 1024,
+        )
+        server = uvicorn.Server(config)
         address = f"http://{settings.host}:{listening.getsockname()[1]}/"
         log("started", address=address, models=list(station.models), process=os.getpid())
         console.say(f"{', '.join(station.models)} on {address}; Ctrl-C ends it")
@@ -78,16 +67,33 @@ def serve(console: Console, settings: Settings) -> None:
     log("ended")
 
 
+def _set_keys(station: "Station", settings: Settings) -> None:
+    """Make the environment's key valid, or end that of an earlier start; others than this machine need a key."""
+    from ganomaly.store.keys import has_keys, list_keys, revoke_key, set_key
+
+    secret = os.environ.get(KEY_VARIABLE)
+    with station.store.writing() as session:
+        if secret:
+            set_key(session, ENVIRONMENT, "admin", secret)
+        elif any(row.name == ENVIRONMENT and row.revoked is None for row in list_keys(session)):
+            revoke_key(session, ENVIRONMENT, "command line")
+        if not settings.is_local and not has_keys(session):
+            raise UsageError(
+                f"on {settings.host} others can reach the station, so keys are needed: make one with "
+                f"`ganomaly serve keys add NAME --store {settings.store}`, or set {KEY_VARIABLE}"
+            )
+
+
 @contextmanager
-def _listening(host: str, port: int, station: "Station") -> Iterator[socket.socket]:
-    """Listen at an address, so that what is announced is true."""
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Take an address before anything is loaded; requests wait there until the server runs."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen()
         except OSError as error:
-            station.close()
             raise OutputError(
                 f"cannot listen on {host}, port {port}: {error.strerror or error}; name a free --port"
             ) from error
