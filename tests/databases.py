@@ -26,7 +26,7 @@ def postgresql() -> Iterator[str]:
     # not below pytest's folder, which another run of the same user closes to the server: it runs as another user
     with tempfile.TemporaryDirectory(prefix="ganomaly-postgresql-", ignore_cleanup_errors=True) as folder:
         server = started(Path(folder))
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        yield server.get_uri()
         import psutil
 
         # at once: it would wait for connections to end, and nothing of it is needed any more
@@ -61,7 +61,7 @@ def emptied(url: str) -> str:
     """The same database without rows; its tables stay, because making them takes longer than most tests."""
     import psycopg
 
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         tables = {name for (name,) in connection.execute(TABLES)} - {"alembic_version"}
         if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
             versions = []

@@ -45,7 +45,7 @@ StoreUrl = Annotated[
     typer.Option(
         metavar="URL",
         envvar="GANOMALY_STORE",
-        help="Database: a SQLite file, or postgresql+psycopg://user:password@host/name.",
+        help="Database: a SQLite file, or postgresql://user@host/name.",
     ),
 ]
 Files = Annotated[
@@ -73,7 +73,13 @@ Host = Annotated[
     str, typer.Option(metavar="H", help="Address to listen on; others than this machine's need keys.")
 ]
 Port = Annotated[int, typer.Option(metavar="P", min=0, max=65535, help="Port to listen on.")]
-Kept = Annotated[Keep, typer.Option(help="Whose images are stored; `sample` is what recalibration needs.")]
+Kept = Annotated[
+    Keep,
+    typer.Option(
+        metavar="WHICH",
+        help="Whose images are stored: all, anomalous, sample (what recalibration needs) or none.",
+    ),
+]
 KeepDays = Annotated[
     float | None,
     typer.Option(metavar="N", min=0, help="Days for which images without a review are stored."),
@@ -139,7 +145,7 @@ Webhooks = Annotated[
 Mqtt = Annotated[
     str | None,
     typer.Option(
-        metavar="HOST:PORT", help="MQTT broker for verdicts, or mqtts://user:password@host:port/prefix."
+        metavar="HOST:PORT", help="MQTT broker for verdicts, or its URL, mqtts:// with user and password."
     ),
 ]
 Opcua = Annotated[

@@ -98,7 +98,7 @@ def open_store(
     Parameters
     ----------
     url : str
-        `sqlite:///station.db`, `postgresql+psycopg://user@host/database`, or a path of a SQLite file.
+        `sqlite:///station.db`, `postgresql://user@host/database`, or a path of a SQLite file.
     folder : str or Path, optional
         For images, maps and models; beside the SQLite file if left out.
     migrate : bool
@@ -130,12 +130,16 @@ def open_store(
         folder = Path(parsed.database).with_suffix(".files")
     if backend == "sqlite" and parsed.database:
         check_sqlite_path(Path(parsed.database), new=new)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
     folder = Path(folder)
     make_folder(folder, " for images")
     try:
-        engine = _sqlite(url) if backend == "sqlite" else create_engine(url, pool_pre_ping=True, pool_size=10)
+        engine = (
+            _sqlite(url) if backend == "sqlite" else create_engine(parsed, pool_pre_ping=True, pool_size=10)
+        )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise UsageError(f"--store {parsed.drivername}: {error}; use postgresql+psycopg://") from error
+        raise UsageError(f"--store {parsed.drivername}: {error}; use postgresql://") from error
     store = Store(engine, StoredFiles(folder))
     if migrate:
         migrate_store(store)
