@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from ganomaly.methods import contrastive_ganomaly
+from ganomaly.networks.backbones import DEFAULT_BACKBONE, load_backbone
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -36,3 +40,20 @@ def test_the_script_for_a_gpu_runs_on_the_processor_at_a_small_size(tmp_path: Pa
     presets = [row for row in written if row["section"] == "preset"]
     assert {"features", "patches", "paper"} <= {row["preset"] for row in presets}
     assert all(row["verdicts_that_differ"] == 0 for row in presets)
+
+
+def test_features_that_small_images_remembers_are_those_of_each_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compute = contrastive_ganomaly.pretrained_features
+    monkeypatch.setattr(contrastive_ganomaly, "pretrained_features", compute)  # to restore it at the end
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import small_images
+
+    small_images.remember_features()
+    backbone = load_backbone(DEFAULT_BACKBONE, ["block4"])
+    x = 2 * torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
+    expected = compute(backbone, x)
+    for order in ([0, 1], [2, 0, 1], [3, 3, 2]):
+        remembered = contrastive_ganomaly.pretrained_features(backbone, x[order])
+        torch.testing.assert_close(remembered, expected[order])
