@@ -73,7 +73,7 @@ def test_a_newer_store_is_refused_and_stays_as_it_is(store: Store) -> None:
         ("mysql://localhost/a", "SQLite or PostgreSQL, not mysql"),
         ("postgresql+psycopg://localhost/a", "needs --files"),
         ("sqlite:////no/such/folder/a.db", "does not exist"),
-        ("://", "not the URL of a database"),
+        ("://", "--store takes the URL of a database"),
     ],
 )
 def test_other_urls_are_refused_in_a_sentence(url: str, sentence: str, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import alembic.command
 import alembic.config
 import alembic.script
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
+from ganomaly.database_url import parse_database_url
 from ganomaly.errors import GANomalyError, UsageError
 from ganomaly.files import make_folder
 from ganomaly.store.schema import Base
@@ -115,23 +116,14 @@ def open_store(
     """
     if "://" not in url:
         url = f"sqlite:///{url}"
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise UsageError(
-            f"--store {url} is not the URL of a database, such as sqlite:///station.db"
-        ) from error
+    parsed = parse_database_url("--store", url)
     backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise UsageError(f"the store can be SQLite or PostgreSQL, not {backend}")
     if folder is None:
         if backend != "sqlite" or not parsed.database:
             raise UsageError("a store in PostgreSQL needs --files, a folder for the images")
         folder = Path(parsed.database).with_suffix(".files")
     if backend == "sqlite" and parsed.database:
         check_sqlite_path(Path(parsed.database), new=new)
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
     folder = Path(folder)
     make_folder(folder, " for images")
     try:

@@ -17,8 +17,9 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
+from ganomaly.database_url import parse_database_url
 from ganomaly.errors import GANomalyError, UsageError, package_needed
 
 BUSY_SECONDS = 120
@@ -160,23 +161,13 @@ def _is_released(path: Path) -> bool:
 
 
 def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise UsageError(
-            "--storage takes the URL of a database, such as sqlite:///search.db or postgresql://user@host/database"
-        ) from error
-    backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise UsageError(f"--storage can be SQLite or PostgreSQL, not {backend}")
-    if backend == "sqlite":
+    parsed = parse_database_url("--storage", url)
+    if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise UsageError("--storage names no file; write sqlite:///search.db")
         folder = Path(parsed.database).absolute().parent
         if not folder.is_dir():
             raise UsageError(f"--storage {url}: the folder {folder} does not exist; make it first")
-    elif parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed
 
 
